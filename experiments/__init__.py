@@ -1,0 +1,1 @@
+"""Programs a person runs; each is `python -m experiments.NAME --flags`."""

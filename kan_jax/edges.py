@@ -1,0 +1,143 @@
+"""The edges of one layer as pure functions: values, sums and statistics.
+
+An edge carries phi(x) = mask * (scale_base * base(x) + scale_spline *
+spline(x)), arXiv 2404.19756, equation 2.10. Seen from an input, all its edges
+are combinations of the same few features: the base function and the B-splines.
+"""
+
+from collections.abc import Callable
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kan_jax import splines
+
+# Most edge values that `mean_abs` holds at a time: 16 MiB in float32.
+_CHUNK = 2**22
+
+
+class Edges(NamedTuple):
+  """The arrays that define the edge functions of one layer.
+
+  Attributes:
+    knots: [in, grid + 2 * order + 1].
+    mask: [in, out]; 0 removes an edge, 1 keeps it.
+    coef: Spline coefficients, [in, grid + order, out].
+    scale_base: [in, out].
+    scale_spline: [in, out].
+  """
+  knots: jax.Array
+  mask: jax.Array
+  coef: jax.Array
+  scale_base: jax.Array
+  scale_spline: jax.Array
+
+
+class EdgeStats(NamedTuple):
+  """What the penalties and scores need to know of one layer on one batch.
+
+  Attributes:
+    mean_abs: Mean of |phi| over the batch, [in, out].
+    std: Sample standard deviation of phi, [in, out]; 0 for a single row.
+    input_std: Sample standard deviation of each input, [in].
+    width: Width of each input's grid, [in].
+  """
+  mean_abs: jax.Array
+  std: jax.Array
+  input_std: jax.Array
+  width: jax.Array
+
+
+BaseFn = Callable[[jax.Array], jax.Array]
+
+
+def features(
+    x: jax.Array, knots: jax.Array, order: int, base_fn: BaseFn,
+    outside: splines.Outside = 'zero') -> jax.Array:
+  """Returns base function and B-splines side by side.
+
+  Args:
+    x: Inputs, [..., in].
+    knots: [in, grid + 2 * order + 1].
+    order: Degree of the splines.
+    base_fn: Applied to `x` elementwise.
+    outside: What the splines do beyond their grid; see `splines.basis`.
+
+  Returns:
+    [..., in, 1 + grid + order].
+  """
+  values = splines.basis(x, knots, order, outside=outside)
+  base = base_fn(x)[..., None].astype(values.dtype)
+  return jnp.concatenate([base, values], -1)
+
+
+def weights(edges: Edges) -> jax.Array:
+  """Returns what each edge gives each feature, [in, 1 + grid + order, out]."""
+  base = edges.mask * edges.scale_base
+  spline = (edges.mask * edges.scale_spline)[:, None] * edges.coef
+  return jnp.concatenate([base[:, None], spline], 1)
+
+
+def contract(values: jax.Array, weight: jax.Array) -> jax.Array:
+  """Sums over inputs and features: [..., in, f], [in, f, out] -> [..., out].
+
+  One matrix product; no value of a single edge is ever stored.
+  """
+  flat = values.reshape(*values.shape[:-2], -1)
+  return flat @ weight.reshape(-1, weight.shape[-1])
+
+
+def outputs(values: jax.Array, weight: jax.Array) -> jax.Array:
+  """Returns the value of every edge, [..., in, out]; for few rows or edges."""
+  return jnp.einsum('...if,ifo->...io', values, weight, precision='highest')
+
+
+def statistics(
+    x: jax.Array, values: jax.Array, edges: Edges, order: int) -> EdgeStats:
+  """Returns the statistics of all edges on a batch.
+
+  Exact, differentiable everywhere (with zero gradient where |phi| or a
+  deviation is zero), and without an array of n x in x out.
+
+  Args:
+    x: Inputs of the layer, [n, in], n >= 1.
+    values: Their features, [n, in, 1 + grid + order].
+    edges: The arrays of the layer.
+    order: Degree of the splines.
+  """
+  weight = weights(edges)
+  centred = values - values.mean(0, keepdims=True)
+  dof = max(x.shape[0] - 1, 1)
+  covariance = splines.gram_matrix(centred, centred) / dof
+  variance = jnp.einsum(
+      'ifo,ifg,igo->io', weight, covariance, weight, precision='highest')
+  grid = splines.interior(edges.knots, order)
+  return EdgeStats(
+      mean_abs=_mean_abs(values, weight),
+      std=_safe_sqrt(variance),
+      input_std=_safe_sqrt(jnp.var(x, 0) * (x.shape[0] / dof)),
+      width=grid[:, -1] - grid[:, 0])
+
+
+def _mean_abs(values: jax.Array, weight: jax.Array) -> jax.Array:
+  """Mean of |phi| over the batch, some inputs at a time: [in, out]."""
+  @jax.checkpoint  # Else the backward pass stores a sign for every edge value.
+  def of_input(pair):
+    return jnp.abs(pair[0] @ pair[1]).mean(0)
+
+  by_input = jnp.moveaxis(values, 0, 1)
+  chunk = max(1, _CHUNK // (values.shape[0] * weight.shape[-1]))
+  parts = math.ceil(weight.shape[0] / chunk)
+  if parts == 1:
+    return jax.vmap(of_input)((by_input, weight))
+  # Parts of equal size: what is left over would be compiled once more.
+  return jax.lax.map(
+      of_input, (by_input, weight), batch_size=math.ceil(len(weight) / parts))
+
+
+def _safe_sqrt(x: jax.Array) -> jax.Array:
+  """Square root with value and gradient zero at zero and below."""
+  positive = x > 0
+  return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)

@@ -1,0 +1,142 @@
+"""Grids that follow the data: new knots from samples, and the refit.
+
+The grid update of arXiv 2404.19756, section 2.4 and appendix A, made to hold
+for every column of samples: also one that is constant, binary, tiny, huge, or
+shorter than the number of coefficients.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kan_jax import splines
+
+
+def check_grid_eps(grid_eps: float) -> None:
+  """Raises a ValueError unless `grid_eps` lies in [0, 1]."""
+  if not 0 <= grid_eps <= 1:
+    raise ValueError(
+        '`grid_eps` blends quantile knots (0) with uniform ones (1), and lies '
+        f'between them; got {grid_eps!r}.')
+
+
+def knots_from_samples(
+    x: jax.Array, grid: int, order: int, *, grid_eps: float = 1.0,
+    margin: float = 0.01, min_width: float = 0.02,
+    min_interval: float = 0.01) -> jax.Array:
+  """Returns knots that cover the samples of each input.
+
+  Args:
+    x: Samples, [n, in], n >= 1.
+    grid: Number of intervals.
+    order: Degree of the splines.
+    grid_eps: 1 spaces the knots uniformly between the extremes, 0 puts equally
+      many samples into each interval, and values between blend the two.
+    margin: How far the grid reaches beyond the extreme samples on each side,
+      as a part of their range.
+    min_width: Least width of the whole grid, in the units of `x`: what a
+      constant column gets.
+    min_interval: Least width of one interval, as a part of the uniform one:
+      what quantiles that coincide get.
+
+  Returns:
+    Strictly increasing knots, [in, grid + 2 * order + 1], in the dtype of `x`.
+    An input with a sample that is not finite, or whose range overflows, gets
+    knots that are not finite: `update` then keeps the old ones.
+
+  Raises:
+    ValueError: If there are no samples or `grid_eps` is outside [0, 1].
+  """
+  check_grid_eps(grid_eps)
+  if x.ndim != 2 or not x.shape[0]:
+    raise ValueError(
+        f'`x` needs samples as [n, in] with n >= 1; got the shape {x.shape}.')
+  # The least interval is a blend with the uniform grid, too.
+  blend = min_interval + (1 - min_interval) * grid_eps
+  low, high = x.min(0), x.max(0)
+  half = jnp.maximum((high - low) * (0.5 + margin), min_width / 2)
+  # Far from zero, intervals must also outgrow the spacing of the floats.
+  largest = jnp.maximum(jnp.abs(low), jnp.abs(high))
+  half = jnp.maximum(
+      half, 4 * float(jnp.finfo(x.dtype).eps) * grid / blend * largest)
+  low, high = low + (high - low) / 2 - half, low + (high - low) / 2 + half
+  breaks = jnp.linspace(low, high, grid + 1, axis=-1)
+  if blend < 1:
+    rows = x.shape[0] * np.arange(1, grid) // grid
+    inner = jnp.sort(x, axis=0)[rows].T
+    quantiles = jnp.concatenate([low[:, None], inner, high[:, None]], -1)
+    breaks = blend * breaks + (1 - blend) * quantiles
+  return splines.extend_knots(breaks, order)
+
+
+def refit(
+    x: jax.Array, knots: jax.Array, coef: jax.Array, new_knots: jax.Array,
+    order: int, *, outside: splines.Outside = 'zero') -> jax.Array:
+  """Returns coefficients on `new_knots` that keep the function of each edge.
+
+  Least squares on the samples; where these say nothing, the old function on
+  the new grid decides. The system is solved for the change of the coefficients
+  and driven by the change of the basis: unchanged knots leave `coef` as it is
+  to the last bit, and no array of n x in x out is made.
+
+  Args:
+    x: Samples, [n, in].
+    knots: Old knots, [in, grid + 2 * order + 1].
+    coef: Old coefficients, [in, grid + order, out].
+    new_knots: New knots, of the shape of the old ones.
+    order: Degree of the splines.
+    outside: What the splines do beyond their grid; see `splines.basis`.
+
+  Returns:
+    New coefficients, [in, grid + order, out]. Exact on the samples where the
+    new splines can represent the old ones there, as for polynomials or for
+    fewer distinct samples than intervals; else the nearest in mean square.
+  """
+  def equations(points, weights):
+    new = splines.basis(points, new_knots, order, outside=outside)
+    change = splines.basis(points, knots, order, outside=outside) - new
+    weighted = new * weights[..., None]
+    drive = splines.gram_matrix(weighted, change)
+    return (splines.gram_matrix(weighted, new),
+            jnp.matmul(drive, coef, precision='highest'))
+
+  even = jnp.full(x.shape, 1 / x.shape[0], new_knots.dtype)
+  change = splines.damped_solve(
+      *equations(x, even), *equations(*splines.quadrature(new_knots, order)))
+  return coef + change
+
+
+def update(
+    x: jax.Array, knots: jax.Array, coef: jax.Array, order: int, *,
+    outside: splines.Outside = 'zero', grid_eps: float = 1.0,
+    margin: float = 0.01, min_width: float = 0.02,
+    min_interval: float = 0.01) -> tuple[jax.Array, jax.Array]:
+  """Moves the knots of one layer to the samples and refits its coefficients.
+
+  Args:
+    x: Samples that the layer sees, [n, in].
+    knots: Its knots, [in, grid + 2 * order + 1].
+    coef: Its coefficients, [in, grid + order, out].
+    order: Degree of the splines.
+    outside: What the splines do beyond their grid; see `splines.basis`.
+    grid_eps: See `knots_from_samples`, as are the arguments after it.
+    margin: Reach of the grid beyond the samples.
+    min_width: Least width of the grid.
+    min_interval: Least width of an interval.
+
+  Returns:
+    New knots and coefficients, in the shapes and dtypes of the old ones. An
+    input keeps its old ones where the new ones would not be finite.
+  """
+  splines.check_coef(knots, coef, order)
+  x = x.astype(knots.dtype)
+  grid = knots.shape[-1] - 2 * order - 1
+  new_knots = knots_from_samples(
+      x, grid, order, grid_eps=grid_eps, margin=margin, min_width=min_width,
+      min_interval=min_interval)
+  new_coef = refit(
+      x, knots, coef.astype(knots.dtype), new_knots, order, outside=outside)
+  sound = (jnp.isfinite(new_knots).all(-1)
+           & jnp.isfinite(new_coef).all((-2, -1)))
+  return (jnp.where(sound[:, None], new_knots, knots),
+          jnp.where(sound[:, None, None], new_coef.astype(coef.dtype), coef))

@@ -1,0 +1,317 @@
+"""KAN layers for Flax: thin modules over the pure functions of `edges`."""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+from typing import NamedTuple
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kan_jax import edges
+from kan_jax import grids
+from kan_jax import splines
+
+_SCALE_BASE_INIT = nn.initializers.variance_scaling(1.0, 'fan_in', 'normal')
+
+
+def _check_options(module: Any) -> None:
+  """Checks the fields that a layer and a network have in common."""
+  splines.check_grid(module.grid)
+  splines.check_order(module.order)
+  splines.check_range(module.grid_range)
+  splines.check_outside(module.outside)
+
+
+def _check_features(features: Any) -> None:
+  if not isinstance(features, int | np.integer) or features < 1:
+    raise ValueError(
+        f'`features` counts outputs, a whole number >= 1; got {features!r}.')
+
+
+def _check_input(x: jax.Array, size: int | None) -> None:
+  """Raises a ValueError unless `x` is floating and [..., size]."""
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    raise ValueError(
+        f'`x` needs a floating dtype; got {x.dtype}. Convert it first, for '
+        'example with x.astype(jnp.float32).')
+  if x.ndim < 1 or not x.shape[-1] or size not in (None, x.shape[-1]):
+    raise ValueError(
+        f'`x` needs the shape [..., {size or "in"}] with one entry for each '
+        f'input; got {x.shape}.')
+
+
+class KANLayer(nn.Module):
+  """Sums a learned function of each input into each output.
+
+  An edge computes mask * (scale_base * base_fn(x) + scale_spline * spline(x)),
+  an output is the sum of its edges plus a bias (arXiv 2404.19756, section 2.2).
+
+  Variables: `params` holds coef [in, grid + order, features], scale_base and
+  scale_spline [in, features], node_bias [features]. `grid` holds knots
+  [in, grid + 2 * order + 1] and mask [in, features]; no gradient reaches it,
+  `update_grids` and pruning change it. Applied with `mutable='edges'`, the
+  layer also returns its `EdgeStats` on the batch; with
+  `mutable='intermediates'`, its `inputs`.
+
+  Attributes:
+    features: Number of outputs.
+    grid: Number of intervals of each spline, >= 1.
+    order: Degree of the splines, 0 to 5.
+    grid_range: Where the grid begins and ends before any grid update.
+    base_fn: Function beside the spline on every edge, elementwise.
+    outside: What a spline does beyond its grid: 'zero', 'clamp' or 'linear';
+      see `splines.basis`.
+    noise: Initial splines pass through uniform noise on +-noise / (2 * grid)
+      at the knots.
+    scale_base_init: Initializer of scale_base, given the shape [in, features].
+    scale_spline_init: Initializer of scale_spline.
+    bias: Whether each output has a trainable bias.
+    dtype: Type of the matrix product and the output; None promotes the input's
+      and the parameters'. The basis takes float32 at least.
+    param_dtype: Type of the parameters. Knots take float32 at least.
+  """
+  features: int
+  grid: int = 5
+  order: int = 3
+  grid_range: tuple[float, float] = (-1.0, 1.0)
+  base_fn: edges.BaseFn = nn.silu
+  outside: splines.Outside = 'zero'
+  noise: float = 0.1
+  scale_base_init: nn.initializers.Initializer = _SCALE_BASE_INIT
+  scale_spline_init: nn.initializers.Initializer = nn.initializers.ones
+  bias: bool = True
+  dtype: jax.typing.DTypeLike | None = None
+  param_dtype: jax.typing.DTypeLike = jnp.float32
+
+  def __post_init__(self):
+    _check_features(self.features)
+    _check_options(self)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:  # [..., in] -> [..., features]
+    x = jnp.asarray(x)
+    stored: jax.Array | None = self.get_variable('grid', 'knots')
+    _check_input(x, None if stored is None else stored.shape[0])
+    arrays = self._edges(x.shape[-1])
+    self.sow('intermediates', 'inputs', x)
+    dtype = self.dtype or jnp.promote_types(x.dtype, arrays.coef.dtype)
+    values = edges.features(
+        x.astype(jnp.promote_types(x.dtype, arrays.knots.dtype)), arrays.knots,
+        self.order, self.base_fn, self.outside)
+    if self.is_mutable_collection('edges') and not self.is_initializing():
+      self.sow('edges', 'stats', edges.statistics(
+          x.reshape(-1, x.shape[-1]), values.reshape(-1, *values.shape[-2:]),
+          arrays, self.order))
+    weight = edges.weights(arrays).astype(dtype)
+    y = edges.contract(values.astype(dtype), weight)
+    if self.bias:
+      node_bias = self.param('node_bias', nn.initializers.zeros,
+                             (self.features,), self.param_dtype)
+      y += jnp.expand_dims(node_bias.astype(dtype), range(y.ndim - 1))
+    return y
+
+  def _edges(self, size: int) -> edges.Edges:
+    """Declares the variables of all edges."""
+    shape = (size, self.features)
+    dtype = jnp.promote_types(self.param_dtype, jnp.float32)
+    knots = self.variable(
+        'grid', 'knots', splines.uniform_knots, size, self.grid, self.order,
+        self.grid_range, dtype)
+    mask = self.variable('grid', 'mask', jnp.ones, shape, self.param_dtype)
+    return edges.Edges(
+        knots.value, mask.value,
+        self.param('coef', self._init_coef, size, self.param_dtype),
+        self.param('scale_base', self.scale_base_init, shape, self.param_dtype),
+        self.param(
+            'scale_spline', self.scale_spline_init, shape, self.param_dtype))
+
+  def _init_coef(
+      self, key: jax.Array, size: int,
+      dtype: jax.typing.DTypeLike) -> jax.Array:
+    """Fits uniform noise at the knots of the grid."""
+    knots = splines.uniform_knots(
+        1, self.grid, self.order, self.grid_range,
+        jnp.promote_types(dtype, jnp.float32))
+    points = splines.interior(knots, self.order).T
+    noise = jax.random.uniform(
+        key, (len(points), 1, size * self.features), knots.dtype, -0.5, 0.5)
+    noise *= self.noise / self.grid
+    coef = splines.fit(points, noise, knots, self.order)
+    return coef.reshape(-1, size, self.features).swapaxes(0, 1).astype(dtype)
+
+  def update_grid(self, x: jax.Array, **options) -> None:
+    """Replaces knots and coefficients by those that suit the inputs `x`.
+
+    For a bound module whose `grid` and `params` are mutable; `update_grids`
+    does it for all the layers of a model.
+
+    Args:
+      x: Inputs, [..., in].
+      **options: See `grids.update`.
+    """
+    knots, coef = grids.update(
+        x.reshape(-1, x.shape[-1]), self.get_variable('grid', 'knots'),
+        self.get_variable('params', 'coef'), self.order, outside=self.outside,
+        **options)
+    self.put_variable('grid', 'knots', knots)
+    self.put_variable('params', 'coef', coef)
+
+
+class KAN(nn.Module):
+  """KAN layers in a row: KAN([2, 5, 1]) has 2 inputs, 5 nodes and 1 output.
+
+  Attributes:
+    features: Number of inputs, of nodes in each layer, and of outputs.
+    grid: Number of intervals of each spline; see `KANLayer` for this and all
+      the other options.
+    order: Degree of the splines.
+    grid_range: Where the grids begin and end before any grid update.
+    base_fn: Function beside the spline on every edge.
+    outside: What a spline does beyond its grid.
+    noise: Size of the initial splines.
+    scale_base_init: Initializer of scale_base.
+    scale_spline_init: Initializer of scale_spline.
+    bias: Whether each node has a trainable bias.
+    dtype: Type of the matrix products.
+    param_dtype: Type of the parameters.
+  """
+  features: Sequence[int]
+  grid: int = 5
+  order: int = 3
+  grid_range: tuple[float, float] = (-1.0, 1.0)
+  base_fn: edges.BaseFn = nn.silu
+  outside: splines.Outside = 'zero'
+  noise: float = 0.1
+  scale_base_init: nn.initializers.Initializer = _SCALE_BASE_INIT
+  scale_spline_init: nn.initializers.Initializer = nn.initializers.ones
+  bias: bool = True
+  dtype: jax.typing.DTypeLike | None = None
+  param_dtype: jax.typing.DTypeLike = jnp.float32
+
+  def __post_init__(self):
+    self.features = tuple(self.features)
+    if len(self.features) < 2:
+      raise ValueError(
+          '`features` needs the number of inputs and at least one layer, like '
+          f'[2, 5, 1]; got {self.features!r}.')
+    for size in self.features:
+      _check_features(size)
+    _check_options(self)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:  # [..., in] -> [..., out]
+    x = jnp.asarray(x)
+    _check_input(x, self.features[0])
+    options = {field.name: getattr(self, field.name)
+               for field in dataclasses.fields(KANLayer)
+               if field.name not in ('features', 'parent', 'name')}
+    for i, size in enumerate(self.features[1:]):
+      x = KANLayer(size, **options, name=f'layers_{i}')(x)
+    return x
+
+
+class LayerView(NamedTuple):
+  """One KAN layer as seen from outside, on one batch.
+
+  Attributes:
+    inputs: What the layer was applied to, [n, in].
+    edges: Its arrays.
+    order: Degree of its splines.
+    edge_outputs: Of inputs [n, in], the value of every edge, [n, in, out].
+  """
+  inputs: jax.Array
+  edges: edges.Edges
+  order: int
+  edge_outputs: Callable[[jax.Array], jax.Array]
+
+
+def view_layers(
+    model: nn.Module, variables: Any, *args,
+    **kwargs) -> dict[tuple[str, ...], LayerView]:
+  """Returns every KAN layer that a model applies, by path, in that order.
+
+  Args:
+    model: Any Flax module that holds KAN layers, however deep.
+    variables: Its variables.
+    *args: What the model is applied to.
+    **kwargs: Further keyword arguments of `model.apply`, such as `rngs`.
+  """
+  views = {}
+
+  def look(module, x):
+    get = module.get_variable
+    arrays = edges.Edges(
+        *(get('grid', name) for name in ('knots', 'mask')),
+        *(get('params', name)
+          for name in ('coef', 'scale_base', 'scale_spline')))
+    order, base_fn, outside = module.order, module.base_fn, module.outside
+    views[module.path] = LayerView(
+        x.reshape(-1, x.shape[-1]), arrays, order,
+        lambda points: edges.outputs(
+            edges.features(points, arrays.knots, order, base_fn, outside),
+            edges.weights(arrays)))
+
+  with nn.intercept_methods(_before_layers(look)):
+    model.apply(variables, *args, **kwargs)
+  return views
+
+
+def _before_layers(visit: Callable[[KANLayer, jax.Array], None]):
+  """An interceptor that visits each KAN layer before it computes."""
+  def intercept(next_fun, args, kwargs, context):
+    if (isinstance(context.module, KANLayer)
+        and context.method_name == '__call__'):
+      visit(context.module, *args)
+    return next_fun(*args, **kwargs)
+
+  return intercept
+
+
+def update_grids(
+    model: nn.Module, variables: Any, *args, grid_eps: float = 1.0,
+    margin: float = 0.01, min_width: float = 0.02, min_interval: float = 0.01,
+    **kwargs) -> Any:
+  """Moves the grids of every KAN layer in a model to the inputs it sees.
+
+  One forward pass: each layer takes its new knots and coefficients before it
+  computes, so that the next one sees what it will be given. Pure; jit it with
+  `model` and the options static.
+
+  Args:
+    model: Any Flax module that holds KAN layers, however deep.
+    variables: Its variables, with `params` and `grid`.
+    *args: What the model is applied to.
+    grid_eps: 1 spaces knots uniformly, 0 by quantiles; see
+      `grids.knots_from_samples` for this and the options after it.
+    margin: Reach of a grid beyond the samples, as a part of their range.
+    min_width: Least width of a grid.
+    min_interval: Least width of an interval, as a part of the uniform one.
+    **kwargs: Further keyword arguments of `model.apply`, such as `rngs`.
+
+  Returns:
+    The variables with new knots and spline coefficients; nothing else differs.
+    The function of a layer stays as it was on its samples as far as the new
+    splines can represent it; see `grids.refit`.
+  """
+  options = {'grid_eps': grid_eps, 'margin': margin, 'min_width': min_width,
+                 'min_interval': min_interval}
+  seen: dict[tuple[str, ...], jax.Array] = {}
+
+  def update(module, x):
+    x = x.reshape(-1, x.shape[-1])
+    # A layer that is used again gets a grid for all its inputs so far.
+    if module.path in seen:
+      x = jnp.concatenate([seen[module.path], x])
+    seen[module.path] = x
+    module.update_grid(x, **options)
+
+  with nn.intercept_methods(_before_layers(update)):
+    _, new = model.apply(
+        variables, *args, mutable=['params', 'grid'], **kwargs)
+  return {**variables, **new}

@@ -1,0 +1,297 @@
+"""B-splines as pure functions of arrays: knots, basis, evaluation, fit.
+
+Everything is written for one spline per input, with the inputs side by side:
+`knots[i]` are the knots of input `i`, and every edge that leaves an input
+shares its basis. A spline of order k (its polynomial degree) with G intervals
+on [lo, hi] has G + 2k + 1 knots, k of them beyond each end, and G + k basis
+functions (de Boor, A Practical Guide to Splines, 1978, ch. IX; for KANs,
+arXiv 2404.19756, section 2.2).
+"""
+
+import math
+from typing import get_args
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+MAX_ORDER = 5
+
+Outside = Literal['zero', 'clamp', 'linear']
+
+
+def check_order(order: int) -> None:
+  """Raises a ValueError unless `order` is a whole number in 0..MAX_ORDER."""
+  if not isinstance(order, int | np.integer) or not 0 <= order <= MAX_ORDER:
+    raise ValueError(
+        f'`order` is the degree of the splines, one of 0 to {MAX_ORDER}; got '
+        f'{order!r}.')
+
+
+def check_grid(grid: int) -> None:
+  """Raises a ValueError unless `grid` is a whole number >= 1."""
+  if not isinstance(grid, int | np.integer) or grid < 1:
+    raise ValueError(
+        f'`grid` counts intervals, a whole number >= 1; got {grid!r}.')
+
+
+def check_range(grid_range: tuple[float, float]) -> None:
+  """Raises a ValueError unless `grid_range` is finite and increasing."""
+  low, high = grid_range
+  if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    raise ValueError(
+        '`grid_range` needs two finite numbers, the lower one first; got '
+        f'{grid_range!r}.')
+
+
+def check_outside(outside: str) -> None:
+  """Raises a ValueError unless `outside` names a policy."""
+  if outside not in get_args(Outside):
+    raise ValueError(
+        f'`outside` is one of {", ".join(get_args(Outside))}; got {outside!r}.')
+
+
+def extend_knots(breaks: jax.Array, order: int) -> jax.Array:
+  """Adds `order` knots beyond each end, at the mean spacing of the interior.
+
+  Args:
+    breaks: Strictly increasing interior knots, [..., grid + 1].
+    order: Degree of the splines.
+
+  Returns:
+    Knots, [..., grid + 2 * order + 1].
+  """
+  check_order(order)
+  low, high = breaks[..., :1], breaks[..., -1:]
+  spacing = (high - low) / (breaks.shape[-1] - 1)
+  steps = jnp.cumsum(jnp.repeat(spacing, order, axis=-1), axis=-1)
+  return jnp.concatenate([low - steps[..., ::-1], breaks, high + steps], -1)
+
+
+def uniform_knots(
+    size: int, grid: int, order: int,
+    grid_range: tuple[float, float] = (-1.0, 1.0),
+    dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:
+  """Returns equally spaced knots, [size, grid + 2 * order + 1].
+
+  Args:
+    size: Number of inputs; all get the same knots.
+    grid: Number of intervals on `grid_range`.
+    order: Degree of the splines.
+    grid_range: Ends of the grid, in the units of the input.
+    dtype: Floating type of the knots.
+
+  Raises:
+    ValueError: If an argument is outside what its name allows.
+  """
+  check_grid(grid)
+  check_range(grid_range)
+  breaks = jnp.linspace(*grid_range, grid + 1, dtype=dtype)
+  return jnp.tile(extend_knots(breaks, order), (size, 1))
+
+
+def interior(knots: jax.Array, order: int) -> jax.Array:
+  """Returns the knots from lo to hi, [..., grid + 1]: the grid itself."""
+  return knots[..., order:knots.shape[-1] - order]
+
+
+def basis(
+    x: jax.Array, knots: jax.Array, order: int, *, derivative: int = 0,
+    outside: Outside = 'zero') -> jax.Array:
+  """Evaluates the B-splines of every input, or a derivative of them.
+
+  Args:
+    x: Inputs, [..., in].
+    knots: Strictly increasing knots of each input, in the units of `x`,
+      [in, grid + 2 * order + 1].
+    order: Degree of the splines, 0 to 5. Static: the recursion is unrolled.
+    derivative: Which derivative with respect to `x`; 0 is the value.
+    outside: What a spline does beyond its grid [lo, hi]. 'zero' goes on as the
+      B-splines do: it falls to zero within `order` more intervals, at once for
+      order 0. 'clamp' keeps the value at the nearer end. 'linear' goes on
+      along the tangent there.
+
+  Returns:
+    [..., in, grid + order]. Values are >= 0 and sum to one on the closed range
+    [lo, hi], and wherever `outside` is not 'zero'. At a knot, a derivative that
+    jumps is the one from the right; at `hi` it is the one from the left.
+
+  Raises:
+    ValueError: If `knots` and `x` disagree on the number of inputs, or an
+      argument is outside what is allowed.
+  """
+  check_order(order)
+  check_outside(outside)
+  if knots.shape[:-1] != x.shape[-1:]:
+    raise ValueError(
+        f'`knots` needs one row for each of the {x.shape[-1]} inputs in `x` '
+        f'{x.shape}; got {knots.shape}. Was the grid made for another layer?')
+  if outside == 'zero':
+    return _basis(x, knots, order, derivative)
+  grid = _expand(interior(knots, order), x.ndim + 1)
+  low, high = grid[..., 0], grid[..., -1]
+  nearest = jnp.where(x < low, low, jnp.where(x > high, high, x))
+  beyond = (x - nearest)[..., None]
+  values = _basis(nearest, knots, order, derivative)
+  if outside == 'linear' and derivative == 0:
+    return values + beyond * _basis(nearest, knots, order, 1)
+  if derivative == 0 or (outside == 'linear' and derivative == 1):
+    return values
+  return jnp.where(beyond == 0, values, 0)
+
+
+def _basis(
+    x: jax.Array, knots: jax.Array, order: int, derivative: int) -> jax.Array:
+  """The Cox-de Boor recursion, and its differences for a derivative."""
+  x = x.astype(jnp.promote_types(x.dtype, knots.dtype))[..., None]
+  knots = _expand(knots, x.ndim)
+  values = _cells(x, knots, order)
+  # Far from the knots every product below is 0 times something; keep that
+  # something finite.
+  x = jnp.clip(x, knots[..., :1], knots[..., -1:])
+  for k in range(1, order + 1):
+    span = 1 / (knots[..., k:] - knots[..., :-k])  # No division per sample.
+    if k > order - derivative:
+      slope = k * span * values
+      values = slope[..., :-1] - slope[..., 1:]
+    else:
+      rise = (x - knots[..., :-k]) * span * values
+      values = rise[..., :-1] + values[..., 1:] - rise[..., 1:]
+  return values if derivative <= order else jnp.zeros_like(values)
+
+
+def _cells(x: jax.Array, knots: jax.Array, order: int) -> jax.Array:
+  """Order 0: which interval holds `x`; half-open, but `hi` ends the grid."""
+  end = knots.shape[-1] - order - 1
+  at_or_above = (x >= knots).at[..., end].set(x[..., 0] > knots[..., end])
+  return (at_or_above[..., :-1] & ~at_or_above[..., 1:]).astype(x.dtype)
+
+
+def _expand(knots: jax.Array, ndim: int) -> jax.Array:
+  """Adds leading axes, so that no rank is promoted unasked."""
+  return jnp.expand_dims(knots, range(ndim - knots.ndim))
+
+
+def evaluate(
+    x: jax.Array, knots: jax.Array, coef: jax.Array, order: int, *,
+    derivative: int = 0, outside: Outside = 'zero') -> jax.Array:
+  """Evaluates the spline on every edge, or a derivative of it.
+
+  Args:
+    x: Inputs, [..., in].
+    knots: [in, grid + 2 * order + 1].
+    coef: Coefficients of each edge, [in, grid + order, out].
+    order: Degree of the splines.
+    derivative: Which derivative with respect to `x`; 0 is the value.
+    outside: What happens beyond the grid; see `basis`.
+
+  Returns:
+    [..., in, out], one value per edge: meant for a few edges or rows. A layer
+    contracts the basis instead and never makes this array.
+  """
+  check_coef(knots, coef, order)
+  values = basis(x, knots, order, derivative=derivative, outside=outside)
+  return jnp.einsum('...ig,igo->...io', values, coef, precision='highest')
+
+
+def check_coef(knots: jax.Array, coef: jax.Array, order: int) -> None:
+  """Raises a ValueError unless `coef` has a row for each basis function."""
+  expected = (knots.shape[0], knots.shape[-1] - order - 1)
+  if coef.shape[:2] != expected:
+    raise ValueError(
+        f'`coef` needs the shape (in, grid + order, out) = {expected} + (out,) '
+        f'for knots {knots.shape} of order {order}; got {coef.shape}.')
+
+
+def fit(
+    x: jax.Array, y: jax.Array, knots: jax.Array, order: int, *,
+    outside: Outside = 'zero') -> jax.Array:
+  """Fits a spline on every edge to samples by least squares.
+
+  Args:
+    x: Samples of each input, [n, in]. Any number of rows: what they leave open
+      goes to the spline of least L2 norm on the grid.
+    y: Wanted values on each edge, [n, in, out].
+    knots: [in, grid + 2 * order + 1].
+    order: Degree of the splines.
+    outside: What the spline does beyond its grid; see `basis`.
+
+  Returns:
+    Coefficients, [in, grid + order, out].
+  """
+  values = basis(x, knots, order, outside=outside)
+  gram = gram_matrix(values, values) / x.shape[0]
+  rhs = jnp.einsum('nig,nio->igo', values, y, precision='highest') / x.shape[0]
+  points, weights = quadrature(knots, order)
+  prior = basis(points, knots, order)
+  prior_gram = gram_matrix(prior, prior * weights[..., None])
+  return damped_solve(gram, rhs, prior_gram, jnp.zeros_like(rhs))
+
+
+def quadrature(knots: jax.Array, order: int) -> tuple[jax.Array, jax.Array]:
+  """Returns points and weights that integrate over each input's grid.
+
+  Gauss-Legendre with order + 1 points in each interval: exact for products of
+  two splines. The weights of an input sum to one.
+
+  Args:
+    knots: [in, grid + 2 * order + 1].
+    order: Degree of the splines.
+
+  Returns:
+    Points and weights, both [grid * (order + 1), in].
+  """
+  nodes, parts = (jnp.asarray(a, knots.dtype) / 2
+                  for a in np.polynomial.legendre.leggauss(order + 1))
+  grid = interior(knots, order)
+  width = jnp.diff(grid)[..., None]
+  nodes, parts = nodes[None, None], parts[None, None]
+  points = grid[:, :-1, None] + width * (nodes + 0.5)
+  total = (grid[:, -1] - grid[:, 0])[:, None, None]
+  weights = width / total * parts
+  flat = (knots.shape[0], -1)
+  return points.reshape(flat).T, weights.reshape(flat).T
+
+
+def gram_matrix(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Sums products of two bases [n, in, p], [n, in, q] over n: [in, p, q]."""
+  return jnp.einsum('nip,niq->ipq', a, b, precision='highest')
+
+
+def damped_solve(
+    gram: jax.Array, rhs: jax.Array, prior_gram: jax.Array,
+    prior_rhs: jax.Array, *, steps: int = 4) -> jax.Array:
+  """Solves normal equations that may be singular, with the help of a prior.
+
+  Iterated Tikhonov regularization (Engl, Hanke and Neubauer, Regularization of
+  Inverse Problems, 1996, section 5.1): the first solution balances the samples
+  against a weak prior, and each further step repeats against the solution
+  before it, so that the prior is left to decide only what the samples do not.
+  One Cholesky factor serves all steps; it takes no rank decision and runs
+  alike on every device, where `lstsq` does not.
+
+  Args:
+    gram: Normal matrices of the samples, [in, m, m], positive semidefinite.
+    rhs: Their right-hand sides, [in, m, out].
+    prior_gram: Normal matrices of the prior, [in, m, m], positive definite.
+    prior_rhs: Their right-hand sides, [in, m, out].
+    steps: Number of repetitions.
+
+  Returns:
+    Solutions, [in, m, out].
+  """
+  eps = float(jnp.finfo(gram.dtype).eps)
+  weight = math.sqrt(eps)
+  matrix = gram + weight * prior_gram
+  # Rounding may cost the matrix its definiteness; its diagonal scales with
+  # each function's own support, and so does what is added.
+  size = gram.shape[-1]
+  matrix += 4 * size * eps * matrix * jnp.eye(size, dtype=gram.dtype)[None]
+  factor = jnp.linalg.cholesky(matrix)
+  solve = jax.vmap(lambda f, b: jax.scipy.linalg.cho_solve((f, True), b))
+  solution = solve(factor, rhs + weight * prior_rhs)
+  for _ in range(steps):
+    residual = rhs - jnp.matmul(gram, solution, precision='highest')
+    solution += solve(factor, residual)
+  return solution

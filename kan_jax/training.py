@@ -1,0 +1,206 @@
+"""Training: state in, state out. The train step, the grid update, evaluation.
+
+Three transforms share one state and know nothing of each other. A step
+optimizes `params`; a grid update changes `grid` and the spline coefficients;
+evaluation changes nothing. Each compiles on its own.
+"""
+
+from collections.abc import Callable
+import functools
+from typing import Any
+
+from flax import linen as nn
+from flax import struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from kan_jax import layers
+
+# Of outputs and targets, a number for each row.
+LossFn = Callable[[jax.Array, jax.Array], jax.Array]
+PenaltyFn = Callable[[Any, Any], jax.Array]  # Of edge statistics and params.
+
+
+class TrainState(struct.PyTreeNode):
+  """All that training reads and writes.
+
+  Attributes:
+    step: Optimizer steps taken, [], int32.
+    params: Trained arrays.
+    grid: Knots and masks, changed by `update_grids` and pruning alone; empty
+      for a model without KAN layers.
+    opt_state: State of the optimizer.
+  """
+  step: jax.Array
+  params: Any
+  grid: Any
+  opt_state: optax.OptState
+
+  @property
+  def variables(self) -> dict[str, Any]:
+    """What `model.apply` takes."""
+    return {'params': self.params, 'grid': self.grid}
+
+
+def create_state(
+    model: nn.Module, tx: optax.GradientTransformation, key: jax.Array,
+    x: jax.Array) -> TrainState:
+  """Initializes a model and its optimizer.
+
+  Args:
+    model: A Flax module with the collections `params` and, if it holds KAN
+      layers, `grid`.
+    tx: The optimizer.
+    key: Random key.
+    x: A batch of inputs, for its shape.
+
+  Raises:
+    ValueError: If the model has other collections, which no step would update.
+  """
+  variables = jax.jit(model.init)(key, x)
+  others = sorted(variables.keys() - {'params', 'grid'})
+  if others:
+    raise ValueError(
+        f'`model` has the collections {others}, which this training loop does '
+        'not carry; write a step of your own around `update_grids`.')
+  params = variables['params']
+  return TrainState(
+      step=jnp.zeros((), jnp.int32), params=params,
+      grid=variables.get('grid', {}), opt_state=tx.init(params))
+
+
+def make_train_step(
+    model: nn.Module, tx: optax.GradientTransformation, loss_fn: LossFn,
+    penalty: PenaltyFn | None = None, lamb: float = 0.0) -> Callable[
+        [TrainState, tuple[jax.Array, jax.Array]],
+        tuple[TrainState, dict[str, jax.Array]]]:
+  """Returns `step(state, (x, y)) -> (state, metrics)`: one optimizer step.
+
+  Args:
+    model: The model of the state.
+    tx: The optimizer of the state.
+    loss_fn: Of outputs and targets, the loss of each row; the step minimizes
+      its mean.
+    penalty: Of edge statistics and params, a scalar, such as
+      `regularization.Penalty()`.
+    lamb: Weight of the penalty, >= 0. At 0 no statistics are computed.
+
+  Returns:
+    A pure function, not jitted, so that it can be part of a longer program.
+    The metrics are `loss` without the penalty, and `penalty` without `lamb`.
+  """
+  def objective(params, grid, x, y):
+    variables = {'params': params, 'grid': grid}
+    if penalty is None or not lamb:
+      loss = row_losses(loss_fn, model.apply(variables, x), y).mean()
+      return loss, {'loss': loss, 'penalty': jnp.zeros_like(loss)}
+    outputs, sown = model.apply(variables, x, mutable=['edges'])
+    loss = row_losses(loss_fn, outputs, y).mean()
+    cost = penalty(sown.get('edges', {}), params)
+    return loss + lamb * cost, {'loss': loss, 'penalty': cost}
+
+  def step(state, batch):
+    grads, metrics = jax.grad(objective, has_aux=True)(
+        state.params, state.grid, *batch)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return state.replace(
+        step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+  return step
+
+
+def row_losses(
+    loss_fn: LossFn, outputs: jax.Array, y: jax.Array) -> jax.Array:
+  """Returns the loss of each row, [n].
+
+  Raises:
+    ValueError: If `loss_fn` does not return one number for each row, as when
+      outputs [n, 1] and targets [n] broadcast to [n, n].
+  """
+  losses = loss_fn(outputs, y)
+  if losses.shape != outputs.shape[:1]:
+    raise ValueError(
+        f'`loss_fn` returned the shape {losses.shape} for outputs '
+        f'{outputs.shape} and targets {y.shape}; it needs one number for each '
+        f'of the {outputs.shape[0]} rows.')
+  return losses
+
+
+def make_run_steps(step: Callable) -> Callable:
+  """Returns a jitted loop of train steps over rows picked on the device.
+
+  Args:
+    step: A train step, as from `make_train_step`.
+
+  Returns:
+    `run_steps(state, data, rows, start, stop) -> (state, totals)`. `data` is a
+    tuple of arrays with one entry for each example, `rows` [steps, batch] says
+    which examples make up each batch, and steps start <= i < stop are taken.
+    `totals` sums each metric over the steps. The bounds are traced: one
+    program serves every number of steps. `state` is donated.
+  """
+  @functools.partial(jax.jit, donate_argnums=0)
+  def run_steps(state, data, rows, start, stop):
+    def body(i, carry):
+      state, totals = carry
+      state, metrics = step(state, jax.tree.map(lambda a: a[rows[i]], data))
+      return state, jax.tree.map(jnp.add, totals, metrics)
+
+    batch = jax.tree.map(lambda a: a[rows[0]], data)
+    zeros = jax.tree.map(
+        lambda a: jnp.zeros(a.shape, a.dtype),
+        jax.eval_shape(step, state, batch)[1])
+    return jax.lax.fori_loop(start, stop, body, (state, zeros))
+
+  return run_steps
+
+
+@functools.partial(jax.jit, static_argnames=(
+    'model', 'grid_eps', 'margin', 'min_width', 'min_interval'))
+def update_grids(
+    state: TrainState, x: jax.Array, *, model: nn.Module, grid_eps: float = 1.0,
+    margin: float = 0.01, min_width: float = 0.02,
+    min_interval: float = 0.01) -> TrainState:
+  """Moves every grid to the inputs that its layer sees for the batch `x`.
+
+  Touches `grid` and the spline coefficients in `params`, nothing else; see
+  `layers.update_grids` for the arguments.
+  """
+  variables = layers.update_grids(
+      model, state.variables, x, grid_eps=grid_eps, margin=margin,
+      min_width=min_width, min_interval=min_interval)
+  return state.replace(params=variables['params'], grid=variables['grid'])
+
+
+def make_evaluate(
+    model: nn.Module, metrics: dict[str, LossFn], batch_size: int = 1000) -> (
+        Callable[[Any, tuple[jax.Array, jax.Array]], dict[str, jax.Array]]):
+  """Returns jitted `evaluate(variables, (x, y))`: means over all rows.
+
+  Args:
+    model: The model of the variables.
+    metrics: By name, functions of outputs and targets, one number a row.
+    batch_size: Rows that are computed at a time.
+  """
+  def total(variables, x, y):
+    outputs = model.apply(variables, x)
+    return {name: row_losses(metric, outputs, y).sum()
+            for name, metric in metrics.items()}
+
+  @jax.jit
+  def evaluate(variables, data):
+    size = len(data[0])
+    whole = size - size % batch_size
+    totals = []
+    if whole:
+      parts = jax.tree.map(
+          lambda a: a[:whole].reshape(-1, batch_size, *a.shape[1:]), data)
+      sums = jax.lax.map(lambda part: total(variables, *part), parts)
+      totals.append(jax.tree.map(lambda a: a.sum(0), sums))
+    if whole < size:
+      totals.append(total(variables, *jax.tree.map(lambda a: a[whole:], data)))
+    return jax.tree.map(lambda *parts: sum(parts) / size, *totals)
+
+  return evaluate

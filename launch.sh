@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Sets up .venv where it is missing, then runs one of:
+#   ./launch.sh mnist --config=kan ...   any program in experiments/, by name
+#   ./launch.sh test ...                 the test suite; arguments go to pytest
+# KAN_JAX_ACCELERATOR=cuda|tpu installs JAX for that device; the default is cpu.
+# PYTHON names the interpreter for a new .venv: 3.11 to 3.13; default python3.
+set -euo pipefail
+
+usage() {
+  echo "usage: ./launch.sh test [pytest arguments] | PROGRAM [--flags]" >&2
+  echo "programs: $(cd "$root/experiments" && grep -l '__main__' -- *.py |
+    sed 's/\.py$//' | paste -sd' ' -)" >&2
+  exit 2
+}
+
+# Installs the extras into .venv unless this same set is already there.
+install() {
+  local extras=$1 stamp="$root/.venv/installed-$1"
+  local wanted
+  wanted=$(sha256sum "$root/pyproject.toml")
+  if [[ -e $stamp && $(cat "$stamp") == "$wanted" ]]; then
+    return
+  fi
+  if [[ ! -x $root/.venv/bin/python ]]; then
+    "${PYTHON:-python3}" -c 'import sys; sys.exit(
+        None if (3, 11) <= sys.version_info < (3, 14) else
+        "error: Python 3.11 to 3.13 is needed, not %d.%d; set PYTHON" %
+        sys.version_info[:2])'
+    echo "making .venv and installing kan_jax[$extras]; this takes a minute" >&2
+    "${PYTHON:-python3}" -m venv "$root/.venv"
+  fi
+  "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --editable "$root[$extras]" >&2
+  echo "$wanted" >"$stamp"
+}
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+[[ $# -gt 0 ]] || usage
+name=$1
+shift
+device=${KAN_JAX_ACCELERATOR:-cpu}
+case $device in
+  cpu) device= ;;
+  cuda | tpu) device=,$device ;;
+  *)
+    echo "error: KAN_JAX_ACCELERATOR=$device is not known;" \
+      "allowed are cpu, cuda, tpu" >&2
+    exit 2
+    ;;
+esac
+if [[ $name == test ]]; then
+  install "test$device"
+  cd "$root"
+  exec .venv/bin/python -m pytest "$@"
+fi
+[[ $name =~ ^[a-z_]+$ ]] &&
+  grep -qs '__main__' "$root/experiments/$name.py" || usage
+install "experiments$device"
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+exec "$root/.venv/bin/python" -m "experiments.$name" "$@"
