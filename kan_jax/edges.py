@@ -59,18 +59,18 @@ def features(
   """Returns base function and B-splines side by side.
 
   Args:
-    x: Inputs, [..., in].
+    x: Inputs, [n, in].
     knots: [in, grid + 2 * order + 1].
     order: Degree of the splines.
     base_fn: Applied to `x` elementwise.
     outside: What the splines do beyond their grid; see `splines.basis`.
 
   Returns:
-    [..., in, 1 + grid + order].
+    [in, 1 + grid + order, n]: the batch last, see `splines.basis_by_input`.
   """
-  values = splines.basis(x, knots, order, outside=outside)
-  base = base_fn(x)[..., None].astype(values.dtype)
-  return jnp.concatenate([base, values], -1)
+  values = splines.basis_by_input(x.T, knots, order, outside=outside)
+  base = base_fn(x.T)[:, None].astype(values.dtype)
+  return jnp.concatenate([base, values], 1)
 
 
 def weights(edges: Edges) -> jax.Array:
@@ -81,17 +81,17 @@ def weights(edges: Edges) -> jax.Array:
 
 
 def contract(values: jax.Array, weight: jax.Array) -> jax.Array:
-  """Sums over inputs and features: [..., in, f], [in, f, out] -> [..., out].
+  """Sums over inputs and features: [in, f, n], [in, f, out] -> [n, out].
 
   One matrix product; no value of a single edge is ever stored.
   """
-  flat = values.reshape(*values.shape[:-2], -1)
-  return flat @ weight.reshape(-1, weight.shape[-1])
+  flat = values.reshape(-1, values.shape[-1])
+  return flat.T @ weight.reshape(-1, weight.shape[-1])
 
 
 def outputs(values: jax.Array, weight: jax.Array) -> jax.Array:
-  """Returns the value of every edge, [..., in, out]; for few rows or edges."""
-  return jnp.einsum('...if,ifo->...io', values, weight, precision='highest')
+  """Returns the value of every edge, [n, in, out]; for few rows or edges."""
+  return jnp.einsum('ifn,ifo->nio', values, weight, precision='highest')
 
 
 def statistics(
@@ -103,12 +103,12 @@ def statistics(
 
   Args:
     x: Inputs of the layer, [n, in], n >= 1.
-    values: Their features, [n, in, 1 + grid + order].
+    values: Their features, [in, 1 + grid + order, n].
     edges: The arrays of the layer.
     order: Degree of the splines.
   """
   weight = weights(edges)
-  centred = values - values.mean(0, keepdims=True)
+  centred = values - values.mean(-1, keepdims=True)
   dof = max(x.shape[0] - 1, 1)
   covariance = splines.gram_matrix(centred, centred) / dof
   variance = jnp.einsum(
@@ -125,16 +125,15 @@ def _mean_abs(values: jax.Array, weight: jax.Array) -> jax.Array:
   """Mean of |phi| over the batch, some inputs at a time: [in, out]."""
   @jax.checkpoint  # Else the backward pass stores a sign for every edge value.
   def of_input(pair):
-    return jnp.abs(pair[0] @ pair[1]).mean(0)
+    return jnp.abs(pair[0].T @ pair[1]).mean(1)
 
-  by_input = jnp.moveaxis(values, 0, 1)
-  chunk = max(1, _CHUNK // (values.shape[0] * weight.shape[-1]))
-  parts = math.ceil(weight.shape[0] / chunk)
+  chunk = max(1, _CHUNK // (values.shape[-1] * weight.shape[-1]))
+  parts = math.ceil(len(weight) / chunk)
   if parts == 1:
-    return jax.vmap(of_input)((by_input, weight))
+    return jax.vmap(of_input)((weight, values))
   # Parts of equal size: what is left over would be compiled once more.
   return jax.lax.map(
-      of_input, (by_input, weight), batch_size=math.ceil(len(weight) / parts))
+      of_input, (weight, values), batch_size=math.ceil(len(weight) / parts))
 
 
 def _safe_sqrt(x: jax.Array) -> jax.Array:

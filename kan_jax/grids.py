@@ -93,16 +93,18 @@ def refit(
     fewer distinct samples than intervals; else the nearest in mean square.
   """
   def equations(points, weights):
-    new = splines.basis(points, new_knots, order, outside=outside)
-    change = splines.basis(points, knots, order, outside=outside) - new
-    weighted = new * weights[..., None]
+    new = splines.basis_by_input(points, new_knots, order, outside=outside)
+    old = splines.basis_by_input(points, knots, order, outside=outside)
+    change, weighted = old - new, new * weights[:, None]
     drive = splines.gram_matrix(weighted, change)
     return (splines.gram_matrix(weighted, new),
             jnp.matmul(drive, coef, precision='highest'))
 
-  even = jnp.full(x.shape, 1 / x.shape[0], new_knots.dtype)
+  samples = x.T
+  even = jnp.full_like(samples, 1 / x.shape[0])
   change = splines.damped_solve(
-      *equations(x, even), *equations(*splines.quadrature(new_knots, order)))
+      *equations(samples, even),
+      *equations(*splines.quadrature(new_knots, order)))
   return coef + change
 
 

@@ -100,15 +100,16 @@ class KANLayer(nn.Module):
     arrays = self._edges(x.shape[-1])
     self.sow('intermediates', 'inputs', x)
     dtype = self.dtype or jnp.promote_types(x.dtype, arrays.coef.dtype)
+    rows = x.reshape(-1, x.shape[-1])
+    rows = rows.astype(jnp.promote_types(x.dtype, arrays.knots.dtype))
     values = edges.features(
-        x.astype(jnp.promote_types(x.dtype, arrays.knots.dtype)), arrays.knots,
-        self.order, self.base_fn, self.outside)
+        rows, arrays.knots, self.order, self.base_fn, self.outside)
     if self.is_mutable_collection('edges') and not self.is_initializing():
       self.sow('edges', 'stats', edges.statistics(
-          x.reshape(-1, x.shape[-1]), values.reshape(-1, *values.shape[-2:]),
-          arrays, self.order))
+          rows, values, arrays, self.order))
     weight = edges.weights(arrays).astype(dtype)
     y = edges.contract(values.astype(dtype), weight)
+    y = y.reshape(*x.shape[:-1], self.features)
     if self.bias:
       node_bias = self.param('node_bias', nn.initializers.zeros,
                              (self.features,), self.param_dtype)
