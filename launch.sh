@@ -57,4 +57,7 @@ fi
   grep -qs '__main__' "$root/experiments/$name.py" || usage
 install "experiments$device"
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+# A second run finds its compiled programs here.
+export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR-$root/.venv/jax}
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.3
 exec "$root/.venv/bin/python" -m "experiments.$name" "$@"

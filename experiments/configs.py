@@ -44,6 +44,12 @@ class Config:
       10, 'Steps from one grid update to the next.', low=1)
   grid_eps: float = _setting(
       1.0, 'Spacing of the knots: 1 uniform, 0 by quantiles.', low=0, high=1)
+  grid_rate: float = _setting(
+      0.1, "Part of the way that knots move to a batch's; 1 all the way, as in "
+      'pykan.', above=0, high=1)
+  scale_spline: str = _setting(
+      'one', 'Initial weight of the splines: one, or 1 / inputs, which many '
+      'inputs need.', choices=('one', 'fan_in'))
   lamb: float = _setting(
       0.0, 'Weight of the sparsity penalty in the loss.', low=0)
   lamb_l1: float = _setting(1.0, 'Weight of l1 in the penalty.', low=0)
@@ -90,6 +96,8 @@ def _check(
 
 
 def _describe(low: float, high: float, above: float) -> str:
+  if high < math.inf and above > low:
+    return f'allowed are values above {above:g} and up to {high:g}'
   if high < math.inf:
     return f'allowed are values from {low:g} to {high:g}'
   return f'it must be greater than {above:g}' if above > low else (
@@ -102,7 +110,7 @@ CONFIGS = {
     'kan_no_update_grid': Config(update_grid=False),
     'kan_reg': Config(lamb=0.003),
     'kan_reg_strong': Config(lamb=0.005),
-    'kan_full': Config(model='kan', hidden=64),
+    'kan_full': Config(model='kan', hidden=64, scale_spline='fan_in'),
 }
 
 _DEFINE: dict[type, Callable] = {

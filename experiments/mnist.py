@@ -70,8 +70,9 @@ def build_programs(config: configs.Config, classes: int) -> Programs:
       init=functools.partial(training.create_state, model, tx),
       run_steps=training.make_run_steps(step),
       update_grids=functools.partial(
-          training.update_grids, model=model, grid_eps=config.grid_eps),
-      evaluate=training.make_evaluate(model, {'accuracy': _correct}),
+          training.update_grids, model=model, grid_eps=config.grid_eps,
+          rate=config.grid_rate),
+      evaluate=training.make_evaluate(model, {'accuracy': _correct}, batch_size=250),
       edge_stats=jax.jit(lambda variables, x: model.apply(
           variables, x, mutable=['edges'])[1]['edges']))
 

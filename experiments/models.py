@@ -83,6 +83,15 @@ def build(config: configs.Config, classes: int = 10) -> nn.Module:
   if config.model == 'conv_mlp':
     return ConvMLP((config.hidden, classes))
   size, wrap = (16, ConvKAN) if config.model == 'conv_kan' else (784, PixelKAN)
+  init = nn.initializers.ones if config.scale_spline == 'one' else _fan_in
   return wrap(kan_jax.KAN(
       [size, config.hidden, classes], grid=config.grid, order=config.order,
-      outside=config.outside))
+      outside=config.outside, scale_spline_init=init))
+
+
+def _fan_in(
+    key: jax.Array, shape: tuple[int, ...],
+    dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:
+  """1 / inputs: as many splines sum into a node, and Adam moves all alike."""
+  del key
+  return jnp.full(shape, 1 / shape[0], dtype)

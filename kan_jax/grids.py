@@ -69,6 +69,31 @@ def knots_from_samples(
   return splines.extend_knots(breaks, order)
 
 
+def move_knots(
+    knots: jax.Array, target: jax.Array, order: int, rate: float) -> jax.Array:
+  """Moves knots a part of the way, but their ends far enough to cover.
+
+  One batch is a noisy sample of the range: with a rate below 1 a grid widens
+  at once and narrows slowly, and remembers what other batches needed.
+
+  Args:
+    knots: Strictly increasing knots, [in, grid + 2 * order + 1].
+    target: Where to, of the same shape, strictly increasing.
+    order: Degree of the splines.
+    rate: Part of the way, in (0, 1]; 1 returns `target`.
+  """
+  if not 0 < rate <= 1:
+    raise ValueError(f'`rate` is a part of the way in (0, 1]; got {rate!r}.')
+  if rate == 1:
+    return target
+  old, new = (splines.interior(k, order) for k in (knots, target))
+  breaks = old + rate * (new - old)  # A blend of two increasing rows.
+  low = jnp.minimum(breaks[:, :1], new[:, :1])
+  high = jnp.maximum(breaks[:, -1:], new[:, -1:])
+  return splines.extend_knots(
+      jnp.concatenate([low, breaks[:, 1:-1], high], 1), order)
+
+
 def refit(
     x: jax.Array, knots: jax.Array, coef: jax.Array, new_knots: jax.Array,
     order: int, *, outside: splines.Outside = 'zero') -> jax.Array:
@@ -112,7 +137,8 @@ def update(
     x: jax.Array, knots: jax.Array, coef: jax.Array, order: int, *,
     outside: splines.Outside = 'zero', grid_eps: float = 1.0,
     margin: float = 0.01, min_width: float = 0.02,
-    min_interval: float = 0.01) -> tuple[jax.Array, jax.Array]:
+    min_interval: float = 0.01, rate: float = 1.0) -> tuple[
+        jax.Array, jax.Array]:
   """Moves the knots of one layer to the samples and refits its coefficients.
 
   Args:
@@ -125,6 +151,7 @@ def update(
     margin: Reach of the grid beyond the samples.
     min_width: Least width of the grid.
     min_interval: Least width of an interval.
+    rate: Part of the way that the knots move; see `move_knots`.
 
   Returns:
     New knots and coefficients, in the shapes and dtypes of the old ones. An
@@ -133,9 +160,10 @@ def update(
   splines.check_coef(knots, coef, order)
   x = x.astype(knots.dtype)
   grid = knots.shape[-1] - 2 * order - 1
-  new_knots = knots_from_samples(
+  target = knots_from_samples(
       x, grid, order, grid_eps=grid_eps, margin=margin, min_width=min_width,
       min_interval=min_interval)
+  new_knots = move_knots(knots, target, order, rate)
   new_coef = refit(
       x, knots, coef.astype(knots.dtype), new_knots, order, outside=outside)
   sound = (jnp.isfinite(new_knots).all(-1)

@@ -277,7 +277,7 @@ def _before_layers(visit: Callable[[KANLayer, jax.Array], None]):
 def update_grids(
     model: nn.Module, variables: Any, *args, grid_eps: float = 1.0,
     margin: float = 0.01, min_width: float = 0.02, min_interval: float = 0.01,
-    **kwargs) -> Any:
+    rate: float = 1.0, **kwargs) -> Any:
   """Moves the grids of every KAN layer in a model to the inputs it sees.
 
   One forward pass: each layer takes its new knots and coefficients before it
@@ -293,6 +293,8 @@ def update_grids(
     margin: Reach of a grid beyond the samples, as a part of their range.
     min_width: Least width of a grid.
     min_interval: Least width of an interval, as a part of the uniform one.
+    rate: Part of the way that knots move to those of this batch, in (0, 1]; see
+      `grids.move_knots`. Below 1, a grid remembers other batches.
     **kwargs: Further keyword arguments of `model.apply`, such as `rngs`.
 
   Returns:
@@ -300,8 +302,9 @@ def update_grids(
     The function of a layer stays as it was on its samples as far as the new
     splines can represent it; see `grids.refit`.
   """
-  options = {'grid_eps': grid_eps, 'margin': margin, 'min_width': min_width,
-                 'min_interval': min_interval}
+  options = {
+      'grid_eps': grid_eps, 'margin': margin, 'min_width': min_width,
+      'min_interval': min_interval, 'rate': rate}
   seen: dict[tuple[str, ...], jax.Array] = {}
 
   def update(module, x):

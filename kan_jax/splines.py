@@ -242,7 +242,7 @@ def fit(
 
   Args:
     x: Samples of each input, [n, in]. Any number of rows: what they leave open
-      goes to the spline of least L2 norm on the grid.
+      goes to the spline of least mean square on the grid.
     y: Wanted values on each edge, [n, in, out].
     knots: [in, grid + 2 * order + 1].
     order: Degree of the splines.
@@ -261,10 +261,12 @@ def fit(
 
 
 def quadrature(knots: jax.Array, order: int) -> tuple[jax.Array, jax.Array]:
-  """Returns points and weights that integrate over each input's grid.
+  """Returns points and weights that average over each input's intervals.
 
-  Gauss-Legendre with order + 1 points in each interval: exact for products of
-  two splines. The weights of an input sum to one.
+  Gauss-Legendre with order + 1 points in each interval, exact there for
+  products of two splines. All intervals weigh the same, however narrow: a
+  spline that lives on narrow ones must not come for free. The weights of an
+  input sum to one.
 
   Args:
     knots: [in, grid + 2 * order + 1].
@@ -279,8 +281,7 @@ def quadrature(knots: jax.Array, order: int) -> tuple[jax.Array, jax.Array]:
   width = jnp.diff(grid)[..., None]
   nodes, parts = nodes[None, None], parts[None, None]
   points = grid[:, :-1, None] + width * (nodes + 0.5)
-  total = (grid[:, -1] - grid[:, 0])[:, None, None]
-  weights = width / total * parts
+  weights = jnp.broadcast_to(parts / width.shape[1], points.shape)
   flat = (knots.shape[0], -1)
   return points.reshape(flat), weights.reshape(flat)
 
@@ -292,7 +293,7 @@ def gram_matrix(a: jax.Array, b: jax.Array) -> jax.Array:
 
 def damped_solve(
     gram: jax.Array, rhs: jax.Array, prior_gram: jax.Array,
-    prior_rhs: jax.Array, *, steps: int = 4) -> jax.Array:
+    prior_rhs: jax.Array, *, steps: int = 2) -> jax.Array:
   """Solves normal equations that may be singular, with the help of a prior.
 
   Iterated Tikhonov regularization (Engl, Hanke and Neubauer, Regularization of
@@ -315,10 +316,10 @@ def damped_solve(
   eps = float(jnp.finfo(gram.dtype).eps)
   weight = math.sqrt(eps)
   matrix = gram + weight * prior_gram
-  # Rounding may cost the matrix its definiteness; its diagonal scales with
-  # each function's own support, and so does what is added.
+  # What rounding leaves of the weakest directions is noise; damp that, too.
   size = gram.shape[-1]
-  matrix += 4 * size * eps * matrix * jnp.eye(size, dtype=gram.dtype)[None]
+  noise = eps * jnp.trace(matrix, axis1=-2, axis2=-1)
+  matrix += noise[:, None, None] * jnp.eye(size, dtype=gram.dtype)[None]
   factor = jnp.linalg.cholesky(matrix)
   solve = jax.vmap(lambda f, b: jax.scipy.linalg.cho_solve((f, True), b))
   solution = solve(factor, rhs + weight * prior_rhs)

@@ -158,11 +158,11 @@ def make_run_steps(step: Callable) -> Callable:
 
 
 @functools.partial(jax.jit, static_argnames=(
-    'model', 'grid_eps', 'margin', 'min_width', 'min_interval'))
+    'model', 'grid_eps', 'margin', 'min_width', 'min_interval', 'rate'))
 def update_grids(
     state: TrainState, x: jax.Array, *, model: nn.Module, grid_eps: float = 1.0,
     margin: float = 0.01, min_width: float = 0.02,
-    min_interval: float = 0.01) -> TrainState:
+    min_interval: float = 0.01, rate: float = 1.0) -> TrainState:
   """Moves every grid to the inputs that its layer sees for the batch `x`.
 
   Touches `grid` and the spline coefficients in `params`, nothing else; see
@@ -170,7 +170,7 @@ def update_grids(
   """
   variables = layers.update_grids(
       model, state.variables, x, grid_eps=grid_eps, margin=margin,
-      min_width=min_width, min_interval=min_interval)
+      min_width=min_width, min_interval=min_interval, rate=rate)
   return state.replace(params=variables['params'], grid=variables['grid'])
 
 

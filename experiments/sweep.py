@@ -1,0 +1,88 @@
+"""Runs MNIST configs over several seeds and prints a table of accuracies.
+
+  python -m experiments.sweep --seeds=5 --csv=docs/mnist.csv
+"""
+
+from collections.abc import Iterable
+import csv
+import dataclasses
+import pathlib
+import statistics
+
+from absl import flags
+import tqdm
+
+from experiments import cli
+from experiments import configs
+from experiments import data
+from experiments import mnist
+
+# Test accuracy of the original: a blog's single runs with pykan e6078bc8.
+ORIGINAL = {'mlp': 97.15, 'kan': 97.53, 'kan_no_update_grid': 97.44,
+            'kan_reg': 95.79, 'kan_reg_strong': 10.09}
+
+
+def table(results: dict[str, list[mnist.Result]]) -> str:
+  """Returns a Markdown table: a row for each config, over its seeds."""
+  lines = [
+      '| config | seeds | test accuracy, mean | least | greatest | original '
+      '| seconds an epoch |',
+      '|---|---|---|---|---|---|---|']
+  for name, runs in results.items():
+    accuracy = [run.acc_test for run in runs]
+    # The first epoch of the first seed also compiles.
+    seconds = statistics.median(
+        s for run in runs for s in run.epoch_seconds[1:] or run.epoch_seconds)
+    lines.append(
+        f'| `{name}` | {len(runs)} | {statistics.mean(accuracy):.2f} '
+        f'| {min(accuracy):.2f} | {max(accuracy):.2f} '
+        f'| {ORIGINAL.get(name, "–")} | {seconds:.1f} |')
+  return '\n'.join(lines)
+
+
+def run(
+    names: Iterable[str], seeds: int,
+    dataset: data.Dataset) -> dict[str, list[mnist.Result]]:
+  """Trains every config with the seeds 0, 1, …; one compilation a config."""
+  results: dict[str, list[mnist.Result]] = {}
+  for name in names:
+    config = configs.CONFIGS[name]
+    programs = mnist.build_programs(config, dataset.classes)
+    results[name] = []
+    for seed in range(seeds):
+      config = dataclasses.replace(config, seed=seed)
+      result = mnist.train(config, dataset, programs, log=lambda _: None)
+      results[name].append(result)
+      tqdm.tqdm.write(mnist.summary(result, name))
+  return results
+
+
+def main() -> None:
+  """Runs what the flags say."""
+  names = flags.FLAGS.configs or list(configs.CONFIGS)
+  unknown = sorted(set(names) - configs.CONFIGS.keys())
+  if unknown or flags.FLAGS.seeds < 1:
+    raise cli.UsageError(
+        f'--configs knows {", ".join(configs.CONFIGS)}, and --seeds starts at '
+        f'1; got {", ".join(unknown) or flags.FLAGS.seeds}')
+  path = flags.FLAGS.csv and pathlib.Path(flags.FLAGS.csv)
+  if path and path.exists():
+    raise cli.UsageError(f'--csv={path} exists; name a new file')
+  results = run(names, flags.FLAGS.seeds, data.load('mnist'))
+  print(table(results), flush=True)
+  if path:
+    with path.open('w', newline='') as file:
+      writer = csv.writer(file)
+      writer.writerow(['config', 'seed', 'acc_train', 'acc_test', 'edges_left',
+                       'edges', 'acc_pruned'])
+      writer.writerows(
+          [name, r.config.seed, f'{r.acc_train:.2f}', f'{r.acc_test:.2f}',
+           r.edges_left, r.edges, r.acc_pruned]
+          for name, runs in results.items() for r in runs)
+
+
+if __name__ == '__main__':
+  flags.DEFINE_list('configs', [], 'Which configs; all of them by default.')
+  flags.DEFINE_integer('seeds', 5, 'Seeds of each config, from 0 on.')
+  flags.DEFINE_string('csv', None, 'File for a line on each run; it is new.')
+  cli.run(main)
