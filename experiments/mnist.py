@@ -72,7 +72,8 @@ def build_programs(config: configs.Config, classes: int) -> Programs:
       update_grids=functools.partial(
           training.update_grids, model=model, grid_eps=config.grid_eps,
           rate=config.grid_rate),
-      evaluate=training.make_evaluate(model, {'accuracy': _correct}, batch_size=250),
+      evaluate=training.make_evaluate(
+          model, {'accuracy': _correct}, batch_size=250),
       edge_stats=jax.jit(lambda variables, x: model.apply(
           variables, x, mutable=['edges'])[1]['edges']))
 

@@ -85,7 +85,8 @@ def contract(values: jax.Array, weight: jax.Array) -> jax.Array:
 
   One matrix product; no value of a single edge is ever stored.
   """
-  flat = values.reshape(-1, values.shape[-1])
+  inputs, size, n = values.shape
+  flat = values.reshape(inputs * size, n)
   return flat.T @ weight.reshape(-1, weight.shape[-1])
 
 

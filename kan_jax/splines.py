@@ -132,7 +132,7 @@ def basis(
   by_input = basis_by_input(
       x.reshape(-1, x.shape[-1]).T, knots, order, derivative=derivative,
       outside=outside)
-  return jnp.moveaxis(by_input, -1, 0).reshape(*x.shape, -1)
+  return jnp.moveaxis(by_input, -1, 0).reshape(*x.shape, by_input.shape[1])
 
 
 def basis_by_input(
