@@ -5,6 +5,8 @@ for every column of samples: also one that is constant, binary, tiny, huge, or
 shorter than the number of coefficients.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -133,6 +135,9 @@ def refit(
   return coef + change
 
 
+@functools.partial(jax.jit, static_argnames=(
+    'order', 'outside', 'grid_eps', 'margin', 'min_width', 'min_interval',
+    'rate'))
 def update(
     x: jax.Array, knots: jax.Array, coef: jax.Array, order: int, *,
     outside: splines.Outside = 'zero', grid_eps: float = 1.0,

@@ -57,10 +57,10 @@ class Penalty:
       params: Its parameters, of which the coefficients are read.
     """
     total = jnp.zeros(())
-    for layer in layer_stats(stats).values():
-      scores = edge_scores(layer, self.metric)
-      total += self.l1 * scores.sum()
-      if self.entropy:
+    if self.l1 or self.entropy:
+      for layer in layer_stats(stats).values():
+        scores = edge_scores(layer, self.metric)
+        total += self.l1 * scores.sum()
         total += self.entropy * entropy(scores, self.metric)
     if self.coef or self.coefdiff:
       for coef in _coefs(params):

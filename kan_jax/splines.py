@@ -135,6 +135,9 @@ def basis(
   return jnp.moveaxis(by_input, -1, 0).reshape(*x.shape, by_input.shape[1])
 
 
+# Compiled also where a caller is not: op by op it takes ten times as long.
+@functools.partial(
+    jax.jit, static_argnames=('order', 'derivative', 'outside'))
 def basis_by_input(
     x: jax.Array, knots: jax.Array, order: int, *, derivative: int = 0,
     outside: Outside = 'zero') -> jax.Array:
@@ -235,6 +238,7 @@ def check_coef(knots: jax.Array, coef: jax.Array, order: int) -> None:
         f'for knots {knots.shape} of order {order}; got {coef.shape}.')
 
 
+@functools.partial(jax.jit, static_argnames=('order', 'outside'))
 def fit(
     x: jax.Array, y: jax.Array, knots: jax.Array, order: int, *,
     outside: Outside = 'zero') -> jax.Array:
@@ -323,8 +327,10 @@ def damped_solve(
   matrix += noise[:, None, None] * jnp.eye(size, dtype=gram.dtype)[None]
   factor = jnp.linalg.cholesky(matrix)
   solve = jax.vmap(lambda f, b: jax.scipy.linalg.cho_solve((f, True), b))
-  solution = solve(factor, rhs + weight * prior_rhs)
-  for _ in range(steps):
+
+  def step(_, solution):
     residual = rhs - jnp.matmul(gram, solution, precision='highest')
-    solution += solve(factor, residual)
-  return solution
+    return solution + solve(factor, residual)
+
+  return jax.lax.fori_loop(
+      0, steps, step, solve(factor, rhs + weight * prior_rhs))
