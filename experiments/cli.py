@@ -1,21 +1,73 @@
-"""What all programs share at the command line: one-line errors, --help."""
+"""What all programs share at the command line: errors, signals, --help."""
 
 from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
+import signal
 import sys
+from typing import Any
 
 from absl import app
 from absl import flags
 from absl import logging
 
 
-class UsageError(Exception):
-  """A mistake of the user's: shown as one line, exit code 2, no traceback."""
+class RunError(Exception):
+  """A run that cannot go on: shown as one line, no traceback.
+
+  Attributes:
+    code: The exit code.
+  """
+
+  code = 1
+
+
+class UsageError(RunError):
+  """A mistake of the user's."""
+
+  code = 2
+
+
+class InterruptedRunError(RunError):
+  """A run that a signal ended; the exit code is 128 + its number."""
+
+  def __init__(self, message: str, number: int):
+    super().__init__(message)
+    self.code = 128 + number
+
+
+class Signals:
+  """Whether a signal asks the run to end; 0 while none does."""
+
+  number = 0
+
+  def take(self, number: int, frame: Any) -> None:
+    """Handles a signal: the first one is noted, a second one ends at once."""
+    del frame
+    self.number = number
+    for name in (signal.SIGINT, signal.SIGTERM):
+      signal.signal(name, signal.SIG_DFL)
+    print(f'{signal.Signals(number).name}: ending after this step; once more '
+          'ends at once', file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def signals() -> Iterator[Signals]:
+  """Notes Ctrl-C and SIGTERM instead of dying, so that a run can end well."""
+  noted = Signals()
+  names = (signal.SIGINT, signal.SIGTERM)
+  before = [signal.signal(name, noted.take) for name in names]
+  try:
+    yield noted
+  finally:
+    for name, handler in zip(names, before, strict=True):
+      signal.signal(name, handler)
 
 
 def run(main: Callable[[], None]) -> None:
   """Parses the flags, runs `main` and exits.
 
-  The exit code is 0 for success and `--help`, 2 for a `UsageError` and for
+  The exit code is 0 for success and `--help`, that of a `RunError`, and 2 for
   flags that do not parse. Other exceptions are faults of the program and keep
   their traceback.
   """
@@ -26,8 +78,8 @@ def _guarded(main: Callable[[], None]) -> None:
   logging.set_verbosity(logging.WARNING)  # The libraries' progress is not ours.
   try:
     main()
-  except UsageError as error:
-    _fail(error)
+  except RunError as error:
+    _fail(error, error.code)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -44,6 +96,6 @@ def _parse(argv: list[str]) -> list[str]:
   return argv[:1]
 
 
-def _fail(error: Exception | str) -> None:
+def _fail(error: Exception | str, code: int = 2) -> None:
   print('error:', ' '.join(str(error).split()), file=sys.stderr)
-  sys.exit(2)
+  sys.exit(code)

@@ -72,6 +72,10 @@ class Config:
   seed: int = _setting(
       0, 'Decides the initial parameters and the order of the examples.',
       low=0, high=2**32 - 1)
+  on_nonfinite: str = _setting(
+      'stop', 'What happens when a loss or gradient is not finite: stop ends '
+      'the run, skip leaves the step out and counts it.',
+      choices=('stop', 'skip'))
   dataset: str = _setting(
       'mnist', 'mnist ships with this repository; another name, such as '
       'fashion_mnist, is looked up in tensorflow_datasets.')

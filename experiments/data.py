@@ -54,6 +54,20 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
   return _load_tfds(name, data_dir)
 
 
+def check(dataset: Dataset) -> None:
+  """Raises a UsageError unless images are finite and labels are classes."""
+  for name, (images, labels) in (
+      ('training', dataset.train), ('test', dataset.test)):
+    if not len(labels) or len(labels) != len(images):
+      raise cli.UsageError(
+          f'the {name} set needs a label for each image, and at least one; it '
+          f'has {len(images)} images and {len(labels)} labels')
+    if labels.min() < 0 or labels.max() >= dataset.classes:
+      raise cli.UsageError(
+          f'the {name} set has labels from {labels.min()} to {labels.max()}; '
+          f'allowed are 0 to {dataset.classes - 1}')
+
+
 def load_mnist(directory: pathlib.Path) -> Dataset:
   """Loads the four original MNIST archives after checking each one."""
   def split(prefix, size):

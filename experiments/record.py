@@ -4,11 +4,16 @@ from collections.abc import Iterator
 import contextlib
 import csv
 import dataclasses
+import io
 import json
+import os
 import pathlib
+import shutil
 from typing import Any
+from typing import NamedTuple
 
 from flax import linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,34 +21,107 @@ from experiments import cli
 from experiments import configs
 from kan_jax import training
 
+_METRICS = 'metrics.csv'
+
+
+class Progress(NamedTuple):
+  """What a checkpoint holds.
+
+  Attributes:
+    state: Parameters, grids, optimizer and step, which also says the position
+      in the epoch.
+    totals: Sums of the metrics in this epoch so far.
+    order_key: Data of the key that decides the order of the examples.
+  """
+  state: training.TrainState
+  totals: training.Metrics
+  order_key: jax.Array
+
 
 class Recorder:
   """Writes what a run leaves behind into one folder.
 
-  Its libraries are imported when it is made: a run that keeps nothing should
-  not wait for them.
+  Its libraries are imported when they are needed: a run that keeps nothing
+  should not wait for them.
   """
 
   def __init__(self, workdir: pathlib.Path):
-    import tensorboardX
     self._workdir = workdir
+    self._checkpoints = workdir / 'checkpoints'
     self._history: list[dict[str, float]] = []
-    self._events = tensorboardX.SummaryWriter(str(workdir / 'tensorboard'))
-    self._csv = (workdir / 'metrics.csv').open('w', newline='')
+    self._events: Any = None
 
-  def epoch(self, state: training.TrainState, row: dict[str, float]) -> None:
-    """Keeps the metrics of an epoch, and the state as a checkpoint."""
+  def restore(
+      self, like: Progress) -> tuple[Progress, list[dict[str, float]]]:
+    """Returns the last checkpoint and the rows of the epochs before it.
+
+    Args:
+      like: The progress of a run that begins; returned if there is none yet.
+
+    Raises:
+      cli.UsageError: If the checkpoint cannot be used.
+    """
+    progress = self.last(like)
+    step = int(progress.state.step)
+    self._history = [row for row in self._read_rows() if row['step'] <= step]
+    self._write_rows()
+    self._open_events(step)
+    return progress, list(self._history)
+
+  def last(self, like: Progress) -> Progress:
+    """Returns the last checkpoint, or `like` if there is none yet."""
     from kan_jax import checkpoints
+    steps = checkpoints.steps(self._checkpoints)
+    try:
+      return (checkpoints.load(self._checkpoints, steps[-1], like)
+              if steps else like)
+    except checkpoints.CheckpointError as error:
+      before = f'; without it, --resume goes back to step {steps[-2]}' if (
+          len(steps) > 1) else ''
+      raise cli.UsageError(f'cannot resume: {error}{before}') from error
+
+  def _read_rows(self) -> list[dict[str, float]]:
+    try:
+      with (self._workdir / _METRICS).open(newline='') as file:
+        return [{name: _number(value) for name, value in row.items()}
+                for row in csv.DictReader(file)]
+    except FileNotFoundError:
+      return []
+
+  def _write_rows(self) -> None:
+    """Writes all rows anew: a file that a killed run left is replaced whole."""
+    if not self._history:
+      return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(self._history[0]), lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(self._history)
+    _replace(self._workdir / _METRICS, text.getvalue())
+
+  def _open_events(self, step: int) -> None:
+    import tensorboardX
+    self._events = tensorboardX.SummaryWriter(
+        str(self._workdir / 'tensorboard'), purge_step=step + 1)
+
+  def checkpoint(self, progress: Progress) -> None:
+    """Keeps a checkpoint, and of the older ones the latest two."""
+    from kan_jax import checkpoints
+    step, kept = int(progress.state.step), checkpoints.steps(self._checkpoints)
+    if step in kept:
+      return
+    checkpoints.save(self._checkpoints, step, progress)
+    for old in kept[:-2]:
+      shutil.rmtree(self._checkpoints / str(old))
+
+  def epoch(self, progress: Progress, row: dict[str, float]) -> None:
+    """Keeps the metrics of an epoch, then a checkpoint."""
     self._history.append(row)
-    writer = csv.DictWriter(self._csv, list(row))
-    if len(self._history) == 1:
-      writer.writeheader()
-    writer.writerow(row)
-    self._csv.flush()
+    self._write_rows()
     for name in row.keys() - {'step'}:
       self._events.add_scalar(name, row[name], row['step'])
     self._events.flush()
-    checkpoints.save(self._workdir / 'checkpoints', int(row['step']), state)
+    # Last: a run that dies before this does the epoch again, and its row.
+    self.checkpoint(progress)
 
   def finish(
       self, model: nn.Module, state: training.TrainState, images: np.ndarray,
@@ -58,18 +136,36 @@ class Recorder:
 
   def close(self) -> None:
     """Closes the files that are open."""
-    self._events.close()
-    self._csv.close()
+    if self._events:
+      self._events.close()
+
+
+def _number(text: str) -> float:
+  """Reads a number back as it was written, whole or not."""
+  return int(text) if text.isdecimal() else float(text)
+
+
+def _replace(path: pathlib.Path, text: str) -> None:
+  """Writes a file that is there whole or not at all."""
+  partial = path.with_name(path.name + '.partial')
+  partial.write_text(text)
+  os.replace(partial, path)
 
 
 @contextlib.contextmanager
 def open_recorder(
-    workdir: str | None, config: configs.Config) -> Iterator[Recorder | None]:
+    workdir: str | None, config: configs.Config,
+    resume: bool = False) -> Iterator[Recorder | None]:
   """Yields a recorder for the folder `workdir`, or None without one.
+
+  Args:
+    workdir: Folder of the run; made where it is missing.
+    config: The run.
+    resume: Whether the folder may hold this run already.
 
   Raises:
     cli.UsageError: If the folder cannot be made, or holds anything but a run
-      of the same config, which would then be run over again.
+      of the same config that is to be resumed.
   """
   if workdir is None:
     yield None
@@ -77,20 +173,21 @@ def open_recorder(
   path = pathlib.Path(workdir)
   try:
     path.mkdir(parents=True, exist_ok=True)
-    _claim(path, dataclasses.asdict(config))
-    recorder = Recorder(path)
+    _claim(path, dataclasses.asdict(config), resume)
   except OSError as error:
     raise cli.UsageError(
         f'--workdir={workdir} cannot be used: {error.strerror}') from error
-  with contextlib.closing(recorder):
+  with contextlib.closing(Recorder(path)) as recorder:
     yield recorder
 
 
-def _claim(workdir: pathlib.Path, config: dict[str, Any]) -> None:
-  """Writes the config into an empty folder; elsewhere it must be there."""
+def _claim(
+    workdir: pathlib.Path, config: dict[str, Any], resume: bool) -> None:
+  """Writes the config into a new folder; to resume, it must be the same."""
   file = workdir / 'config.json'
+  text = json.dumps(config, indent=2) + '\n'
   if not any(workdir.iterdir()):
-    file.write_text(json.dumps(config, indent=2) + '\n')
+    _replace(file, text)
     return
   try:
     kept = json.loads(file.read_text())
@@ -100,10 +197,17 @@ def _claim(workdir: pathlib.Path, config: dict[str, Any]) -> None:
     raise cli.UsageError(
         f'--workdir={workdir} is not empty and holds no run of this program; '
         'name another folder') from None
+  if differing == ['epochs'] and config['epochs'] > kept['epochs']:
+    differing = []
   if differing:
     raise cli.UsageError(
         f'--workdir={workdir} holds a run of another config (it differs in '
         f'{", ".join(differing)}); name another folder')
+  if not resume:
+    raise cli.UsageError(
+        f'--workdir={workdir} holds this run already; --resume goes on with '
+        'it, or name another folder')
+  _replace(file, text)
 
 
 def _plot_history(history: list[dict[str, float]]):

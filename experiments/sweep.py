@@ -15,6 +15,7 @@ import tqdm
 from experiments import cli
 from experiments import configs
 from experiments import data
+from experiments import loop
 from experiments import mnist
 
 # Test accuracy of the original: a blog's single runs with pykan e6078bc8.
@@ -22,7 +23,7 @@ ORIGINAL = {'mlp': 97.15, 'kan': 97.53, 'kan_no_update_grid': 97.44,
             'kan_reg': 95.79, 'kan_reg_strong': 10.09}
 
 
-def table(results: dict[str, list[mnist.Result]]) -> str:
+def table(results: dict[str, list[loop.Result]]) -> str:
   """Returns a Markdown table: a row for each config, over its seeds."""
   lines = [
       '| config | seeds | test accuracy, mean | least | greatest | original '
@@ -42,16 +43,17 @@ def table(results: dict[str, list[mnist.Result]]) -> str:
 
 def run(
     names: Iterable[str], seeds: int,
-    dataset: data.Dataset) -> dict[str, list[mnist.Result]]:
+    dataset: data.Dataset) -> dict[str, list[loop.Result]]:
   """Trains every config with the seeds 0, 1, …; one compilation a config."""
-  results: dict[str, list[mnist.Result]] = {}
+  results: dict[str, list[loop.Result]] = {}
   for name in names:
     config = configs.CONFIGS[name]
-    programs = mnist.build_programs(config, dataset.classes)
+    programs = loop.build_programs(config, dataset.classes)
     results[name] = []
     for seed in range(seeds):
       config = dataclasses.replace(config, seed=seed)
-      result = mnist.train(config, dataset, programs, log=lambda _: None)
+      result = loop.Loop(
+          config, dataset, programs, log=lambda _: None).run()
       results[name].append(result)
       tqdm.tqdm.write(mnist.summary(result, name))
   return results

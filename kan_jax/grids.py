@@ -175,3 +175,45 @@ def update(
            & jnp.isfinite(new_coef).all((-2, -1)))
   return (jnp.where(sound[:, None], new_knots, knots),
           jnp.where(sound[:, None, None], new_coef.astype(coef.dtype), coef))
+
+
+def refine(
+    knots: jax.Array, coef: jax.Array, order: int, grid: int) -> tuple[
+        jax.Array, jax.Array]:
+  """Splits the intervals of one layer's grids and keeps its functions.
+
+  Old breaks stay, so nothing is approximated (pykan interpolates the knots and
+  fits anew): each interval is cut into equal parts, as many as its neighbours
+  or one more. So do the knots beyond the ends; a grid update gives them, and
+  uneven intervals, the usual spacing again.
+
+  Args:
+    knots: [in, old grid + 2 * order + 1].
+    coef: [in, old grid + order, out].
+    order: Degree of the splines.
+    grid: New number of intervals, at least the old one.
+
+  Returns:
+    Knots [in, grid + 2 * order + 1] and coefficients [in, grid + order, out] of
+    the same functions, on the grid and beyond it.
+
+  Raises:
+    ValueError: If `grid` is less than the old number of intervals.
+  """
+  splines.check_grid(grid)
+  breaks = splines.interior(knots, order)
+  old = breaks.shape[-1] - 1
+  if grid < old:
+    raise ValueError(
+        f'`grid` must be at least the {old} intervals that there are; got '
+        f'{grid}.')
+  counts = np.diff(np.arange(old + 1) * grid // old)
+  parents = np.repeat(np.arange(old), counts)
+  part = np.concatenate([np.arange(count) / count for count in counts])
+  inner = breaks[:, parents] + (
+      jnp.diff(breaks)[:, parents] * jnp.asarray(part, knots.dtype)[None])
+  # The knots beyond the ends stay, and with them what the splines do there.
+  new_knots = jnp.concatenate(
+      [knots[:, :order], inner, knots[:, old + order:]], 1)
+  return new_knots, splines.insert_knots(
+      knots, coef, order, new_knots, parents)

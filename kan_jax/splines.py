@@ -1,4 +1,4 @@
-"""B-splines as pure functions of arrays: knots, basis, evaluation, fit.
+"""B-splines as pure functions of arrays: basis, evaluation, fit, insertion.
 
 Everything is written for one spline per input, with the inputs side by side:
 `knots[i]` are the knots of input `i`, and every edge that leaves an input
@@ -8,6 +8,7 @@ functions (de Boor, A Practical Guide to Splines, 1978, ch. IX; for KANs,
 arXiv 2404.19756, section 2.2).
 """
 
+from collections.abc import Sequence
 import functools
 import math
 from typing import get_args
@@ -263,6 +264,44 @@ def fit(
       gram_matrix(values, values) / x.shape[0], rhs,
       gram_matrix(prior * weights[:, None], prior), jnp.zeros_like(rhs),
       steps=32)  # The prior, zero, is no guess here: let little of it remain.
+
+
+def insert_knots(
+    knots: jax.Array, coef: jax.Array, order: int, new_knots: jax.Array,
+    parents: Sequence[int] | np.ndarray) -> jax.Array:
+  """Returns the coefficients of the same splines on a finer grid.
+
+  Exact knot insertion: a coefficient is the blossom of the polynomial piece
+  under its B-spline, at the knots inside that B-spline's support (Ramshaw,
+  Blossoms are polar forms, 1989); the arguments of de Boor's recursion change
+  from level to level. Linear in `coef`.
+
+  Args:
+    knots: Old knots, [in, grid + 2 * order + 1].
+    coef: Their coefficients, [in, grid + order, out].
+    order: Degree of the splines.
+    new_knots: New knots, [in, len(parents) + 2 * order + 1], with each break
+      of the old grid among the breaks of the new one, and the same knots
+      beyond the ends.
+    parents: For each new interval, the old one that it is a part of.
+
+  Returns:
+    [in, len(parents) + order, out], of the same splines everywhere.
+  """
+  check_coef(knots, coef, order)
+  index = np.arange(len(parents) + order)
+  # Of the pieces under a B-spline, the middle one that is inside the grid.
+  middle = np.clip(index - order + order // 2, 0, len(parents) - 1)
+  first = np.asarray(parents)[middle]
+  pieces = [coef[:, first + i] for i in range(order + 1)]
+  for level in range(1, order + 1):
+    at = new_knots[:, index + level]
+    for i in range(order, level - 1, -1):
+      left = knots[:, first + i]
+      right = knots[:, first + i + order + 1 - level]
+      part = ((at - left) / (right - left))[..., None]
+      pieces[i] = (1 - part) * pieces[i - 1] + part * pieces[i]
+  return pieces[order]
 
 
 def quadrature(knots: jax.Array, order: int) -> tuple[jax.Array, jax.Array]:

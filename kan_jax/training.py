@@ -20,6 +20,8 @@ from kan_jax import layers
 # Of outputs and targets, a number for each row.
 LossFn = Callable[[jax.Array, jax.Array], jax.Array]
 PenaltyFn = Callable[[Any, Any], jax.Array]  # Of edge statistics and params.
+Metrics = dict[str, jax.Array]
+Objective = Callable[..., tuple[jax.Array, Metrics]]  # See `make_objective`.
 
 
 class TrainState(struct.PyTreeNode):
@@ -41,6 +43,10 @@ class TrainState(struct.PyTreeNode):
   def variables(self) -> dict[str, Any]:
     """What `model.apply` takes."""
     return {'params': self.params, 'grid': self.grid}
+
+
+Step = Callable[[TrainState, tuple[jax.Array, jax.Array]],
+                tuple[TrainState, Metrics]]
 
 
 def create_state(
@@ -70,25 +76,22 @@ def create_state(
       grid=variables.get('grid', {}), opt_state=tx.init(params))
 
 
-def make_train_step(
-    model: nn.Module, tx: optax.GradientTransformation, loss_fn: LossFn,
-    penalty: PenaltyFn | None = None, lamb: float = 0.0) -> Callable[
-        [TrainState, tuple[jax.Array, jax.Array]],
-        tuple[TrainState, dict[str, jax.Array]]]:
-  """Returns `step(state, (x, y)) -> (state, metrics)`: one optimizer step.
+def make_objective(
+    model: nn.Module, loss_fn: LossFn, penalty: PenaltyFn | None = None,
+    lamb: float = 0.0) -> Objective:
+  """Returns `objective(params, grid, x, y) -> (value, metrics)`.
 
   Args:
-    model: The model of the state.
-    tx: The optimizer of the state.
-    loss_fn: Of outputs and targets, the loss of each row; the step minimizes
-      its mean.
+    model: The model of the parameters.
+    loss_fn: Of outputs and targets, the loss of each row; the value is its
+      mean plus the weighted penalty.
     penalty: Of edge statistics and params, a scalar, such as
       `regularization.Penalty()`.
     lamb: Weight of the penalty, >= 0. At 0 no statistics are computed.
 
   Returns:
-    A pure function, not jitted, so that it can be part of a longer program.
-    The metrics are `loss` without the penalty, and `penalty` without `lamb`.
+    A pure function. Its metrics are `loss` without the penalty, and `penalty`
+    without `lamb`.
   """
   def objective(params, grid, x, y):
     variables = {'params': params, 'grid': grid}
@@ -100,11 +103,34 @@ def make_train_step(
     cost = penalty(sown.get('edges', {}), params)
     return loss + lamb * cost, {'loss': loss, 'penalty': cost}
 
+  return objective
+
+
+def make_train_step(
+    objective: Objective, tx: optax.GradientTransformation) -> Step:
+  """Returns `step(state, (x, y)) -> (state, metrics)`: one optimizer step.
+
+  Args:
+    objective: What to minimize; see `make_objective`.
+    tx: The optimizer of the state.
+
+  Returns:
+    A pure function, not jitted, so that it can be part of a longer program.
+    Where the objective or its gradient is not finite, parameters and optimizer
+    stay as they were, and the metric `skipped` is 1 instead of 0.
+  """
   def step(state, batch):
-    grads, metrics = jax.grad(objective, has_aux=True)(
+    (value, metrics), grads = jax.value_and_grad(objective, has_aux=True)(
         state.params, state.grid, *batch)
+    finite = jnp.isfinite(value)
+    for grad in jax.tree.leaves(grads):
+      finite &= jnp.isfinite(grad).all()
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    new = optax.apply_updates(state.params, updates), opt_state
+    params, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old), new,
+        (state.params, state.opt_state))
+    metrics = metrics | {'skipped': 1 - finite.astype(value.dtype)}
     return state.replace(
         step=state.step + 1, params=params, opt_state=opt_state), metrics
 
@@ -128,31 +154,44 @@ def row_losses(
   return losses
 
 
-def make_run_steps(step: Callable) -> Callable:
+def zero_totals() -> dict[str, jax.Array]:
+  """Returns what `run_steps` adds the metrics of a train step to."""
+  return {name: jnp.zeros(()) for name in ('loss', 'penalty', 'skipped')}
+
+
+def make_run_steps(step: Step, *, stop_at_skipped: bool = True) -> Callable:
   """Returns a jitted loop of train steps over rows picked on the device.
 
   Args:
     step: A train step, as from `make_train_step`.
+    stop_at_skipped: Whether the first step that is skipped, because something
+      is not finite, is also the last one.
 
   Returns:
-    `run_steps(state, data, rows, start, stop) -> (state, totals)`. `data` is a
-    tuple of arrays with one entry for each example, `rows` [steps, batch] says
-    which examples make up each batch, and steps start <= i < stop are taken.
-    `totals` sums each metric over the steps. The bounds are traced: one
-    program serves every number of steps. `state` is donated.
+    `run_steps(state, totals, data, rows, start, stop) -> (state, totals)`.
+    `data` is a tuple of arrays with one entry for each example, `rows` [steps,
+    batch] says which examples make up each batch, and steps start <= i < stop
+    are taken. `totals`, zero at first, sums each metric over the steps that
+    were not skipped; while it counts a skipped one, no more steps are taken if
+    they are to stop. The bounds are traced: one program serves every number of
+    steps. `state` and `totals` are donated.
   """
-  @functools.partial(jax.jit, donate_argnums=0)
-  def run_steps(state, data, rows, start, stop):
-    def body(i, carry):
-      state, totals = carry
-      state, metrics = step(state, jax.tree.map(lambda a: a[rows[i]], data))
-      return state, jax.tree.map(jnp.add, totals, metrics)
+  @functools.partial(jax.jit, donate_argnums=(0, 1))
+  def run_steps(state, totals, data, rows, start, stop):
+    def goes_on(carry):
+      i, _, totals = carry
+      return (i < stop) & ((totals['skipped'] == 0) | (not stop_at_skipped))
 
-    batch = jax.tree.map(lambda a: a[rows[0]], data)
-    zeros = jax.tree.map(
-        lambda a: jnp.zeros(a.shape, a.dtype),
-        jax.eval_shape(step, state, batch)[1])
-    return jax.lax.fori_loop(start, stop, body, (state, zeros))
+    def body(carry):
+      i, state, totals = carry
+      state, metrics = step(state, jax.tree.map(lambda a: a[rows[i]], data))
+      counted = metrics['skipped'] == 0
+      totals = {name: totals[name] + (
+          value if name == 'skipped' else jnp.where(counted, value, 0))
+                for name, value in metrics.items()}
+      return i + 1, state, totals
+
+    return jax.lax.while_loop(goes_on, body, (start, state, totals))[1:]
 
   return run_steps
 
