@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments import cli
+from kan_jax import checks
 
 MNIST_DIR = pathlib.Path(__file__).parent / 'data' / 'mnist'
 
@@ -58,14 +59,15 @@ def check(dataset: Dataset) -> None:
   """Raises a UsageError unless images are finite and labels are classes."""
   for name, (images, labels) in (
       ('training', dataset.train), ('test', dataset.test)):
-    if not len(labels) or len(labels) != len(images):
+    try:
+      checks.check_rows(f'{name} images', images)
+      checks.check_labels(f'{name} labels', labels, dataset.classes)
+    except ValueError as error:
+      raise cli.UsageError(f'the data set cannot be used: {error}') from error
+    if len(labels) != len(images):
       raise cli.UsageError(
-          f'the {name} set needs a label for each image, and at least one; it '
-          f'has {len(images)} images and {len(labels)} labels')
-    if labels.min() < 0 or labels.max() >= dataset.classes:
-      raise cli.UsageError(
-          f'the {name} set has labels from {labels.min()} to {labels.max()}; '
-          f'allowed are 0 to {dataset.classes - 1}')
+          f'the {name} set needs a label for each image; it has {len(images)} '
+          f'images and {len(labels)} labels')
 
 
 def load_mnist(directory: pathlib.Path) -> Dataset:

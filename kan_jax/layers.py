@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kan_jax import checks
 from kan_jax import edges
 from kan_jax import grids
 from kan_jax import splines
@@ -32,8 +33,14 @@ def _check_features(features: Any) -> None:
         f'`features` counts outputs, a whole number >= 1; got {features!r}.')
 
 
-def _check_input(x: jax.Array, size: int | None) -> None:
-  """Raises a ValueError unless `x` is floating and [..., size]."""
+def _as_input(x: jax.typing.ArrayLike, size: int | None) -> jax.Array:
+  """Returns `x`; raises a ValueError unless it is floating and [..., size]."""
+  try:
+    x = jnp.asarray(x)
+  except (TypeError, ValueError) as error:  # Text, objects, ragged lists.
+    kind = getattr(x, 'dtype', type(x).__name__)
+    raise ValueError(
+        f'`x` needs floating numbers in one array; got {kind}.') from error
   if not jnp.issubdtype(x.dtype, jnp.floating):
     raise ValueError(
         f'`x` needs a floating dtype; got {x.dtype}. Convert it first, for '
@@ -42,6 +49,7 @@ def _check_input(x: jax.Array, size: int | None) -> None:
     raise ValueError(
         f'`x` needs the shape [..., {size or "in"}] with one entry for each '
         f'input; got {x.shape}.')
+  return x
 
 
 class KANLayer(nn.Module):
@@ -94,9 +102,8 @@ class KANLayer(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:  # [..., in] -> [..., features]
-    x = jnp.asarray(x)
     stored: jax.Array | None = self.get_variable('grid', 'knots')
-    _check_input(x, None if stored is None else stored.shape[0])
+    x = _as_input(x, None if stored is None else stored.shape[0])
     arrays = self._edges(x.shape[-1])
     self.sow('intermediates', 'inputs', x)
     dtype = self.dtype or jnp.promote_types(x.dtype, arrays.coef.dtype)
@@ -207,8 +214,7 @@ class KAN(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:  # [..., in] -> [..., out]
-    x = jnp.asarray(x)
-    _check_input(x, self.features[0])
+    x = _as_input(x, self.features[0])
     options = {field.name: getattr(self, field.name)
                for field in dataclasses.fields(KANLayer)
                if field.name not in ('features', 'parent', 'name')}
@@ -301,7 +307,14 @@ def update_grids(
     The variables with new knots and spline coefficients; nothing else differs.
     The function of a layer stays as it was on its samples as far as the new
     splines can represent it; see `grids.refit`.
+
+  Raises:
+    ValueError: If the batch is empty or, where it is not traced, has rows that
+      are not finite. Traced, a column with such a row keeps its grid.
   """
+  for name, arg in enumerate(args):
+    if jnp.issubdtype(jnp.result_type(arg), jnp.floating):
+      checks.check_rows(f'args[{name}]', arg)
   options = {
       'grid_eps': grid_eps, 'margin': margin, 'min_width': min_width,
       'min_interval': min_interval, 'rate': rate}

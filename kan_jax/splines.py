@@ -255,7 +255,14 @@ def fit(
 
   Returns:
     Coefficients, [in, grid + order, out].
+
+  Raises:
+    ValueError: If `x` has no rows or `y` does not have one value for each.
   """
+  if x.ndim != 2 or not x.shape[0] or y.shape[:2] != x.shape:
+    raise ValueError(
+        '`x` needs samples as [n, in], n >= 1, and `y` values as [n, in, out]; '
+        f'got {x.shape} and {y.shape}.')
   values = basis_by_input(x.T, knots, order, outside=outside)
   rhs = jnp.einsum('ign,nio->igo', values, y, precision='highest') / x.shape[0]
   points, weights = quadrature(knots, order)

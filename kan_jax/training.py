@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from kan_jax import checks
 from kan_jax import layers
 
 # Of outputs and targets, a number for each row.
@@ -142,9 +143,16 @@ def row_losses(
   """Returns the loss of each row, [n].
 
   Raises:
-    ValueError: If `loss_fn` does not return one number for each row, as when
-      outputs [n, 1] and targets [n] broadcast to [n, n].
+    ValueError: If there is no row, if targets that are not labels have another
+      number of axes than the outputs, which would broadcast [n, 1] and [n] to
+      [n, n], or if `loss_fn` does not return one number for each row.
   """
+  if not outputs.shape[0]:
+    raise ValueError(f'the batch is empty: outputs have {outputs.shape}.')
+  if jnp.issubdtype(y.dtype, jnp.floating) and y.ndim != outputs.ndim:
+    raise ValueError(
+        f'`y` needs as many axes as the outputs {outputs.shape}; got {y.shape}.'
+        ' Reshape it, for example with y[:, None].')
   losses = loss_fn(outputs, y)
   if losses.shape != outputs.shape[:1]:
     raise ValueError(
@@ -231,6 +239,7 @@ def make_evaluate(
   @jax.jit
   def evaluate(variables, data):
     size = len(data[0])
+    checks.check_rows('data', data[0])
     whole = size - size % batch_size
     totals = []
     if whole:

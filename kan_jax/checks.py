@@ -1,0 +1,48 @@
+"""Checks of what a user hands in: the argument, what came, what is allowed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def check_rows(name: str, rows: jax.typing.ArrayLike) -> None:
+  """Raises a ValueError unless there are rows, all of them finite.
+
+  Args:
+    name: What the caller calls the array.
+    rows: Any shape, rows first. Where it is traced only its shape is known,
+      and nothing else is checked.
+  """
+  if not np.ndim(rows) or not np.shape(rows)[0]:
+    raise ValueError(
+        f'`{name}` needs at least one row; got the shape {np.shape(rows)}.')
+  if isinstance(rows, jax.core.Tracer):
+    return
+  finite = jnp.isfinite(jnp.asarray(rows))
+  bad = np.unique(np.nonzero(~np.asarray(finite))[0])
+  if bad.size:
+    raise ValueError(
+        f'`{name}` needs finite numbers; {bad.size} of its {len(finite)} rows '
+        f'have NaN or infinity, the first is row {bad[0]}.')
+
+
+def check_labels(name: str, labels: np.ndarray, classes: int) -> None:
+  """Raises a ValueError unless all labels are whole numbers below `classes`.
+
+  JAX gives NaN or the last class for a label out of range, and says nothing.
+
+  Args:
+    name: What the caller calls the array.
+    labels: [n].
+    classes: How many classes there are.
+  """
+  labels = np.asarray(labels)
+  if labels.ndim != 1 or not labels.size or (
+      not np.issubdtype(labels.dtype, np.integer)):
+    raise ValueError(
+        f'`{name}` needs whole numbers of the shape [n], n >= 1; got '
+        f'{labels.dtype} {labels.shape}.')
+  if labels.min() < 0 or labels.max() >= classes:
+    raise ValueError(
+        f'`{name}` needs labels from 0 to {classes - 1}; got {labels.min()} to '
+        f'{labels.max()}.')
