@@ -25,7 +25,16 @@ def load(directory: str | pathlib.Path, step: int, like: Any) -> Any:
   Args:
     directory: The folder that `save` wrote to.
     step: Which checkpoint.
-    like: A state of the same structure, shapes and dtypes.
+    like: A state of the same structure, shapes and dtypes. Arrays go to the
+      devices of its arrays, whatever devices they were saved from.
   """
+  default = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+  def describe(shape, array):
+    return jax.ShapeDtypeStruct(
+        shape.shape, shape.dtype,
+        sharding=getattr(array, 'sharding', None) or default)
+
   path = pathlib.Path(directory).absolute() / str(step)
-  return ocp.load(path, jax.eval_shape(lambda: like))
+  return ocp.load(
+      path, jax.tree.map(describe, jax.eval_shape(lambda: like), like))
