@@ -122,6 +122,10 @@ _DEFINE: dict[type, Callable] = {
     float: flags.DEFINE_float, str: flags.DEFINE_string}
 
 
+# The flags belong to the program that asks for them: its --help lists them.
+flags.disclaim_key_flags()
+
+
 def define_flags() -> None:
   """Defines --config and a flag for every field of `Config`."""
   flags.DEFINE_string(

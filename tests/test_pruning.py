@@ -1,0 +1,133 @@
+"""Pruning: which edges go, and that they are gone."""
+
+from absl.testing import parameterized
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from kan_jax import edges
+from kan_jax import layers
+from kan_jax import pruning
+from kan_jax import training
+
+_X = jax.random.uniform(jax.random.key(0), (32, 2), minval=-1, maxval=1)
+_MODEL = layers.KAN([2, 3, 1], grid=3)
+_VARIABLES = jax.jit(_MODEL.init)(jax.random.key(1), _X)
+_GRID = _VARIABLES['grid']
+
+
+def _stats(*scores):
+  """Statistics that give the edges of each layer the scores, by mean_abs.
+
+  By std they give ten times the scores.
+  """
+  found = {}
+  for i, layer in enumerate(scores):
+    layer = jnp.asarray(layer, jnp.float32)
+    ones = jnp.ones(len(layer))
+    found[f'layers_{i}'] = {'stats': (edges.EdgeStats(
+        mean_abs=layer, std=10 * layer, input_std=0.9 * ones,
+        width=(1 - 1e-4) * ones),)}
+  return found
+
+
+_KNOWN = _stats([[0.3, 0.001, 0.0], [0.02, 0.5, 0.009]], [[1], [0.2], [0.01]])
+
+
+def _masks(grid):
+  return [np.asarray(grid[f'layers_{i}']['mask']) for i in range(2)]
+
+
+class MaskEdgesTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ('mean_abs', 0.015, [[1, 0, 0], [1, 1, 0]], [[1], [1], [0]]),
+      ('std', 0.015, [[1, 0, 0], [1, 1, 1]], [[1], [1], [1]]),
+      ('mean_abs', 0.25, [[1, 0, 0], [0, 1, 0]], [[1], [0], [0]]),
+      ('mean_abs', 0.0, [[1, 1, 1], [1, 1, 1]], [[1], [1], [1]]),
+      ('mean_abs', 1e9, [[0, 0, 0], [0, 0, 0]], [[0], [0], [0]]))
+  def test_known_scores(self, metric, threshold, first, second):
+    grid = pruning.mask_edges(_GRID, _KNOWN, threshold, metric)
+    chex.assert_trees_all_equal(
+        _masks(grid), [np.float32(first), np.float32(second)])
+    chex.assert_trees_all_equal_shapes_and_dtypes(grid, _GRID)
+    left, total = pruning.count_edges(grid)
+    self.assertEqual(left, np.sum(first) + np.sum(second))
+    self.assertEqual(total, 9)
+
+  def test_removed_edges_stay_removed(self):
+    """Though the next scores are high."""
+    once = pruning.mask_edges(_GRID, _KNOWN, 0.015)
+    high = _stats(np.ones((2, 3)), np.ones((3, 1)))
+    twice = pruning.mask_edges(once, high, 0.015)
+    chex.assert_trees_all_equal(twice, once)
+
+  def test_leaves_what_it_is_given(self):
+    before = jax.tree.map(np.array, _GRID)
+    pruned = pruning.mask_edges(_GRID, _KNOWN, 1e9)
+    chex.assert_trees_all_equal(_GRID, before)
+    for i in range(2):
+      chex.assert_trees_all_equal(
+          pruned[f'layers_{i}']['knots'], _GRID[f'layers_{i}']['knots'])
+
+  def test_count_of_no_layers(self):
+    left, total = pruning.count_edges({})
+    self.assertEqual((int(left), total), (0, 0))
+
+  def test_jitted(self):
+    grid = jax.jit(pruning.mask_edges)(_GRID, _KNOWN, 0.015)
+    chex.assert_trees_all_equal(
+        grid, pruning.mask_edges(_GRID, _KNOWN, 0.015))
+
+  def test_own_scores_keep_the_function(self):
+    """Edges that score next to nothing do not matter to the output."""
+    params = dict(_VARIABLES['params'])
+    quiet = np.ones((2, 3), np.float32)
+    quiet[0, 1] = quiet[1, 2] = 1e-6
+    layer = params['layers_0']
+    params['layers_0'] = layer | {
+        'scale_base': layer['scale_base'] * quiet,
+        'scale_spline': layer['scale_spline'] * quiet}
+    y, sown = _MODEL.apply(
+        {'params': params, 'grid': _GRID}, _X, mutable=['edges'])
+    grid = pruning.mask_edges(_GRID, sown['edges'], 1e-5)
+    np.testing.assert_array_equal(_masks(grid)[0], quiet > 0.5)
+    pruned = _MODEL.apply({'params': params, 'grid': grid}, _X)
+    np.testing.assert_allclose(pruned, y, atol=1e-5)
+
+
+class RemovedEdgesTest(parameterized.TestCase):
+
+  def test_output_and_gradient_are_zero_also_after_training(self):
+    """Case P06, with an optimizer that decays weights."""
+    tx = optax.adamw(0.01)
+    state = training.create_state(_MODEL, tx, jax.random.key(2), _X)
+    removed = [np.zeros((2, 3), bool), np.zeros((3, 1), bool)]
+    removed[0][0, 1] = removed[1][2, 0] = True
+    state = state.replace(grid=pruning.mask_edges(
+        state.grid, _stats(*(np.where(r, 0.0, 1.0) for r in removed)), 0.5))
+    step = training.make_train_step(
+        _MODEL, tx, lambda outputs, y: (outputs[:, 0] - y)**2)
+    y = _X[:, 0]
+    state, _ = training.make_run_steps(step)(
+        state, (_X, y), jnp.tile(jnp.arange(32), (10, 1)), 0, 10)
+    state = training.update_grids(state, _X, model=_MODEL)
+    for mask, gone in zip(_masks(state.grid), removed, strict=True):
+      np.testing.assert_array_equal(mask == 0, gone)
+    for view, gone in zip(
+        layers.view_layers(_MODEL, state.variables, _X).values(), removed,
+        strict=True):
+      values = view.edge_outputs(view.inputs)
+      np.testing.assert_array_equal(values[:, gone], 0)
+      self.assertTrue((np.abs(values).max(0)[~gone] > 0).all())
+    grads = jax.jit(jax.grad(lambda params: ((_MODEL.apply(
+        {'params': params, 'grid': state.grid}, _X)[:, 0] - y)**2).sum()))(
+            state.params)
+    for i, gone in enumerate(removed):
+      slopes = grads[f'layers_{i}']
+      for slope in (slopes['scale_base'], slopes['scale_spline'],
+                    slopes['coef'].swapaxes(1, 2)):
+        np.testing.assert_array_equal(slope[gone], 0)
+        self.assertTrue((slope[~gone] != 0).any())

@@ -1,0 +1,138 @@
+"""The folder of a run: what is in it, and whose it is."""
+
+import csv
+import json
+
+from absl.testing import parameterized
+import jax
+import numpy as np
+import optax
+import pytest
+
+from experiments import cli
+from experiments import configs
+from experiments import models
+from experiments import record
+from kan_jax import checkpoints
+from kan_jax import training
+
+_CONFIG = configs.Config(hidden=2, grid=2, order=1, lamb=0.5, seed=3)
+_IMAGES = np.random.default_rng(0).random((8, 28, 28), np.float32)
+_PNG = b'\x89PNG\r\n\x1a\n'
+
+
+def _row(epoch):
+  return {'epoch': epoch, 'step': 5 * (epoch + 1), 'loss': 0.5 / (epoch + 1),
+          'acc_train': 90.0 + epoch, 'acc_test': 89.0 + epoch}
+
+
+class RecordTest(parameterized.TestCase):
+
+  @pytest.fixture(autouse=True)
+  def _folder(self, tmp_path):
+    self.path = tmp_path / 'run'
+
+  def _content(self):
+    return {str(f.relative_to(self.path)): f.read_bytes()
+            for f in self.path.rglob('*') if f.is_file()}
+
+  def _open(self, config=_CONFIG):
+    """Opens and closes a recorder that keeps nothing."""
+    with record.open_recorder(str(self.path), config) as recorder:
+      self.assertIsNotNone(recorder)
+
+  def test_whole_run(self):
+    model = models.build(_CONFIG, classes=3)
+    state = training.create_state(
+        model, optax.adam(0.1), jax.random.key(0), _IMAGES)
+    with record.open_recorder(str(self.path), _CONFIG) as recorder:
+      for epoch in range(2):
+        recorder.epoch(state, _row(epoch))
+        # A run that is cut off has kept all epochs before.
+        lines = (self.path / 'metrics.csv').read_text().splitlines()
+        self.assertLen(lines, 2 + epoch)
+      recorder.finish(model, state, _IMAGES, 'Summary: all is well')
+
+    config = json.loads((self.path / 'config.json').read_text())
+    self.assertEqual(configs.Config(**config), _CONFIG)
+    with (self.path / 'metrics.csv').open(newline='') as file:
+      rows = list(csv.DictReader(file))
+    self.assertEqual(
+        [{name: float(value) for name, value in row.items()} for row in rows],
+        [_row(0), _row(1)])
+    self.assertEqual(
+        (self.path / 'summary.txt').read_text(), 'Summary: all is well\n')
+    for picture in ('history.png', 'activations.png'):
+      self.assertEqual((self.path / picture).read_bytes()[:8], _PNG)
+    events = [f for f in (self.path / 'tensorboard').iterdir()
+              if 'tfevents' in f.name]
+    self.assertLen(events, 1)
+    for name in (b'loss', b'acc_test'):
+      self.assertIn(name, events[0].read_bytes())
+    self.assertEqual(
+        sorted(f.name for f in (self.path / 'checkpoints').iterdir()),
+        ['10', '5'])
+    loaded = checkpoints.load(self.path / 'checkpoints', 10, state)
+    np.testing.assert_array_equal(
+        loaded.params['kan']['layers_0']['coef'],
+        state.params['kan']['layers_0']['coef'])
+
+  def test_no_picture_of_edges_without_any(self):
+    model = models.build(configs.CONFIGS['mlp'])
+    state = training.TrainState(
+        step=0, params={}, grid={}, opt_state=())
+    with record.open_recorder(str(self.path), _CONFIG) as recorder:
+      recorder._history.append(_row(0))
+      recorder.finish(model, state, _IMAGES, 'done')
+    self.assertIn('history.png', self._content())
+    self.assertNotIn('activations.png', self._content())
+
+  def test_without_a_folder(self):
+    with record.open_recorder(None, _CONFIG) as recorder:
+      self.assertIsNone(recorder)
+    self.assertFalse(self.path.exists())
+
+  def test_same_config_runs_over_again(self):
+    self._open()
+    (self.path / 'metrics.csv').write_text('old')
+    self._open()
+    self.assertEqual(self._content()['metrics.csv'], b'')
+
+  def test_another_config_is_refused_and_nothing_touched(self):
+    self._open()
+    (self.path / 'metrics.csv').write_text('kept')
+    before = self._content()
+    other = configs.Config(hidden=4, grid=2, order=1, lamb=0.5, seed=4)
+    with self.assertRaisesRegex(
+        cli.UsageError, r'another config \(it differs in hidden, seed\)'):
+      self._open(other)
+    self.assertEqual(self._content(), before)
+
+  @parameterized.parameters(
+      ('notes.txt', 'mine'), ('config.json', '[1, 2]'),
+      ('config.json', '{broken'), ('config.json', ''))
+  def test_foreign_folder_is_refused_and_nothing_touched(self, name, text):
+    self.path.mkdir()
+    (self.path / name).write_text(text)
+    with self.assertRaisesRegex(
+        cli.UsageError, 'is not empty and holds no run of this program'):
+      self._open()
+    self.assertEqual(self._content(), {name: text.encode()})
+
+  def test_config_of_binary_rubbish_is_refused(self):
+    self.path.mkdir()
+    (self.path / 'config.json').write_bytes(b'\xff\xfe\x00\x80')
+    with self.assertRaisesRegex(cli.UsageError, 'holds no run'):
+      self._open()
+
+  def test_file_in_the_place_of_the_folder(self):
+    self.path.write_text('a file')
+    with self.assertRaisesRegex(cli.UsageError, '--workdir=.* cannot be used'):
+      self._open()
+    self.assertEqual(self.path.read_text(), 'a file')
+
+  def test_closes_its_files_after_an_error(self):
+    with (self.assertRaises(KeyError),
+          record.open_recorder(str(self.path), _CONFIG) as recorder):
+      raise KeyError
+    self.assertTrue(recorder._csv.closed)
