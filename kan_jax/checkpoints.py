@@ -79,8 +79,10 @@ def _path(directory: _Path, step: int) -> pathlib.Path:
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+  sharding = getattr(leaf, 'sharding', None)  # Where it says, or here.
   return jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=getattr(leaf, 'sharding', None))
+      leaf.shape, leaf.dtype,
+      sharding=sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0]))
 
 
 def _checksums(path: pathlib.Path) -> str:

@@ -247,7 +247,7 @@ def fit(
 
   Args:
     x: Samples of each input, [n, in]. Any number of rows: what they leave open
-      goes to the spline of least mean square on the grid.
+      goes to the spline of least mean square.
     y: Wanted values on each edge, [n, in, out].
     knots: [in, grid + 2 * order + 1].
     order: Degree of the splines.
@@ -270,7 +270,8 @@ def fit(
   return damped_solve(
       gram_matrix(values, values) / x.shape[0], rhs,
       gram_matrix(prior * weights[:, None], prior), jnp.zeros_like(rhs),
-      steps=32)  # The prior, zero, is no guess here: let little of it remain.
+      # The prior, zero, is no guess here: let little of it remain.
+      weight=math.sqrt(float(jnp.finfo(values.dtype).eps)), steps=32)
 
 
 def insert_knots(
@@ -314,7 +315,8 @@ def insert_knots(
 def quadrature(knots: jax.Array, order: int) -> tuple[jax.Array, jax.Array]:
   """Returns points and weights that average over each input's intervals.
 
-  Gauss-Legendre with order + 1 points in each interval, exact there for
+  Those beyond the ends count, too: there the outermost B-splines have most of
+  their mass. Gauss-Legendre with order + 1 points in each interval, exact for
   products of two splines. All intervals weigh the same, however narrow: a
   spline that lives on narrow ones must not come for free. The weights of an
   input sum to one.
@@ -324,14 +326,13 @@ def quadrature(knots: jax.Array, order: int) -> tuple[jax.Array, jax.Array]:
     order: Degree of the splines.
 
   Returns:
-    Points and weights, both [in, grid * (order + 1)].
+    Points and weights, both [in, (grid + 2 * order) * (order + 1)].
   """
   nodes, parts = (jnp.asarray(a, knots.dtype) / 2
                   for a in np.polynomial.legendre.leggauss(order + 1))
-  grid = interior(knots, order)
-  width = jnp.diff(grid)[..., None]
+  width = jnp.diff(knots)[..., None]
   nodes, parts = nodes[None, None], parts[None, None]
-  points = grid[:, :-1, None] + width * (nodes + 0.5)
+  points = knots[:, :-1, None] + width * (nodes + 0.5)
   weights = jnp.broadcast_to(parts / width.shape[1], points.shape)
   flat = (knots.shape[0], -1)
   return points.reshape(flat), weights.reshape(flat)
@@ -344,7 +345,7 @@ def gram_matrix(a: jax.Array, b: jax.Array) -> jax.Array:
 
 def damped_solve(
     gram: jax.Array, rhs: jax.Array, prior_gram: jax.Array,
-    prior_rhs: jax.Array, *, steps: int = 2) -> jax.Array:
+    prior_rhs: jax.Array, *, weight: float, steps: int) -> jax.Array:
   """Solves normal equations that may be singular, with the help of a prior.
 
   Iterated Tikhonov regularization (Engl, Hanke and Neubauer, Regularization of
@@ -359,13 +360,14 @@ def damped_solve(
     rhs: Their right-hand sides, [in, m, out].
     prior_gram: Normal matrices of the prior, [in, m, m], positive definite.
     prior_rhs: Their right-hand sides, [in, m, out].
-    steps: Number of repetitions.
+    weight: Weight of the prior.
+    steps: Number of repetitions. The prior decides where the samples weigh less
+      than about weight / steps.
 
   Returns:
     Solutions, [in, m, out].
   """
   eps = float(jnp.finfo(gram.dtype).eps)
-  weight = math.sqrt(eps)
   matrix = gram + weight * prior_gram
   # What rounding leaves of the weakest directions is noise; damp that, too.
   size = gram.shape[-1]

@@ -6,6 +6,7 @@ evaluation changes nothing. Each compiles on its own.
 """
 
 from collections.abc import Callable
+import contextlib
 import functools
 from typing import Any
 
@@ -143,17 +144,24 @@ def row_losses(
   """Returns the loss of each row, [n].
 
   Raises:
-    ValueError: If there is no row, if targets that are not labels have another
-      number of axes than the outputs, which would broadcast [n, 1] and [n] to
-      [n, n], or if `loss_fn` does not return one number for each row.
+    ValueError: If there is no row, or if `loss_fn` does not return one number
+      for each, as when outputs [n, 1] and targets [n] broadcast to [n, n], be
+      it on the way.
   """
   if not outputs.shape[0]:
     raise ValueError(f'the batch is empty: outputs have {outputs.shape}.')
-  if jnp.issubdtype(y.dtype, jnp.floating) and y.ndim != outputs.ndim:
+  # Where targets lack an axis, a mean may hide that they were broadcast.
+  missing = y.ndim < outputs.ndim
+  try:
+    with jax.numpy_rank_promotion('raise') if missing else (
+        contextlib.nullcontext()):
+      losses = loss_fn(outputs, y)
+  except ValueError as error:
+    if 'rank_promotion' not in str(error):
+      raise
     raise ValueError(
-        f'`y` needs as many axes as the outputs {outputs.shape}; got {y.shape}.'
-        ' Reshape it, for example with y[:, None].')
-  losses = loss_fn(outputs, y)
+        f'`loss_fn` broadcasts outputs {outputs.shape} against targets '
+        f'{y.shape}; index the outputs or reshape the targets.') from error
   if losses.shape != outputs.shape[:1]:
     raise ValueError(
         f'`loss_fn` returned the shape {losses.shape} for outputs '

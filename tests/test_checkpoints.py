@@ -19,7 +19,8 @@ _X = jax.random.uniform(jax.random.key(0), (16, 2), minval=-1, maxval=1)
 _MODEL = layers.KAN([2, 3, 1], grid=3)
 _TX = optax.adam(0.01)
 _run_steps = training.make_run_steps(training.make_train_step(
-    _MODEL, _TX, lambda outputs, y: (outputs[:, 0] - y)**2))
+    training.make_objective(
+        _MODEL, lambda outputs, y: (outputs[:, 0] - y)**2), _TX))
 
 
 @functools.cache
@@ -31,7 +32,8 @@ def _trained():
 
 def _train(state, start, stop):
   rows = jnp.arange(64).reshape(8, 8) % 16
-  return _run_steps(state, (_X, _X[:, 0]), rows, start, stop)[0]
+  return _run_steps(
+      state, training.zero_totals(), (_X, _X[:, 0]), rows, start, stop)[0]
 
 
 def _copy(state):
@@ -67,14 +69,66 @@ class CheckpointsTest(parameterized.TestCase):
     chex.assert_trees_all_equal(
         _train(loaded, 3, 6), _train(_copy(_trained()), 3, 6))
 
-  def test_overwrites_the_same_step_alone(self):
-    state = _trained()
-    doubled = state.replace(params=jax.tree.map(lambda a: 2 * a, state.params))
-    for step, kept in ((1, state), (2, state), (2, doubled)):
-      checkpoints.save(str(self.path), step, kept)
-    chex.assert_trees_all_equal(checkpoints.load(self.path, 1, state), state)
-    chex.assert_trees_all_equal(checkpoints.load(self.path, 2, state), doubled)
-    self.assertEqual({f.name for f in self.path.iterdir()}, {'1', '2'})
+  def test_steps_lists_complete_checkpoints(self):
+    self.assertEqual(checkpoints.steps(self.path / 'none'), [])
+    for step in (10, 2):
+      checkpoints.save(self.path, step, _trained())
+    (self.path / '7').mkdir()  # A stranger's, or one without its last file.
+    self.assertEqual(checkpoints.steps(self.path), [2, 10])
+
+  def test_nothing_is_overwritten(self):
+    checkpoints.save(self.path, 3, _trained())
+    (self.path / '7').mkdir()
+    (self.path / '7' / 'notes').write_text('mine')
+    for step in (3, 7):
+      with self.assertRaisesRegex(ValueError, f'`step` {step} is there'):
+        checkpoints.save(self.path, step, _trained())
+    self.assertEqual((self.path / '7' / 'notes').read_text(), 'mine')
+
+  def test_what_a_killed_process_left_is_replaced(self):
+    checkpoints.save(self.path, 3, _trained())
+    (self.path / '3' / 'SHA256SUMS').unlink()
+    self.assertEqual(checkpoints.steps(self.path), [])
+    checkpoints.save(self.path, 3, _trained())
+    self.assertEqual(checkpoints.steps(self.path), [3])
+
+  def test_damage_is_one_line_whatever_the_file(self):
+    checkpoints.save(self.path, 3, _trained())
+    files = [f for f in (self.path / '3').rglob('*')
+             if f.is_file() and f.stat().st_size]
+    self.assertGreater(len(files), 4)
+    for file in files:
+      good = file.read_bytes()
+      middle = len(good) // 2
+      flipped = good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1:]
+      for bad in (good[:middle], flipped, None):
+        file.unlink()
+        if bad is not None:
+          file.write_bytes(bad)
+        with self.assertRaisesRegex(
+            checkpoints.CheckpointError,
+            r'^[^\n]*/3 is (damaged|not a complete checkpoint)[^\n]*$'):
+          checkpoints.load(self.path, 3, _trained())
+        file.write_bytes(good)
+    chex.assert_trees_all_equal(
+        checkpoints.load(self.path, 3, _trained()), _trained())
+
+  def test_another_architecture_names_the_leaf(self):
+    checkpoints.save(self.path, 3, _trained())
+    model = layers.KAN([2, 4, 1], grid=3)
+    other = jax.eval_shape(lambda: training.TrainState(
+        jnp.zeros((), jnp.int32), **model.init(jax.random.key(0), _X),
+        opt_state=()))
+    with self.assertRaisesRegex(
+        checkpoints.CheckpointError,
+        r'of another model or optimizer: grid/layers_0/mask is '
+        r'float32\[2, 3\] there, expected is float32\[2, 4\]'):
+      checkpoints.load(self.path, 3, other)
+
+  def test_missing(self):
+    with self.assertRaisesRegex(
+        checkpoints.CheckpointError, '/5 is not a complete checkpoint'):
+      checkpoints.load(self.path, 5, _trained())
 
   def test_size_does_not_depend_on_the_rows_seen(self):
     """Case V06: no data hides in a state."""

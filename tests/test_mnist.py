@@ -17,6 +17,7 @@ import numpy as np
 
 from experiments import configs
 from experiments import data
+from experiments import loop
 from experiments import mnist
 
 _SMALL = configs.Config(
@@ -40,7 +41,7 @@ _DATA = data.Dataset(_stripes(150, 0), _stripes(60, 1), 3)
 
 @functools.cache
 def _programs():
-  return mnist.build_programs(_SMALL, 3)
+  return loop.build_programs(_SMALL, 3)
 
 
 @functools.cache
@@ -48,9 +49,9 @@ def _run(seed, attempt=0):
   """The result of a run and its log; `attempt` asks for one more of it."""
   del attempt
   lines = []
-  result = mnist.train(
+  result = loop.Loop(
       dataclasses.replace(_SMALL, seed=seed), _DATA, _programs(),
-      log=lines.append)
+      log=lines.append).run()
   return result, lines
 
 
@@ -72,11 +73,11 @@ class Fake:
     assert x.shape[0] == 1
     return FakeState()
 
-  def run_steps(self, state, examples, rows, start, stop):
+  def run_steps(self, state, totals, examples, rows, start, stop):
     del examples
     self.batches.extend(np.asarray(rows[i]) for i in range(start, stop))
-    return state._replace(step=state.step + stop - start), {
-        'loss': self.loss * (stop - start), 'penalty': 0.0}
+    totals = totals | {'loss': totals['loss'] + self.loss * (stop - start)}
+    return state._replace(step=state.step + stop - start), totals
 
   def update_grids(self, state, x):
     self.updates.append((state.step, len(x)))
@@ -93,9 +94,9 @@ def _train_fake(config, size, **options):
   fake, lines = Fake(**options), []
   split = data.Split(
       np.zeros((size, 1, 1), np.float32), np.zeros(size, np.int32))
-  mnist.train(
+  loop.Loop(
       config, data.Dataset(split, data.Split(*(a[:1] for a in split)), 3),
-      fake, log=lines.append)
+      fake, log=lines.append).run()
   return fake, lines
 
 
@@ -194,11 +195,11 @@ class TrainTest(parameterized.TestCase):
   def test_penalty_is_for_kan_alone(self):
     """An MLP has no edges to score, whatever --lamb says."""
     config = dataclasses.replace(_SMALL, model='conv_mlp')
-    programs = mnist.build_programs(config, 3)
-    state = programs.init(jax.random.key(0), _DATA.train.images[:1])
-    self.assertEqual(state.grid, {})
-    result = mnist.Result(config, state, 1.0, 50.0, 50.0, (1.0,))
-    self.assertIs(mnist._score_edges(result, programs, (), ()), result)
+    result = loop.Loop(
+        dataclasses.replace(config, epochs=1), _DATA,
+        loop.build_programs(config, 3), log=lambda _: None).run()
+    self.assertEqual(result.state.grid, {})
+    self.assertIsNone(result.edges)
 
 
 class CommandLineTest(parameterized.TestCase):

@@ -108,11 +108,12 @@ class RemovedEdgesTest(parameterized.TestCase):
     removed[0][0, 1] = removed[1][2, 0] = True
     state = state.replace(grid=pruning.mask_edges(
         state.grid, _stats(*(np.where(r, 0.0, 1.0) for r in removed)), 0.5))
-    step = training.make_train_step(
-        _MODEL, tx, lambda outputs, y: (outputs[:, 0] - y)**2)
+    step = training.make_train_step(training.make_objective(
+        _MODEL, lambda outputs, y: (outputs[:, 0] - y)**2), tx)
     y = _X[:, 0]
     state, _ = training.make_run_steps(step)(
-        state, (_X, y), jnp.tile(jnp.arange(32), (10, 1)), 0, 10)
+        state, training.zero_totals(), (_X, y),
+        jnp.tile(jnp.arange(32), (10, 1)), 0, 10)
     state = training.update_grids(state, _X, model=_MODEL)
     for mask, gone in zip(_masks(state.grid), removed, strict=True):
       np.testing.assert_array_equal(mask == 0, gone)

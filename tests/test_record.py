@@ -1,10 +1,13 @@
 """The folder of a run: what is in it, and whose it is."""
 
 import csv
+import dataclasses
 import json
 
 from absl.testing import parameterized
+import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -26,6 +29,11 @@ def _row(epoch):
           'acc_train': 90.0 + epoch, 'acc_test': 89.0 + epoch}
 
 
+def _progress(state):
+  return record.Progress(
+      state, training.zero_totals(), jnp.zeros(2, jnp.uint32))
+
+
 class RecordTest(parameterized.TestCase):
 
   @pytest.fixture(autouse=True)
@@ -36,9 +44,9 @@ class RecordTest(parameterized.TestCase):
     return {str(f.relative_to(self.path)): f.read_bytes()
             for f in self.path.rglob('*') if f.is_file()}
 
-  def _open(self, config=_CONFIG):
+  def _open(self, config=_CONFIG, resume=False):
     """Opens and closes a recorder that keeps nothing."""
-    with record.open_recorder(str(self.path), config) as recorder:
+    with record.open_recorder(str(self.path), config, resume) as recorder:
       self.assertIsNotNone(recorder)
 
   def test_whole_run(self):
@@ -46,8 +54,11 @@ class RecordTest(parameterized.TestCase):
     state = training.create_state(
         model, optax.adam(0.1), jax.random.key(0), _IMAGES)
     with record.open_recorder(str(self.path), _CONFIG) as recorder:
+      progress, rows = recorder.restore(_progress(state))
+      self.assertEqual(rows, [])
       for epoch in range(2):
-        recorder.epoch(state, _row(epoch))
+        state = state.replace(step=jnp.asarray(5 * (epoch + 1)))
+        recorder.epoch(progress._replace(state=state), _row(epoch))
         # A run that is cut off has kept all epochs before.
         lines = (self.path / 'metrics.csv').read_text().splitlines()
         self.assertLen(lines, 2 + epoch)
@@ -72,10 +83,11 @@ class RecordTest(parameterized.TestCase):
     self.assertEqual(
         sorted(f.name for f in (self.path / 'checkpoints').iterdir()),
         ['10', '5'])
-    loaded = checkpoints.load(self.path / 'checkpoints', 10, state)
-    np.testing.assert_array_equal(
-        loaded.params['kan']['layers_0']['coef'],
-        state.params['kan']['layers_0']['coef'])
+    # Whoever resumes gets the last state and the rows up to it.
+    with record.open_recorder(str(self.path), _CONFIG, resume=True) as recorder:
+      restored, rows = recorder.restore(progress)
+    chex.assert_trees_all_equal(restored.state, state)
+    self.assertEqual(rows, [_row(0), _row(1)])
 
   def test_no_picture_of_edges_without_any(self):
     model = models.build(configs.CONFIGS['mlp'])
@@ -92,11 +104,57 @@ class RecordTest(parameterized.TestCase):
       self.assertIsNone(recorder)
     self.assertFalse(self.path.exists())
 
-  def test_same_config_runs_over_again(self):
+  def test_rows_after_the_checkpoint_are_done_again(self):
+    state = training.TrainState(
+        step=jnp.asarray(5), params={'a': jnp.ones(2)}, grid={}, opt_state=())
+    with record.open_recorder(str(self.path), _CONFIG) as recorder:
+      progress, _ = recorder.restore(_progress(state))
+      recorder.epoch(progress, _row(0))
+      # Killed after the row of the second epoch, before its checkpoint.
+      recorder._history.append(_row(1))
+      recorder._write_rows()
+    with record.open_recorder(str(self.path), _CONFIG, resume=True) as recorder:
+      _, rows = recorder.restore(progress)
+    self.assertEqual(rows, [_row(0)])
+    self.assertLen((self.path / 'metrics.csv').read_text().splitlines(), 2)
+
+  def test_the_three_latest_checkpoints_stay(self):
+    with record.open_recorder(str(self.path), _CONFIG) as recorder:
+      for step in (3, 5, 5, 8, 13, 21):
+        recorder.checkpoint(_progress(training.TrainState(
+            step=jnp.asarray(step), params={}, grid={}, opt_state=())))
+    self.assertEqual(checkpoints.steps(self.path / 'checkpoints'), [8, 13, 21])
+
+  def test_same_config_needs_resume(self):
     self._open()
-    (self.path / 'metrics.csv').write_text('old')
+    (self.path / 'metrics.csv').write_text('kept')
+    before = self._content()
+    with self.assertRaisesRegex(cli.UsageError, '--resume goes on with it'):
+      self._open()
+    self._open(resume=True)
+    self.assertEqual(self._content(), before)
+
+  def test_resumes_for_more_epochs_but_not_fewer(self):
     self._open()
-    self.assertEqual(self._content()['metrics.csv'], b'')
+    more = dataclasses.replace(_CONFIG, epochs=_CONFIG.epochs + 1)
+    self._open(more, resume=True)
+    kept = json.loads((self.path / 'config.json').read_text())
+    self.assertEqual(kept['epochs'], more.epochs)
+    with self.assertRaisesRegex(cli.UsageError, 'differs in epochs'):
+      self._open(_CONFIG, resume=True)
+
+  def test_damaged_checkpoint_is_named(self):
+    with record.open_recorder(str(self.path), _CONFIG) as recorder:
+      for step in (3, 5):
+        progress = _progress(training.TrainState(
+            step=jnp.asarray(step), params={}, grid={}, opt_state=()))
+        recorder.checkpoint(progress)
+      sums = self.path / 'checkpoints' / '5' / 'SHA256SUMS'
+      sums.write_text('rubbish')
+      with self.assertRaisesRegex(
+          cli.UsageError, '/5 is damaged.*goes back to step 3'):
+        recorder.restore(progress)
+    self.assertEqual(sums.read_text(), 'rubbish')
 
   def test_another_config_is_refused_and_nothing_touched(self):
     self._open()
@@ -130,9 +188,3 @@ class RecordTest(parameterized.TestCase):
     with self.assertRaisesRegex(cli.UsageError, '--workdir=.* cannot be used'):
       self._open()
     self.assertEqual(self.path.read_text(), 'a file')
-
-  def test_closes_its_files_after_an_error(self):
-    with (self.assertRaises(KeyError),
-          record.open_recorder(str(self.path), _CONFIG) as recorder):
-      raise KeyError
-    self.assertTrue(recorder._csv.closed)
