@@ -50,6 +50,9 @@ class Config:
   scale_spline: str = _setting(
       'one', 'Initial weight of the splines: one, or 1 / inputs, which many '
       'inputs need.', choices=('one', 'fan_in'))
+  scale_base: float = _setting(
+      1.0, 'Variance of the initial weights of the base functions, times the '
+      'number of inputs.', above=0)
   lamb: float = _setting(
       0.0, 'Weight of the sparsity penalty in the loss.', low=0)
   lamb_l1: float = _setting(1.0, 'Weight of l1 in the penalty.', low=0)
@@ -114,7 +117,9 @@ CONFIGS = {
     'kan_no_update_grid': Config(update_grid=False),
     'kan_reg': Config(lamb=0.003),
     'kan_reg_strong': Config(lamb=0.005),
-    'kan_full': Config(model='kan', hidden=64, scale_spline='fan_in'),
+    # Most pixels are zero: what the others give needs more weight at first.
+    'kan_full': Config(
+        model='kan', hidden=64, scale_spline='fan_in', scale_base=4.0),
 }
 
 _DEFINE: dict[type, Callable] = {

@@ -86,7 +86,9 @@ def build(config: configs.Config, classes: int = 10) -> nn.Module:
   init = nn.initializers.ones if config.scale_spline == 'one' else _fan_in
   return wrap(kan_jax.KAN(
       [size, config.hidden, classes], grid=config.grid, order=config.order,
-      outside=config.outside, scale_spline_init=init))
+      outside=config.outside, scale_spline_init=init,
+      scale_base_init=nn.initializers.variance_scaling(
+          config.scale_base, 'fan_in', 'normal')))
 
 
 def _fan_in(

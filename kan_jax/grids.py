@@ -13,6 +13,13 @@ import numpy as np
 
 from kan_jax import splines
 
+# What the refit takes for the same function: an error on the samples, as a part
+# of the largest coefficient, that float32 can tell from none, ...
+_SAME = 1e-3
+# ... reached without coefficients that grow by more than this. Fewer samples
+# than coefficients may cost more.
+_GROWTH = 1.1
+
 
 def check_grid_eps(grid_eps: float) -> None:
   """Raises a ValueError unless `grid_eps` lies in [0, 1]."""
@@ -101,10 +108,15 @@ def refit(
     order: int, *, outside: splines.Outside = 'zero') -> jax.Array:
   """Returns coefficients on `new_knots` that keep the function of each edge.
 
-  Least squares on the samples; where these say little, the old function on the
-  new grid and beyond its ends decides. The system is solved for the change of
-  the coefficients and driven by the change of the basis: unchanged knots leave
-  `coef` as it is to the last bit, and no array of n x in x out is made.
+  Where the new splines can repeat an old one on the samples, they do. Else it
+  is a matter of least squares and of damping: samples see only the tails of the
+  outermost B-splines, whose coefficients would grow from update to update
+  without bound. So the old function, on the new grid and beyond its ends, has a
+  say where samples are few.
+
+  The system is solved for the change of the coefficients and driven by the
+  change of the basis: unchanged knots leave `coef` as it is to the last bit,
+  and no array of n x in x out is made.
 
   Args:
     x: Samples, [n, in].
@@ -117,7 +129,7 @@ def refit(
   Returns:
     New coefficients, [in, grid + order, out]. Exact on the samples where the
     new splines can represent the old ones there, as for polynomials or for
-    fewer distinct samples than intervals; else the nearest in mean square.
+    fewer distinct samples than coefficients; else near the least-squares fit.
   """
   def equations(points, weights):
     new = splines.basis_by_input(points, new_knots, order, outside=outside)
@@ -127,14 +139,35 @@ def refit(
     return (splines.gram_matrix(weighted, new),
             jnp.matmul(drive, coef, precision='highest'))
 
-  samples = x.T
-  even = jnp.full_like(samples, 1 / x.shape[0])
-  # Weaker damping lets the outermost coefficients, of which samples see only
-  # the tails, grow from update to update without bound.
-  change = splines.damped_solve(
-      *equations(samples, even),
-      *equations(*splines.quadrature(new_knots, order)), weight=0.1, steps=8)
-  return coef + change
+  def prior(breaks):
+    return equations(*splines.quadrature(breaks, order))
+
+  samples = equations(x.T, jnp.full_like(x.T, 1 / x.shape[0]))
+  exact = splines.damped_solve(
+      *samples, *prior(splines.interior(new_knots, order)), steps=2,
+      weight=float(jnp.finfo(coef.dtype).eps)**0.5)
+  damped = splines.damped_solve(
+      *samples, *prior(new_knots), steps=16, weight=1.0)
+  before, after = (jnp.abs(c).max(1, keepdims=True) for c in (
+      coef, coef + exact))
+  error = _distance(x.T, knots, coef, new_knots, coef + exact, order, outside)
+  growth = _GROWTH if x.shape[0] >= coef.shape[1] else float('inf')
+  stays = (error <= _SAME * before) & (after <= growth * before)
+  return coef + jnp.where(stays, exact, damped)
+
+
+def _distance(
+    points: jax.Array, knots: jax.Array, coef: jax.Array, new_knots: jax.Array,
+    new_coef: jax.Array, order: int, outside: splines.Outside) -> jax.Array:
+  """Root mean square of the change of each edge on points, [in, 1, out]."""
+  both = jnp.concatenate([
+      splines.basis_by_input(points, k, order, outside=outside)
+      for k in (knots, new_knots)], 1)
+  gram = splines.gram_matrix(both, both) / points.shape[1]
+  weight = jnp.concatenate([coef, -new_coef], 1)
+  square = jnp.einsum(
+      'ipo,ipq,iqo->io', weight, gram, weight, precision='highest')
+  return jnp.sqrt(jnp.maximum(square, 0))[:, None]
 
 
 @functools.partial(jax.jit, static_argnames=(

@@ -247,7 +247,7 @@ def fit(
 
   Args:
     x: Samples of each input, [n, in]. Any number of rows: what they leave open
-      goes to the spline of least mean square.
+      goes to the spline of least mean square on the grid.
     y: Wanted values on each edge, [n, in, out].
     knots: [in, grid + 2 * order + 1].
     order: Degree of the splines.
@@ -265,7 +265,7 @@ def fit(
         f'got {x.shape} and {y.shape}.')
   values = basis_by_input(x.T, knots, order, outside=outside)
   rhs = jnp.einsum('ign,nio->igo', values, y, precision='highest') / x.shape[0]
-  points, weights = quadrature(knots, order)
+  points, weights = quadrature(interior(knots, order), order)
   prior = basis_by_input(points, knots, order)
   return damped_solve(
       gram_matrix(values, values) / x.shape[0], rhs,
@@ -312,29 +312,28 @@ def insert_knots(
   return pieces[order]
 
 
-def quadrature(knots: jax.Array, order: int) -> tuple[jax.Array, jax.Array]:
+def quadrature(breaks: jax.Array, order: int) -> tuple[jax.Array, jax.Array]:
   """Returns points and weights that average over each input's intervals.
 
-  Those beyond the ends count, too: there the outermost B-splines have most of
-  their mass. Gauss-Legendre with order + 1 points in each interval, exact for
+  Gauss-Legendre with order + 1 points in each interval, exact there for
   products of two splines. All intervals weigh the same, however narrow: a
   spline that lives on narrow ones must not come for free. The weights of an
   input sum to one.
 
   Args:
-    knots: [in, grid + 2 * order + 1].
+    breaks: Ends of the intervals, a grid or all knots, [in, intervals + 1].
     order: Degree of the splines.
 
   Returns:
-    Points and weights, both [in, (grid + 2 * order) * (order + 1)].
+    Points and weights, both [in, intervals * (order + 1)].
   """
-  nodes, parts = (jnp.asarray(a, knots.dtype) / 2
+  nodes, parts = (jnp.asarray(a, breaks.dtype) / 2
                   for a in np.polynomial.legendre.leggauss(order + 1))
-  width = jnp.diff(knots)[..., None]
+  width = jnp.diff(breaks)[..., None]
   nodes, parts = nodes[None, None], parts[None, None]
-  points = knots[:, :-1, None] + width * (nodes + 0.5)
+  points = breaks[:, :-1, None] + width * (nodes + 0.5)
   weights = jnp.broadcast_to(parts / width.shape[1], points.shape)
-  flat = (knots.shape[0], -1)
+  flat = (breaks.shape[0], -1)
   return points.reshape(flat), weights.reshape(flat)
 
 

@@ -110,9 +110,7 @@ class UpdateTest(chex.TestCase):
       before = splines.evaluate(x, knots, coef, 3)
       after = splines.evaluate(x, new_knots, new_coef, 3)
     # Of the size of the coefficients, which is 1.
-    tolerance = np.full(x.shape[1], 1e-4 if dtype == jnp.float32 else 1e-8)
-    if dtype == jnp.float32:  # Spread over some tens of floats: they round.
-      tolerance[[1, 3, 5]] = 1e-3
+    tolerance = 1e-4 if dtype == jnp.float32 else 1e-8
     error = np.abs(after - before).max((0, 2))
     np.testing.assert_array_less(error, tolerance)
     self.assertTrue((new_knots != knots).any(1).all())
@@ -129,19 +127,38 @@ class UpdateTest(chex.TestCase):
           splines.evaluate(x, *new, order), x[..., None]**order, atol=1e-8)
 
   @parameterized.product(order=(0, 1, 3, 5), grid_eps=(0.0, 1.0))
-  def test_no_spline_on_the_new_grid_is_nearer(self, order, grid_eps):
-    """Where the function cannot stay, the refit is the least-squares one."""
+  def test_near_the_best_fit_without_its_coefficients(self, order, grid_eps):
+    """Where the function cannot stay, and least squares may use any means.
+
+    The coefficients of the best fit to these samples reach 6e8.
+    """
     with jax.enable_x64(True):
-      x = _columns(_AWKWARD, dtype=jnp.float64)[:, :1]
-      knots = splines.uniform_knots(1, 5, order, (-1.5, 1.5), jnp.float64)
-      coef = jax.random.normal(jax.random.key(2), (1, 5 + order, 1))
+      x = _columns(_AWKWARD, dtype=jnp.float64)
+      knots = splines.uniform_knots(4, 5, order, (-1.5, 1.5), jnp.float64)
+      coef = jnp.tile(
+          jax.random.normal(jax.random.key(2), (1, 5 + order, 1)), (4, 1, 1))
       new_knots, new_coef = _update(x, knots, coef, order, grid_eps=grid_eps)
-      old = splines.evaluate(x, knots, coef, order)[:, 0]
-      new = splines.evaluate(x, new_knots, new_coef, order)[:, 0]
-      design = splines.basis(x, new_knots, order)[:, 0]
-    design, old = np.asarray(design), np.asarray(old)
-    best = design @ np.linalg.lstsq(design, old)[0]
-    np.testing.assert_allclose(new, best, atol=1e-7)
+      old, new = (
+          np.asarray(splines.evaluate(x, *s, order)[..., 0])
+          for s in ((knots, coef), (new_knots, new_coef)))
+      design = np.asarray(splines.basis(x, new_knots, order))
+    for i, name in enumerate(_AWKWARD):
+      best = design[:, i] @ np.linalg.lstsq(design[:, i], old[:, i])[0]
+      size, least, error = (np.sqrt(np.mean(a**2)) for a in (
+          old[:, i], best - old[:, i], new[:, i] - old[:, i]))
+      # What the damping costs: a part of the error, or of the function.
+      self.assertLess(error, 1.3 * least + 0.01 * size, name)
+    self.assertLess(np.abs(new_coef).max(), 4 * np.abs(coef).max())
+
+  def test_coefficients_do_not_grow_with_batches_that_differ(self):
+    """Without damping beyond the ends, they reach 1e3 here, and NaN later."""
+    knots = splines.uniform_knots(1, 5, 3)
+    coef = jax.random.normal(jax.random.key(0), (1, 8, 1))
+    x = jnp.linspace(-1, 1, 400)[:, None]
+    for _ in range(12):  # The samples move outward.
+      x *= 1.2
+      knots, coef = _update(x, knots, coef, 3)
+    self.assertLess(np.abs(coef).max(), 10)
 
   @parameterized.product(rows=(400, 2, 1), order=(0, 3, 5))
   def test_finite_values_and_gradients(self, rows, order):
@@ -190,6 +207,5 @@ class UpdateTest(chex.TestCase):
       after = splines.evaluate(x, knots, coef, 3)
       self.assertGreater(np.diff(knots).min(), 0)
       # A spline of size 1 on four fifths of its grid; it cannot stay exactly.
-      self.assertLess(np.abs(after - before).max(), 0.25)
-    chex.assert_tree_all_finite(coef)
-    self.assertLess(np.abs(coef).max(), 20)  # None explodes to fit a few.
+      self.assertLess(np.abs(after - before).max(), 0.3)
+    self.assertLess(np.abs(coef).max(), 3)  # None explodes to fit a few.
