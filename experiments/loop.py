@@ -46,6 +46,7 @@ class Result(NamedTuple):
   acc_train: float
   acc_test: float
   epoch_seconds: tuple[float, ...]
+  acc_best: float  # Test accuracy of the best epoch.
   edges_left: int | None = None
   edges: int | None = None
   acc_pruned: float | None = None
@@ -149,7 +150,8 @@ class Loop:
     last = self._rows[-1]
     result = Result(
         self._config, self.progress.state, last['loss'], last['acc_train'],
-        last['acc_test'], tuple(row['seconds'] for row in self._rows))
+        last['acc_test'], tuple(row['seconds'] for row in self._rows),
+        max(row['acc_test'] for row in self._rows))
     return self._score_edges(result)
 
   def _run_epoch(self, epoch: int, order: jax.Array) -> None:

@@ -14,6 +14,10 @@ from experiments import data
 from experiments import loop
 from experiments import record
 
+# A summary warns of a run that ends so many points below its best epoch, and of
+# one on MNIST that ends below this; both in percent of the test set.
+FALL, POOR = 3.0, 90.0
+
 
 def summary(result: loop.Result, name: str) -> str:
   """Returns the line that sums up a run."""
@@ -26,6 +30,10 @@ def summary(result: loop.Result, name: str) -> str:
         f'; {result.edges_left} of {result.edges} edges score '
         f'{result.config.prune_threshold:g} or more, Acc(Test) with these '
         f'alone: {result.acc_pruned:.2f}')
+  poor = result.config.dataset == 'mnist' and result.acc_test < POOR
+  if poor or result.acc_best - result.acc_test > FALL:
+    text += (f'; WARNING: far from what it should reach (best epoch: '
+             f'{result.acc_best:.2f}); is --lamb or --learning_rate too large?')
   return text
 
 
