@@ -1,0 +1,1 @@
+"""From the edges of a trained KAN to a formula."""
