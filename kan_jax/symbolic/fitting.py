@@ -63,8 +63,9 @@ class Fit(NamedTuple):
     b: Shift of the argument.
     c: Factor of the value.
     d: Shift of the value.
-    residual: Sum of squared errors over that of the best constant, 0 to 1; of
-      a constant edge 0. It is summed from the errors: far below 1e-16, too.
+    residual: Sum of squared errors over that of the best constant; of a
+      constant edge 0. The errors are those of a model that computes in the
+      dtype of x; in float64 they get far below 1e-16.
     r2: 1 - residual; -inf, and c 0, where f is not finite on all samples in
       float64 and in the dtype of x.
     parameters: How many of the four the fit needs: c and d always, a where +-1
@@ -239,10 +240,10 @@ def _slopes(fn, points, u):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _applied(fn, a, b, x, given):
-  """f in float64, and where it is finite there and in the model's dtype."""
+  """f in float64, and as a model computes it, in the dtype of its inputs."""
   f = fn(a[:, None] * x + b[:, None])
   a, b = (p[:, None].astype(given.dtype) for p in (a, b))
-  return f, (jnp.isfinite(f) & jnp.isfinite(fn(a * given + b))).all(1)
+  return f, fn(a * given + b)
 
 
 @jax.jit
@@ -302,10 +303,14 @@ def _in_units(fn, point, samples: _Samples):
   x, given, _, v, _, centre, half, mean, std = samples
   a = point[:, 0] / half
   b = point[:, 1] - a * centre
-  f, finite = (np.asarray(r) for r in _applied(fn, a, b, x, given))
-  f = np.where(finite[:, None], f, 0)
-  c, error = (np.asarray(r) for r in projection.project(f, v))
-  d = -c[:, 0] * f.mean(1)
-  residual = (error**2).sum(1) / np.maximum((v**2).sum(1), _TINY)
-  return (a, b, c[:, 0] * std, d * std + mean,
-          np.where(finite, residual, np.inf))
+  f, applied = (np.asarray(r) for r in _applied(fn, a, b, x, given))
+  finite = (np.isfinite(f) & np.isfinite(applied)).all(1)
+  f, applied = (np.where(finite[:, None], values, 0) for values in (f, applied))
+  c = np.asarray(projection.project(f, v)[0])[:, 0] * std
+  d = mean - c * f.mean(1)
+  factor, shift = (p[:, None].astype(given.dtype) for p in (c, d))
+  value = factor * applied + shift
+  y = std[:, None] * v + mean[:, None]
+  total = (std * std) * (v**2).sum(1)
+  residual = ((y - value)**2).sum(1) / np.where(total > 0, total, np.inf)
+  return a, b, c, d, np.where(finite, residual, np.inf)
