@@ -66,7 +66,7 @@ def _powers() -> Iterable[Function]:
                    max(k, 2))
 
 
-def _sigmoid_sympy(z: Any) -> Any:
+def _sympy_sigmoid(z: Any) -> Any:
   return 1 / (1 + _sympy('exp')(-z))
 
 
@@ -85,7 +85,7 @@ LIBRARY: tuple[Function, ...] = (
     Function('abs', jnp.abs, _sympy('Abs'), 3),
     Function('tan', jnp.tan, _sympy('tan'), 3),
     Function('tanh', jnp.tanh, _sympy('tanh'), 3),
-    Function('sigmoid', jax.nn.sigmoid, _sigmoid_sympy, 3),
+    Function('sigmoid', jax.nn.sigmoid, _sympy_sigmoid, 3),
     Function('sgn', jnp.sign, _sympy('sign'), 3),
     Function('gaussian', lambda x: jnp.exp(-x**2),
              lambda z: _sympy('exp')(-z**2), 3),
