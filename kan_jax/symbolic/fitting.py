@@ -43,11 +43,12 @@ def _make_grid() -> np.ndarray:
 
 _GRID = _make_grid()
 
-_GRID_ROWS = 96  # Samples that the grid and the first steps look at.
+_GRID_ROWS = 64  # Samples that the grid and the first steps look at.
 _ROWS = 512  # Samples that the last steps look at; c and d take all.
 _STEPS = (15, 40)  # At most.
 _BEST = 4  # Starts that take the last steps.
-_CHUNK = 8  # Edges that a program takes at a time.
+_CHUNK = 8  # Edges at a time.
+_BLOCK = 2**13  # Values of a function at a time, but on the grid.
 _ALIKE = 1.01  # Factor between residuals that are as good as equal.
 _TINY = 1e-300
 _EXACT = 1e-24  # Residuals that float64 does not tell from 0.
@@ -190,7 +191,12 @@ def _run(fn: Elementwise, samples: _Samples):
 def _search(fn, samples):
   """Three stages: the grid, steps from many starts, steps from the best."""
   few, many = (_thin(samples, rows) for rows in (_GRID_ROWS, _ROWS))
-  starts = _starts(_values(fn, few[0]), few[1], samples.limit)
+  # An edge at a time: its grid fits into a cache, the grids of all do not.
+  starts = jnp.concatenate([
+      _starts(_values(fn, _GRID[None], u, len(_GRID) * _GRID_ROWS), v, limit)
+      for u, v, limit in zip(
+          *(np.split(field, len(field)) for field in (*few, samples.limit)),
+          strict=True)])
   points, costs = _refine(fn, *few, starts, _STEPS[0])
   best = np.argsort(costs, 1)[:, :_BEST, None]
   points = np.take_along_axis(np.asarray(points), best, 1)
@@ -221,29 +227,45 @@ def _gentlest(points, costs):
   return points[np.arange(len(points)), size.argmin(1)]
 
 
-# Programs of one function: elementwise and small, since there are many. All
-# else is compiled once for all functions.
+# What depends on f is compiled once for each f, for blocks of one size whatever
+# the number of edges and samples; what does not, once for all f.
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _values(fn, u):
-  """f on the whole grid, [edges, grid, n] of u [edges, n]."""
-  return fn(_GRID[None, :, :1] * u[:, None] + _GRID[None, :, 1:])
+def _values_of_block(fn, z):
+  return fn(z)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _slopes(fn, points, u):
-  """f and its derivative, [edges, starts, n]; of points [edges, starts, 2]."""
-  z = points[..., :1] * u[:, None] + points[..., 1:]
+def _slopes_of_block(fn, z):
   return jax.jvp(fn, (z,), (jnp.ones_like(z),))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _applied(fn, a, b, x, given):
-  """f in float64, and as a model computes it, in the dtype of its inputs."""
-  f = fn(a[:, None] * x + b[:, None])
-  a, b = (p[:, None].astype(given.dtype) for p in (a, b))
-  return f, fn(a * given + b)
+@functools.partial(jax.jit, static_argnums=2)
+def _arguments(points, u, size):
+  """a * u + b of points [edges, starts, 2] in blocks; the last one filled."""
+  z = (points[..., :1] * u[:, None] + points[..., 1:]).reshape(-1)
+  z = jnp.pad(z, (0, -z.size % size), 'edge')
+  return list(z.reshape(-1, size))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _join(blocks, shape):
+  """Blocks of values as one array."""
+  return jnp.concatenate(blocks)[:math.prod(shape)].reshape(shape)
+
+
+def _values(fn, points, u, size):
+  """f, [edges, starts, n], at points [edges, starts, 2]; dtype as u."""
+  blocks = [_values_of_block(fn, z) for z in _arguments(points, u, size)]
+  return _join(blocks, (len(u), points.shape[1], u.shape[1]))
+
+
+def _slopes(fn, points, u):
+  """f and its derivative, both [edges, starts, n]; as `_values` else."""
+  blocks = [_slopes_of_block(fn, z) for z in _arguments(points, u, _BLOCK)]
+  shape = (len(u), points.shape[1], u.shape[1])
+  return [_join(list(parts), shape) for parts in zip(*blocks, strict=True)]
 
 
 @jax.jit
@@ -303,7 +325,11 @@ def _in_units(fn, point, samples: _Samples):
   x, given, _, v, _, centre, half, mean, std = samples
   a = point[:, 0] / half
   b = point[:, 1] - a * centre
-  f, applied = (np.asarray(r) for r in _applied(fn, a, b, x, given))
+  numbers = np.stack([a, b], -1)[:, None]
+  f = np.asarray(_slopes(fn, numbers, x)[0])[:, 0]
+  # As a model computes it, in the dtype of its inputs.
+  applied = np.asarray(_values(
+      fn, numbers.astype(given.dtype), given, _BLOCK))[:, 0]
   finite = (np.isfinite(f) & np.isfinite(applied)).all(1)
   f, applied = (np.where(finite[:, None], values, 0) for values in (f, applied))
   c = np.asarray(projection.project(f, v)[0])[:, 0] * std

@@ -27,7 +27,8 @@ def formula(
     names: Sequence[str | sympy.Symbol] | None = None,
     input_mean: Numbers = 0.0, input_std: Numbers = 1.0,
     output_mean: Numbers = 0.0, output_std: Numbers = 1.0,
-    digits: int | None = None) -> list[sympy.Expr]:
+    digits: int | None = None,
+    zero_below: float = 0.0) -> list[sympy.Expr]:
   """Returns one expression for each output of a KAN.
 
   Args:
@@ -42,6 +43,8 @@ def formula(
     output_std: What the targets were divided by afterwards.
     digits: Round all numbers to so many significant digits. No number but 0
       becomes 0.
+    zero_below: Parameters smaller than this count as 0, as the shifts of 1e-16
+      that training leaves.
 
   Raises:
     ValueError: If edges are still splines, if a number of names, means or
@@ -56,7 +59,8 @@ def formula(
           _symbols(names, inputs), _floats('input_mean', input_mean, inputs),
           _floats('input_std', input_std, inputs), strict=True)]
   for path, mask in zip(paths, masks, strict=True):
-    nodes = _layer(model, variables, path, nodes, mask.shape[1])
+    nodes = _layer(
+        model, variables, path, nodes, mask.shape[1], zero_below)
   nodes = [
       std * node + mean for node, mean, std in zip(
           nodes, _floats('output_mean', output_mean, outputs),
@@ -195,16 +199,16 @@ def _floats(name: str, values: Numbers, count: int) -> list[sympy.Float]:
   return [sympy.Float(float(v)) for v in np.broadcast_to(numbers, (count,))]
 
 
-def _layer(model, variables, path, nodes, outputs: int):
+def _layer(model, variables, path, nodes, outputs: int, zero_below: float):
   """The expressions of a layer's outputs, of those of its inputs."""
+  def number(value):
+    value = float(value)
+    return sympy.Float(value if abs(value) >= zero_below else 0.0)
+
   bias = _part(variables['params'], path).get('node_bias')
-  sums = [[] if bias is None else [_number(bias[o])] for o in range(outputs)]
+  sums = [[] if bias is None else [number(bias[o])] for o in range(outputs)]
   for (i, o), (name, row) in fixing.read(model, variables, path).items():
-    a, b, c, d = (_number(value) for value in row)
+    a, b, c, d = (number(value) for value in row)
     function = library.find(name)
     sums[o].append(c * function.to_sympy(a * nodes[i] + b) + d)
   return [sympy.Add(*terms) for terms in sums]
-
-
-def _number(value) -> sympy.Float:
-  return sympy.Float(float(value))
