@@ -49,7 +49,7 @@ class FitTest(chex.TestCase):
       ('sin', 30.0, 1.0), ('tanh', 30.0, -9.0), ('gaussian', 20.0, -6.6),
       ('exp', 20.0, 0.0), ('log', 1.0, 1.001), ('1/x', 1.0, 1.001))
   def test_steep(self, name, a, b):
-    x = np.linspace(-1, 1, 300)
+    x = np.linspace(-1, 1, 200)
     self.assertLess(_fit(name, x, _value(name, x, a, b, 1, 0)).residual, 1e-20)
 
   @parameterized.parameters((1e-6, 0.0), (1e6, 0.0), (1.0, 50.0))
@@ -79,11 +79,11 @@ class FitTest(chex.TestCase):
   def test_boundary_is_flagged(self):
     """A line is the limit of ever flatter sines: where the search ends."""
     self.assertTrue(_fit('sin', _X, 3 * _X).at_boundary)
-    x = np.linspace(-1, 1, 500)
+    x = np.linspace(-1, 1, 200)
     self.assertTrue(_fit('sin', x, np.sin(41.5 * x)).at_boundary)
 
   def test_not_finite_is_rejected(self):
-    x = np.linspace(-1, 1, 51)
+    x = np.linspace(-1, 1, 200)
     y = np.abs(x)
     for name in ('sqrt', 'log'):
       found = _fit(name, x, y)

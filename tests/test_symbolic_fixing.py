@@ -1,5 +1,7 @@
 """Giving edges functions and taking them back."""
 
+import functools
+
 import chex
 from flax import linen as nn
 import jax
@@ -10,9 +12,10 @@ import optax
 from kan_jax import layers
 from kan_jax.symbolic import fixing
 
-_X = jax.random.uniform(jax.random.key(0), (100, 2), minval=-1, maxval=1)
+_X = jax.random.uniform(jax.random.key(0), (200, 2), minval=-1, maxval=1)
 
 
+@functools.cache
 def _model():
   model = layers.KAN([2, 3, 1])
   return model, jax.jit(model.init)(jax.random.key(1), _X)
@@ -80,7 +83,7 @@ class FixTest(chex.TestCase):
     new, found = fixing.fix(
         layer, variables, (), 0, 1, 'sin', params=(1, 0, 1, 0))
     self.assertEqual(new.symbolic, (('sin', ((0, 1),)),))
-    chex.assert_shape(new.apply(found, _X), (100, 2))
+    chex.assert_shape(new.apply(found, _X), (200, 2))
 
   def test_numbers_are_refined_to_machine_precision(self):
     with jax.enable_x64(True):

@@ -1,5 +1,7 @@
 """Candidates and automatic choice: the right ones, and nothing but a look."""
 
+import functools
+
 import chex
 from flax import linen as nn
 import jax
@@ -15,11 +17,12 @@ _X = jax.random.uniform(jax.random.key(0), (200, 2), minval=-1, maxval=1)
 _SMALL = tuple(library.find(name) for name in ('0', 'x', 'x^2', 'sin', 'sqrt'))
 
 
-def _model(x=_X):
+@functools.cache
+def _model():
   """A KAN whose first layer carries three functions and a removed edge."""
   symbolic = ((('sin', ((0, 0),)), ('x^2', ((1, 0),)), ('exp', ((0, 1),))), ())
   model = layers.KAN([2, 2, 1], symbolic=symbolic)
-  variables = jax.jit(model.init)(jax.random.key(1), x)
+  variables = jax.jit(model.init)(jax.random.key(1), _X)
   params, grid = dict(variables['params']), dict(variables['grid'])
   params['layers_0'] = params['layers_0'] | {'affine': jnp.array(
       [[3.0, 0, 1, 0], [1, 0, 2, 1], [1, 0, 1, 0]])}
@@ -54,7 +57,7 @@ class RankTest(chex.TestCase):
   def test_own_function(self):
     own = library.Function(
         'sinc', jnp.sinc, lambda z: sympy.sinc(sympy.pi * z), 1)
-    x = np.linspace(-3, 3, 100)[:, None]
+    x = np.linspace(-3, 3, 200)[:, None]
     best = search.rank(x, np.sinc(x), library=(*_SMALL, own))[0][0]
     self.assertEqual(best.function, own)
     self.assertLess(best.residual, 1e-20)

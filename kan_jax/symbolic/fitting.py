@@ -198,10 +198,9 @@ def _search(fn, samples):
           *(np.split(field, len(field)) for field in (*few, samples.limit)),
           strict=True)])
   points, costs = _refine(fn, *few, starts, _STEPS[0])
-  best = np.argsort(costs, 1)[:, :_BEST, None]
-  points = np.take_along_axis(np.asarray(points), best, 1)
+  points = _gentlest(points, costs, _BEST)
   points, costs = _refine(fn, *many, points, _STEPS[1])
-  point = _gentlest(np.asarray(points), np.asarray(costs))
+  point = _gentlest(points, costs, 1)[:, 0]
   size = np.abs(point[:, 0])
   ends = (size <= _STEEP[0]) | (size >= np.minimum(samples.limit, _STEEP[-1]))
   point, needs_a, needs_b = _tidy(fn, *many, point, samples)
@@ -220,11 +219,17 @@ def _thin(samples: _Samples, most: int):
   return np.take_along_axis(u, rows, 1), np.take_along_axis(v, rows, 1)
 
 
-def _gentlest(points, costs):
-  """The best point of each edge; of equals, as aliases are, the least steep."""
-  equal = costs <= 4 * costs.min(1, keepdims=True) + _EXACT
-  size = np.where(equal, np.abs(points[..., 0]), np.inf)
-  return points[np.arange(len(points)), size.argmin(1)]
+def _gentlest(points, costs, count):
+  """The best points of each edge, [edges, count, 2].
+
+  Of those that fit alike, as a frequency and its alias or a phase and the next,
+  the ones with the least a and b come first.
+  """
+  points, costs = np.asarray(points), np.asarray(costs)
+  alike = np.round(np.log2(np.minimum(costs, 1e9) + _EXACT))
+  size = np.abs(points) @ np.array([1, 0.01])
+  order = np.lexsort((size, alike))[:, :count, None]
+  return np.take_along_axis(points, order, 1)
 
 
 # What depends on f is compiled once for each f, for blocks of one size whatever
