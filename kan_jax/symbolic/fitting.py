@@ -200,7 +200,7 @@ def _search(fn, samples):
   points, costs = _refine(fn, *few, starts, _STEPS[0])
   points = _gentlest(points, costs, _BEST)
   points, costs = _refine(fn, *many, points, _STEPS[1])
-  point = _gentlest(points, costs, 1)[:, 0]
+  point = _zoom(fn, *many, _gentlest(points, costs, 1)[:, 0])
   size = np.abs(point[:, 0])
   ends = (size <= _STEEP[0]) | (size >= np.minimum(samples.limit, _STEEP[-1]))
   point, needs_a, needs_b = _tidy(fn, *many, point, samples)
@@ -230,6 +230,24 @@ def _gentlest(points, costs, count):
   size = np.abs(points) @ np.array([1, 0.01])
   order = np.lexsort((size, alike))[:, :count, None]
   return np.take_along_axis(points, order, 1)
+
+
+def _zoom(fn, u, v, point):
+  """Moves the jump of a function that has no slope, as sgn, to where it fits.
+
+  No step leads there. The middle is taken of all the places that fit alike.
+  """
+  if np.asarray(_slopes(fn, point[:, None], u)[1]).any():
+    return point
+  for width in (0.12, 0.008):  # The grid's zeros are 0.11 apart.
+    zeros = -point[:, 1:] / point[:, :1] + np.linspace(-width, width, 33)
+    choice = point[:, :1, None] * np.stack([np.ones_like(zeros), -zeros], -1)
+    state = projection.linearize(choice, *_slopes(fn, choice, u), u, v)
+    cost = np.asarray(state.cost)
+    alike = cost <= cost.min(1, keepdims=True) + _EXACT
+    zero = (zeros * alike).sum(1) / alike.sum(1)
+    point = np.stack([point[:, 0], -point[:, 0] * zero], -1)
+  return point
 
 
 # What depends on f is compiled once for each f, for blocks of one size whatever
