@@ -1,5 +1,8 @@
 """The library of functions: values, twins in sympy, and names."""
 
+import subprocess
+import sys
+
 from absl.testing import parameterized
 import chex
 import jax
@@ -49,6 +52,20 @@ class LibraryTest(chex.TestCase):
     self.assertIs(library.shorten(own), own)
     self.assertIs(library.find(own), own)
     self.assertIs(library.find('sin', (*library.LIBRARY, own)), own)
+
+  def test_sympy_is_an_extra(self):
+    """All but formulas works without it."""
+    program = (
+        "import sys; sys.modules['sympy'] = None\n"
+        'from kan_jax import KAN, symbolic\n'
+        "KAN([2, 1], symbolic=((('sin', ((0, 0),)),),))\n"
+        'symbolic.suggest, symbolic.fix, symbolic.auto_symbolic\n'
+        'try: symbolic.formula\n'
+        "except ImportError: print('no sympy')\n")
+    ran = subprocess.run(
+        [sys.executable, '-c', program], capture_output=True, text=True,
+        check=False)
+    self.assertEqual(ran.stdout, 'no sympy\n', ran.stderr)
 
   def test_errors(self):
     with self.assertRaisesRegex(ValueError, "`name`.*sin, cos.*got 'sine'"):
