@@ -101,6 +101,14 @@ class FitTest(chex.TestCase):
       at = np.float32(found.a) * x + np.float32(found.b)
       self.assertTrue(np.isfinite(np.sqrt(at)).all())
 
+  def test_numbers_beyond_the_dtype_are_rejected(self):
+    """Steep powers of tiny inputs: c would be 1e40, which float32 has not."""
+    x = np.linspace(1e-9, 2e-9, 200, dtype=np.float32)
+    huge = library.Function('x^7', lambda z: z**7, lambda z: z**7)
+    found = fitting.fit(huge, x[:, None], np.sin(1e9 * x)[:, None])
+    value = np.float32(found.c) * (np.float32(found.a) * x)**7
+    self.assertTrue(np.isfinite(value).all() or found.r2[0] == -np.inf)
+
   def test_constant_and_few_samples(self):
     for name in ('0', 'x', 'sin'):
       found = _fit(name, _X, np.full_like(_X, 0.3))

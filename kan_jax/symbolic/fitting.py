@@ -350,16 +350,19 @@ def _in_units(fn, point, samples: _Samples):
   b = point[:, 1] - a * centre
   numbers = np.stack([a, b], -1)[:, None]
   f = np.asarray(_slopes(fn, numbers, x)[0])[:, 0]
-  # As a model computes it, in the dtype of its inputs.
-  applied = np.asarray(_values(
-      fn, numbers.astype(given.dtype), given, _BLOCK))[:, 0]
+  applied = f  # As a model computes it, in the dtype of its inputs.
+  if given.dtype != f.dtype:
+    applied = np.asarray(_values(
+        fn, numbers.astype(given.dtype), given, _BLOCK))[:, 0]
   finite = (np.isfinite(f) & np.isfinite(applied)).all(1)
   f, applied = (np.where(finite[:, None], values, 0) for values in (f, applied))
   c = np.asarray(projection.project(f, v)[0])[:, 0] * std
   d = mean - c * f.mean(1)
-  factor, shift = (p[:, None].astype(given.dtype) for p in (c, d))
-  value = factor * applied + shift
   y = std[:, None] * v + mean[:, None]
   total = (std * std) * (v**2).sum(1)
-  residual = ((y - value)**2).sum(1) / np.where(total > 0, total, np.inf)
+  with np.errstate(over='ignore', invalid='ignore'):  # A c beyond float32.
+    factor, shift = (p[:, None].astype(given.dtype) for p in (c, d))
+    errors = y - (factor * applied + shift)
+    residual = (errors**2).sum(1) / np.where(total > 0, total, np.inf)
+  finite &= np.isfinite(residual)
   return a, b, c, d, np.where(finite, residual, np.inf)
