@@ -50,7 +50,7 @@ class FitTest(chex.TestCase):
     x = np.linspace(-1, 1, 200)
     self.assertLess(_fit(name, x, _value(name, x, a, b, 1, 0)).residual, 1e-20)
 
-  @parameterized.parameters((1e-6, 0.0), (1e6, 0.0), (1.0, 50.0))
+  @parameterized.parameters((1e-6, 0.0), (1e6, 50.0))
   def test_units_of_x(self, scale, shift):
     y = np.sin(3 * _X + 1) + 0.1 * _X**2
     plain = _fit('sin', _X, y)
@@ -58,7 +58,7 @@ class FitTest(chex.TestCase):
     self.assertAlmostEqual(other.r2, plain.r2, places=9)
     np.testing.assert_allclose(abs(other.a), abs(plain.a) / scale, rtol=1e-6)
 
-  @parameterized.parameters((1e-9, 0.0), (1e9, 0.0), (1.0, 100.0))
+  @parameterized.parameters((1e-9, 0.0), (1e9, 100.0))
   def test_units_of_y(self, scale, shift):
     y = np.sin(3 * _X + 1) + 0.1 * _X**2
     plain = _fit('sin', _X, y)

@@ -32,12 +32,9 @@ class LibraryTest(chex.TestCase):
     np.testing.assert_allclose(
         value, np.broadcast_to(twin(points), points.shape), rtol=1e-14)
 
-  @parameterized.product(
-      name=[f.name for f in library.LIBRARY], wide=(False, True))
-  def test_never_finite_outside_its_domain(self, name, wide):
-    function = library.find(name)
-    with jax.enable_x64(wide):
-      at = function.fn(jnp.array([-3.0, -0.5, 0.0, 0.5, 3.0]))
+  @parameterized.parameters(f.name for f in library.LIBRARY)
+  def test_never_finite_outside_its_domain(self, name):
+    at = library.find(name).fn(jnp.array([-3.0, -0.5, 0.0, 0.5, 3.0]))
     finite = np.ones(5, bool)
     finite[:2] = name not in _ONLY_POSITIVE
     finite[2] = name not in _POLES

@@ -46,13 +46,12 @@ _CURVES = {
 class RankTest(chex.TestCase):
 
   def test_the_function_itself_comes_first(self):
-    """As it is, and with the noise that training leaves."""
+    """With noise as training leaves it."""
     x = np.linspace(-1, 1, 200)
     y = np.stack([curve(x) for curve in _CURVES.values()], 1)
-    noise = np.random.default_rng(0).normal(0, 1e-3, y.shape) * y.std(0)
-    y = np.concatenate([y, y + noise], 1)
+    y += np.random.default_rng(0).normal(0, 1e-3, y.shape) * y.std(0)
     ranked = search.rank(np.stack([x] * y.shape[1], 1), y)
-    self.assertEqual([edge[0].name for edge in ranked], [*_CURVES, *_CURVES])
+    self.assertEqual([edge[0].name for edge in ranked], [*_CURVES])
     for edge in ranked:
       scores = [candidate.score for candidate in edge]
       np.testing.assert_allclose(scores, sorted(scores), atol=1e-3)

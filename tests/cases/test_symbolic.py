@@ -49,7 +49,7 @@ class SymbolicCases(chex.TestCase):
 
   @parameterized.parameters(1e-4, 1.0, 1e6)
   def test_y04_small_amplitude(self, scale):
-    x = np.linspace(-1, 1, 100)
+    x = np.linspace(-1, 1, 200)
     found = _fit('sin', x, scale * np.sin(3 * x))
     self.assertGreater(found.r2, 0.9999)
     self.assertAlmostEqual(abs(found.a), 3, delta=0.01)
