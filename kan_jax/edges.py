@@ -117,8 +117,8 @@ def statistics(
   grid = splines.interior(edges.knots, order)
   return EdgeStats(
       mean_abs=_mean_abs(values, weight),
-      std=_safe_sqrt(variance),
-      input_std=_safe_sqrt(jnp.var(x, 0) * (x.shape[0] / dof)),
+      std=safe_sqrt(variance),
+      input_std=safe_sqrt(jnp.var(x, 0) * (x.shape[0] / dof)),
       width=grid[:, -1] - grid[:, 0])
 
 
@@ -137,7 +137,7 @@ def _mean_abs(values: jax.Array, weight: jax.Array) -> jax.Array:
       of_input, (weight, values), batch_size=math.ceil(len(weight) / parts))
 
 
-def _safe_sqrt(x: jax.Array) -> jax.Array:
+def safe_sqrt(x: jax.Array) -> jax.Array:
   """Square root with value and gradient zero at zero and below."""
   positive = x > 0
   return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)

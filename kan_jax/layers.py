@@ -15,6 +15,7 @@ from kan_jax import checks
 from kan_jax import edges
 from kan_jax import grids
 from kan_jax import splines
+from kan_jax.symbolic import groups
 
 _SCALE_BASE_INIT = nn.initializers.variance_scaling(1.0, 'fan_in', 'normal')
 
@@ -61,7 +62,9 @@ class KANLayer(nn.Module):
   Variables: `params` holds coef [in, grid + order, features], scale_base and
   scale_spline [in, features], node_bias [features]. `grid` holds knots
   [in, grid + 2 * order + 1] and mask [in, features]; no gradient reaches it,
-  `update_grids` and pruning change it. Applied with `mutable='edges'`, the
+  `update_grids` and pruning change it. With symbolic edges, which add to the
+  outputs and whose mask should be 0, `params` holds affine, too, a row a, b, c,
+  d for each of them: c * f(a * x + b) + d. Applied with `mutable='edges'`, the
   layer also returns its `EdgeStats` on the batch; with
   `mutable='intermediates'`, its `inputs`.
 
@@ -81,6 +84,9 @@ class KANLayer(nn.Module):
     dtype: Type of the matrix product and the output; None promotes the input's
       and the parameters'. The basis takes float32 at least.
     param_dtype: Type of the parameters. Knots take float32 at least.
+    symbolic: Edges that carry a function: pairs of a function, by name or as a
+      `symbolic.Function`, and its edges (input, output). `symbolic.fix` sets it
+      along with the variables that belong to it.
   """
   features: int
   grid: int = 5
@@ -94,10 +100,12 @@ class KANLayer(nn.Module):
   bias: bool = True
   dtype: jax.typing.DTypeLike | None = None
   param_dtype: jax.typing.DTypeLike = jnp.float32
+  symbolic: groups.Groups = ()
 
   def __post_init__(self):
     _check_features(self.features)
     _check_options(self)
+    self.symbolic = groups.normalize(self.symbolic)
     super().__post_init__()
 
   @nn.compact
@@ -111,11 +119,16 @@ class KANLayer(nn.Module):
     rows = rows.astype(jnp.promote_types(x.dtype, arrays.knots.dtype))
     values = edges.features(
         rows, arrays.knots, self.order, self.base_fn, self.outside)
+    curves = self._curves(rows)
     if self.is_mutable_collection('edges') and not self.is_initializing():
-      self.sow('edges', 'stats', edges.statistics(
-          rows, values, arrays, self.order))
+      stats = edges.statistics(rows, values, arrays, self.order)
+      if curves is not None:
+        stats = groups.add_to_statistics(stats, curves, self.symbolic)
+      self.sow('edges', 'stats', stats)
     weight = edges.weights(arrays).astype(dtype)
     y = edges.contract(values.astype(dtype), weight)
+    if curves is not None:
+      y = groups.add_to_nodes(y, curves, self.symbolic)
     y = y.reshape(*x.shape[:-1], self.features)
     if self.bias:
       node_bias = self.param('node_bias', nn.initializers.zeros,
@@ -137,6 +150,15 @@ class KANLayer(nn.Module):
         self.param('scale_base', self.scale_base_init, shape, self.param_dtype),
         self.param(
             'scale_spline', self.scale_spline_init, shape, self.param_dtype))
+
+  def _curves(self, x: jax.Array) -> jax.Array | None:
+    """Values of the symbolic edges for inputs [n, in], if there are any."""
+    if not self.symbolic:
+      return None
+    groups.check_shape(self.symbolic, (x.shape[-1], self.features))
+    affine = self.param(
+        'affine', groups.init_affine, self.symbolic, self.param_dtype)
+    return groups.values(x, self.symbolic, affine)
 
   def _init_coef(
       self, key: jax.Array, size: int,
@@ -187,6 +209,7 @@ class KAN(nn.Module):
     bias: Whether each node has a trainable bias.
     dtype: Type of the matrix products.
     param_dtype: Type of the parameters.
+    symbolic: Symbolic edges: empty, or an entry for each layer.
   """
   features: Sequence[int]
   grid: int = 5
@@ -200,6 +223,7 @@ class KAN(nn.Module):
   bias: bool = True
   dtype: jax.typing.DTypeLike | None = None
   param_dtype: jax.typing.DTypeLike = jnp.float32
+  symbolic: tuple[groups.Groups, ...] = ()
 
   def __post_init__(self):
     self.features = tuple(self.features)
@@ -210,6 +234,11 @@ class KAN(nn.Module):
     for size in self.features:
       _check_features(size)
     _check_options(self)
+    self.symbolic = tuple(groups.normalize(layer) for layer in self.symbolic)
+    if self.symbolic and len(self.symbolic) != len(self.features) - 1:
+      raise ValueError(
+          '`symbolic` is empty or has an entry for each of the '
+          f'{len(self.features) - 1} layers; got {len(self.symbolic)}.')
     super().__post_init__()
 
   @nn.compact
@@ -217,9 +246,12 @@ class KAN(nn.Module):
     x = _as_input(x, self.features[0])
     options = {field.name: getattr(self, field.name)
                for field in dataclasses.fields(KANLayer)
-               if field.name not in ('features', 'parent', 'name')}
+               if field.name not in (
+                   'features', 'symbolic', 'parent', 'name')}
     for i, size in enumerate(self.features[1:]):
-      x = KANLayer(size, **options, name=f'layers_{i}')(x)
+      symbolic = self.symbolic[i] if self.symbolic else ()
+      x = KANLayer(
+          size, symbolic=symbolic, **options, name=f'layers_{i}')(x)
     return x
 
 
@@ -230,12 +262,15 @@ class LayerView(NamedTuple):
     inputs: What the layer was applied to, [n, in].
     edges: Its arrays.
     order: Degree of its splines.
-    edge_outputs: Of inputs [n, in], the value of every edge, [n, in, out].
+    edge_outputs: Of inputs [n, in], the value of every edge, [n, in, out],
+      symbolic ones included.
+    symbolic: Its symbolic edges.
   """
   inputs: jax.Array
   edges: edges.Edges
   order: int
   edge_outputs: Callable[[jax.Array], jax.Array]
+  symbolic: groups.Groups = ()
 
 
 def view_layers(
@@ -258,11 +293,19 @@ def view_layers(
         *(get('params', name)
           for name in ('coef', 'scale_base', 'scale_spline')))
     order, base_fn, outside = module.order, module.base_fn, module.outside
+    symbolic, affine = module.symbolic, get('params', 'affine')
+
+    def edge_outputs(points):
+      values = edges.outputs(
+          edges.features(points, arrays.knots, order, base_fn, outside),
+          edges.weights(arrays))
+      if not symbolic:
+        return values
+      return groups.add_to_edges(
+          values, groups.values(points, symbolic, affine), symbolic)
+
     views[module.path] = LayerView(
-        x.reshape(-1, x.shape[-1]), arrays, order,
-        lambda points: edges.outputs(
-            edges.features(points, arrays.knots, order, base_fn, outside),
-            edges.weights(arrays)))
+        x.reshape(-1, x.shape[-1]), arrays, order, edge_outputs, symbolic)
 
   with nn.intercept_methods(_before_layers(look)):
     model.apply(variables, *args, **kwargs)

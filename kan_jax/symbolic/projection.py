@@ -1,0 +1,109 @@
+"""Steps of c * f(a * x + b) + d towards samples, c and d projected out.
+
+For given a and b, the best c and d are a linear least squares problem; what is
+left is a nonlinear one in two dimensions (variable projection, Golub and
+Pereyra 1973; its gradient as by Kaufman 1975). All functions here take values
+of f and its derivative, so that each is compiled once for all f.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+_TINY = 1e-300
+
+
+class State(NamedTuple):
+  """Where the steps have come to from each start.
+
+  Attributes:
+    point: a and b, [edges, starts, 2], as are the others' leading axes.
+    damping: Of Levenberg and Marquardt, [...].
+    cost: Sum of squared errors over that of the best constant, [...].
+    normal: The normal matrix of a step, [..., 2, 2].
+    slope: Its right-hand side, [..., 2].
+  """
+  point: jax.Array
+  damping: jax.Array
+  cost: jax.Array
+  normal: jax.Array
+  slope: jax.Array
+
+
+@jax.jit
+def propose(state: State):
+  """The point that a damped Gauss-Newton step leads to."""
+  (p, q), (_, r) = jnp.moveaxis(state.normal, (-2, -1), (0, 1))
+  g, h = jnp.moveaxis(state.slope, -1, 0)
+  floor = 1e-10 * (p + r) + _TINY  # For a direction that changes nothing.
+  p, r = p + state.damping * (p + floor), r + state.damping * (r + floor)
+  determinant = p * r - q * q
+  sound = determinant > 0
+  move = jnp.stack([r * g - q * h, p * h - q * g], -1)
+  move /= jnp.where(sound, determinant, 1)[..., None]
+  return state.point + jnp.where(sound[..., None], move, 0)
+
+
+@jax.jit
+def choose(old: State, new: State):
+  """Takes the new state where it is better; else the old one, damped more."""
+  better = new.cost < old.cost
+  new = new._replace(damping=old.damping / 5)
+  old = old._replace(damping=jnp.minimum(4 * old.damping, 1e12))
+
+  def choose(a, b):
+    return jnp.where(better.reshape(better.shape + (1,) * (a.ndim - 2)), a, b)
+
+  return jax.tree.map(choose, new, old)
+
+
+@jax.jit
+def linearize(point, f, df, u, v):
+  """The cost at points and the normal equations of a step from there.
+
+  Args:
+    point: a and b, [edges, starts, 2].
+    f: f(a * u + b), [edges, starts, n].
+    df: The derivative of f there, of the same shape.
+    u: Inputs, [edges, n].
+    v: Outputs, [edges, n].
+  """
+  u, v = u[:, None], v[:, None]
+  finite = jnp.isfinite(f).all(-1)
+  f = jnp.where(finite[..., None], f, 0)
+  c, error = project(f, v)
+  # An infinite slope, as of sqrt at 0, says nothing about where to go.
+  df = jnp.where(jnp.isfinite(df), c * df, 0)
+  jacobian = jnp.stack([project(f, g)[1] for g in (df * u, df)], -2)
+  total = jnp.maximum((v**2).sum(-1), _TINY)
+  cost = jnp.where(finite, (error**2).sum(-1) / total, jnp.inf)
+  return State(
+      point, jnp.full_like(cost, 1e-3), cost,
+      jnp.einsum('...in,...jn->...ij', jacobian, jacobian),
+      jnp.einsum('...in,...n->...i', jacobian, error))
+
+
+@jax.jit
+def project(f, target):
+  """Fits c * f + d over the last axis; returns c, [..., 1], and the errors."""
+  centred = f - f.mean(-1, keepdims=True)
+  size = (centred**2).sum(-1, keepdims=True)
+  varies = size > 1e-28 * (f**2).sum(-1, keepdims=True)
+  scale = jnp.where(varies, size, 1)
+  c = jnp.zeros_like(size)
+  error = target - target.mean(-1, keepdims=True)
+  for _ in range(2):  # The second time for what the first has rounded.
+    more = (centred * error).sum(-1, keepdims=True) / scale
+    more = jnp.where(varies, more, 0)
+    c, error = c + more, error - more * centred
+  return c, error
+
+
+def correlation(f, v):
+  """Squared correlation over the last axis; 0 where f is not finite or flat."""
+  centred = f - f.mean(-1, keepdims=True)
+  size, total = (centred**2).sum(-1), (f**2).sum(-1)
+  varies = jnp.isfinite(total) & (size > 1e-20 * total)
+  scale = jnp.where(varies, size, 1) * jnp.maximum((v**2).sum(-1), _TINY)
+  return jnp.where(varies, (centred * v).sum(-1)**2 / scale, 0)
