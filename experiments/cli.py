@@ -75,7 +75,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _guarded(main: Callable[[], None]) -> None:
-  logging.set_verbosity(logging.WARNING)  # The libraries' progress is not ours.
+  logging.set_verbosity(logging.ERROR)  # What libraries do is not our output.
   try:
     main()
   except RunError as error:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import gzip
 import hashlib
+import importlib.util
 import pathlib
 from typing import NamedTuple
 
@@ -116,6 +117,11 @@ def _load_tfds(name: str, data_dir: str | None) -> Dataset:
     raise cli.UsageError(
         f'--dataset={name} is not a classification set of 28 x 28 x 1 images')
   if not builder.is_prepared():
+    if importlib.util.find_spec('tensorflow') is None:
+      raise cli.UsageError(  # Else it would download first, and fail then.
+          f'--dataset={name} is not prepared in {builder.data_dir}; preparing '
+          "it takes TensorFlow once: pip install 'kan_jax[tfds]', or name the "
+          'folder of a prepared one with --data_dir')
     _ask(name, builder.download_and_prepare)
   train, test = (_ask(name, lambda split=split: _read_tfds(builder, split))
                  for split in ('train', 'test'))

@@ -42,9 +42,9 @@ def main() -> None:
   config = configs.config_from_flags()
   name, workdir = flags.FLAGS.config, flags.FLAGS.workdir
   every = _checkpoint_every()
+  dataset = data.load(config.dataset, flags.FLAGS.data_dir)
   with (record.open_recorder(workdir, config, flags.FLAGS.resume) as recorder,
         cli.signals() as signals):
-    dataset = data.load(config.dataset, flags.FLAGS.data_dir)
     programs = loop.build_programs(config, dataset.classes)
     result = loop.Loop(
         config, dataset, programs, log=_log, recorder=recorder,

@@ -112,6 +112,7 @@ class Builder:
         'image': types.SimpleNamespace(shape=shape),
         'label': types.SimpleNamespace(num_classes=classes)})
     self.prepared = prepared
+    self.data_dir = 'somewhere/some_set'
     self.downloads = 0
 
   def is_prepared(self):
@@ -175,10 +176,19 @@ class TfdsTest(parameterized.TestCase):
 
   def test_no_network(self):
     builder = Builder(prepared=False)
-    text = self._error(builder)
+    with mock.patch('importlib.util.find_spec'):  # TensorFlow is there.
+      text = self._error(builder)
     self.assertIn('no route to host', text)
     self.assertIn('--data_dir', text)  # The way out.
     self.assertEqual(builder.downloads, 1)
+
+  def test_without_tensorflow_nothing_is_downloaded(self):
+    builder = Builder(prepared=False)
+    with mock.patch('importlib.util.find_spec', return_value=None):
+      text = self._error(builder)
+    self.assertIn('not prepared in somewhere/some_set', text)
+    self.assertIn("pip install 'kan_jax[tfds]'", text)
+    self.assertEqual(builder.downloads, 0)
 
   def test_error_without_a_message(self):
     self.assertIn('KeyError', self._error(KeyError()))
