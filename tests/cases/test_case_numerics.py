@@ -143,8 +143,8 @@ class DtypeCasesTest(parameterized.TestCase):
       return 1 - 2 * x + 3 * x**2 - 4 * x**3
 
     with jax.enable_x64(True):
-      knots = splines.uniform_knots(1, 5, 3, (-3, 3), dtype=jnp.float64)
-      points = np.linspace(-3, 3, 100)[:, None]
+      knots = splines.uniform_knots(1, 5, 3, dtype=jnp.float64)
+      points = np.linspace(-1, 1, 100)[:, None]
       coef = splines.fit(points, cubic(points)[..., None], knots, 3)
       x = jnp.asarray(np.linspace(-0.7, 0.9, 200)[:, None])
       knots, coef = grids.update(x, knots, coef, 3)
