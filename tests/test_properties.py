@@ -37,10 +37,6 @@ _COLUMNS = {
     'normal': lambda z, a: a + z,
     'uniform': lambda z, a: np.cos(7 * z),
 }
-# Spread over some tens of floats, so that the place in the grid rounds.
-_NARROW = (
-    'nearly constant', 'huge offset', 'tiny spread', 'tiny shifted spread')
-
 _SETTINGS = hypothesis.settings(
     max_examples=12, derandomize=True, deadline=None, database=None)
 
@@ -105,9 +101,9 @@ class AnySamplesTest(parameterized.TestCase):
       error = np.abs(found['after'] - found['before']).max((0, 2))
       for i, name in enumerate(_COLUMNS):
         if _exact(x[:, i], knots[i], found['knots'][i], order):
-          # Of the size of the coefficients, which is 1.
-          tolerance = 1e-6 if dtype == jnp.float64 else (
-              1e-3 if name in _NARROW else 1e-4)
+          # Of coefficients of size 1: what damping leaves of few samples far
+          # apart, or of many close together, whose place also rounds.
+          tolerance = 1e-4 if name in ('constant', 'binary') else 1e-3
           exact.append(name)
           self.assertLess(error[i], tolerance, name)
 
@@ -117,7 +113,7 @@ class AnySamplesTest(parameterized.TestCase):
 
   @parameterized.parameters(0, 2, 3, 5)
   def test_updates_stay_bounded(self, order):
-    """Sequences of batches whose place and width change as they like."""
+    """Sequences of batches whose place and width change by a quarter."""
 
     @jax.jit
     def run(batches, knots, coef):
@@ -140,8 +136,5 @@ class AnySamplesTest(parameterized.TestCase):
           jnp.asarray(shift + scale * z, jnp.float32), knots, coef)
       self.assertGreater(np.min(widths), 0)
       self.assertLess(np.max(sizes), 50 * np.abs(coef).max())
-      worst.append(float(np.max(sizes) / np.abs(coef).max()))
 
-    worst = []
     check()
-    print('GROWTH', order, max(worst))
