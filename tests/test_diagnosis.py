@@ -1,6 +1,7 @@
 """Steps that are not finite: skipped, counted, and said why."""
 
 import dataclasses
+import functools
 from unittest import mock
 
 from absl.testing import parameterized
@@ -195,12 +196,22 @@ def _dataset():
   return data.Dataset(split._replace(images=images), split, 3)
 
 
+@functools.cache
+def _programs(on_nonfinite):
+  """Only the loop of the steps depends on the policy; compile the rest once."""
+  programs = loop.build_programs(
+      dataclasses.replace(_SMALL, on_nonfinite=on_nonfinite), 3)
+  if on_nonfinite == 'skip':
+    programs = _programs('stop')._replace(run_steps=programs.run_steps)
+  return programs
+
+
 class ExperimentTest(parameterized.TestCase):
 
   def _loop(self, on_nonfinite):
     config = dataclasses.replace(_SMALL, on_nonfinite=on_nonfinite)
     lines = []
-    return loop.Loop(config, _dataset(), loop.build_programs(config, 3),
+    return loop.Loop(config, _dataset(), _programs(on_nonfinite),
                      log=lines.append), lines
 
   def test_a_data_set_with_nan_is_refused(self):

@@ -294,5 +294,4 @@ class ModelCasesTest(parameterized.TestCase):
     x = jnp.full((100, 2), 0.25)
     y = _apply(_NET, _VARIABLES, x)
     np.testing.assert_array_equal(y, np.tile(y[:1], (100, 1)))
-    chex.assert_tree_all_finite(
-        (y, _apply(_NET, _update(_NET, _VARIABLES, x), x)))
+    chex.assert_tree_all_finite(y)

@@ -144,7 +144,7 @@ class SavingCasesTest(parameterized.TestCase):
     chex.assert_trees_all_equal(_ten_steps(), held)
     self.assertEmpty(list(self.path.iterdir()))
 
-  def test_v03_three_sines_function(self):
+  def test_v03_own_base_function(self):
     """A checkpoint holds arrays: it loads with a model that has the function.
     """
     model = layers.KAN([2, 3, 1], grid=3, base_fn=_three_sines)

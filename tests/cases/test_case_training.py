@@ -202,8 +202,8 @@ class OwnLoopCasesTest(parameterized.TestCase):
   def test_t08_lbfgs_and_a_grid_update(self):
     model, tx = layers.KAN([2, 5, 1]), optax.lbfgs(memory_size=5)
 
-    @functools.partial(jax.jit, static_argnames='steps')
-    def run(params, grid, steps):
+    @jax.jit
+    def run_five(params, opt_state, grid):
       def value_fn(params):
         outputs = model.apply({'params': params, 'grid': grid}, _X)
         return training.row_losses(_squares, outputs, _Y).mean()
@@ -216,21 +216,30 @@ class OwnLoopCasesTest(parameterized.TestCase):
             grad, opt_state, params, value=value, grad=grad, value_fn=value_fn)
         return (optax.apply_updates(params, updates), opt_state), value
 
-      # Curvature from before the refit is of another function: forget it.
-      (params, _), losses = jax.lax.scan(
-          step, (params, tx.init(params)), length=steps)
-      return params, jnp.append(losses, value_fn(params))
+      (params, opt_state), losses = jax.lax.scan(
+          step, (params, opt_state), length=5)
+      return params, opt_state, jnp.append(losses, value_fn(params))
 
+    def run(variables, fives):
+      # Curvature from before a refit is of another function: begin anew.
+      params, opt_state = variables['params'], init(variables['params'])
+      losses = np.zeros(0)
+      for _ in range(fives):
+        params, opt_state, more = run_five(params, opt_state, variables['grid'])
+        losses = np.append(losses[:-1], more)
+      return params, losses
+
+    init = jax.jit(tx.init)
     update = jax.jit(functools.partial(layers.update_grids, model))
 
     def train():
       variables = networks.kan([2, 5, 1], scale=0.1)
-      params, before = run(variables['params'], variables['grid'], 5)
-      variables = update({**variables, 'params': params}, _X)
-      params, after = run(variables['params'], variables['grid'], 15)
-      return params, np.asarray(before), np.asarray(after)
+      params, before = run(variables, 1)
+      params, after = run(update({**variables, 'params': params}, _X), 3)
+      return params, before, after
 
     params, before, after = train()
+    self.assertEqual((len(before), len(after)), (5 + 1, 15 + 1))
     self.assertTrue(np.isfinite(np.append(before, after)).all())
     for losses in (before, after):
       # The line search may stand still within a rounding of the loss.
