@@ -65,7 +65,7 @@ def build_programs(config: configs.Config, classes: int) -> Programs:
   return Programs(
       model=model,
       objective=objective,
-      init=functools.partial(training.create_state, model, tx),
+      init=jax.jit(functools.partial(training.create_state, model, tx)),
       run_steps=training.make_run_steps(
           training.make_train_step(objective, tx),
           stop_at_skipped=config.on_nonfinite == 'stop'),

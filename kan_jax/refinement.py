@@ -66,9 +66,14 @@ def refine_state(
   knots = traverse_util.path_aware_map(
       lambda path, _: held.get((*path[:-1], 'knots'), _NONE)
       if path[-1] == 'coef' else _NONE, state.params)
-  opt_state = optax.tree.map_params(
-      tx, functools.partial(_spread, grid=grid), state.opt_state, state.params,
-      knots)
+  try:
+    opt_state = optax.tree.map_params(
+        tx, functools.partial(_spread, grid=grid), state.opt_state,
+        state.params, knots)
+  except IndexError as error:  # optax asks it for the state of no parameters.
+    raise ValueError(
+        '`tx` keeps what depends on more than the shapes of the parameters, '
+        'which cannot be carried over; use `refine` and `tx.init`.') from error
   ratios = jax.tree.map(
       lambda coef, knots: _size(knots, coef)[0] / grid if knots.size else 1.0,
       state.params, knots)

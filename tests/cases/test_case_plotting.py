@@ -1,0 +1,78 @@
+"""Cases L of public reports on other KAN libraries: plots.
+
+The letter and number in a test's name are those of the case.
+"""
+
+import gc
+import io
+import os
+import weakref
+
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+from matplotlib import figure
+from matplotlib import pyplot
+import networks
+import numpy as np
+import pytest
+
+from kan_jax import layers
+from kan_jax import plotting
+
+_X = jnp.linspace(-0.95, 0.4, 50)[:, None]
+_NET = layers.KAN([1, 3, 1])
+_VARIABLES = networks.kan([1, 3, 1], low=-0.95, high=0.4)
+
+
+def _plot(**options):
+  return plotting.plot_edges(_NET, _VARIABLES, _X, **options)
+
+
+class PlottingCasesTest(parameterized.TestCase):
+
+  @pytest.fixture(autouse=True)
+  def _folder(self, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    self.path = tmp_path
+
+  def test_l01_nothing_but_a_figure(self):
+    self.path.chmod(0o555)  # Whoever may write all the same leaves a trace.
+    self.addCleanup(self.path.chmod, 0o755)
+    fig = _plot(most=1)
+    self.assertIsInstance(fig, figure.Figure)
+    file = io.BytesIO()
+    fig.savefig(file)
+    self.assertStartsWith(file.getvalue(), b'\x89PNG\r\n\x1a\n')
+    self.assertEmpty(os.listdir(self.path))
+
+  def test_l03_labels_have_decimals(self):
+    panels = [ax for ax in _plot(most=1).axes if ax.lines]
+    self.assertEqual(panels[0].get_xlabel(), '-0.95 to 0.40')
+
+  def test_l04_twenty_plots_leave_nothing(self):
+    before = pyplot.get_fignums()
+    plots = [weakref.ref(_plot(most=1)) for _ in range(20)]
+    gc.collect()
+    self.assertEqual(pyplot.get_fignums(), before)
+    # Nobody but the caller holds a figure: memory is flat.
+    self.assertEqual([plot() for plot in plots], 20 * [None])
+
+  def test_l05_edges_add_up(self):
+    """Also the numbers that the plot draws, at the points where it does."""
+    variables = jax.tree.map(jnp.array, _VARIABLES)
+    variables['params']['layers_1']['node_bias'] = jnp.array([0.75])
+    views = layers.view_layers(_NET, variables, _X)
+    last = views['layers_1',]
+    sums = last.edge_outputs(last.inputs).sum(1) + 0.75
+    np.testing.assert_allclose(
+        sums, jax.jit(_NET.apply)(variables, _X), atol=1e-5)
+    fig = plotting.plot_edges(_NET, variables, _X)
+    drawn = {ax.get_title(): ax.lines[0].get_data() for ax in fig.axes[10:]
+             if ax.lines and ax.get_subplotspec().rowspan.start == 1}
+    self.assertEqual(sorted(drawn), ['0 → 0', '1 → 0', '2 → 0'])
+    for title, (x, y) in drawn.items():
+      i = int(title[0])
+      rows = jnp.tile(jnp.asarray(x)[:, None], (1, 3))
+      np.testing.assert_allclose(
+          y, last.edge_outputs(rows)[:, i, 0], atol=1e-5)

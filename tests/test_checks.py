@@ -1,0 +1,188 @@
+"""Bad input: a ValueError that names the argument, what came, what is allowed.
+"""
+
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+import networks
+import numpy as np
+import optax
+
+from kan_jax import checks
+from kan_jax import layers
+from kan_jax import splines
+from kan_jax import training
+
+_NAN = float('nan')
+_X = np.zeros((5, 2), np.float32)
+_NET = layers.KAN([2, 1])
+_VARIABLES = networks.kan([2, 1])
+
+
+def _with(row, value):
+  rows = _X.copy()
+  rows[row, 1] = value
+  return rows
+
+
+class ChecksTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      (np.zeros((0, 2)), r'`x` needs at least one row; got .*\(0, 2\)'),
+      (np.float32(1), r'`x` needs at least one row; got the shape \(\)'),
+      (_with(3, np.nan), '`x` needs finite numbers; 1 of its 5 rows.*row 3'),
+      (_with(0, np.inf), '`x` needs finite numbers; 1 of its 5 rows.*row 0'),
+      (_with(4, -np.inf), '`x` needs finite numbers; 1 of its 5 rows.*row 4'),
+      (np.full((4, 2, 3), np.nan), '4 of its 4 rows.*row 0'))
+  def test_rows(self, rows, message):
+    with self.assertRaisesRegex(ValueError, message):
+      checks.check_rows('x', rows)
+
+  def test_rows_that_are_well(self):
+    for rows in (_X, jnp.asarray(_X), np.arange(3), [[1.0], [2.0]]):
+      checks.check_rows('x', rows)
+
+  def test_traced_rows_are_known_by_their_shape_alone(self):
+    bad = _with(0, np.nan)
+    jax.jit(lambda x: checks.check_rows('x', x))(bad)
+    with self.assertRaisesRegex(ValueError, r'at least one row'):
+      jax.jit(lambda x: checks.check_rows('x', x))(bad[:0])
+
+  @parameterized.parameters(
+      ([0, 1, 3], r'`y` needs labels from 0 to 2; got 0 to 3'),
+      ([-1, 1, 2], r'`y` needs labels from 0 to 2; got -1 to 2'),
+      ([0.0, 1.0], r'`y` needs whole numbers.*got float64 \(2,\)'),
+      ([[0], [1]], r'`y` needs whole numbers.*\[n\].*got int64 \(2, 1\)'),
+      ([], r'`y` needs whole numbers.*got float64 \(0,\)'),
+      (np.zeros(0, int), r'n >= 1; got int64 \(0,\)'),
+      (['0', '1'], r'`y` needs whole numbers.*got <U1'),
+      ([True, False], r'`y` needs whole numbers.*got bool'))
+  def test_labels(self, labels, message):
+    with self.assertRaisesRegex(ValueError, message):
+      checks.check_labels('y', np.asarray(labels), 3)
+
+  def test_labels_that_are_well(self):
+    for kind in (np.uint8, np.int32, np.int64):
+      checks.check_labels('y', np.array([0, 2, 1], kind), 3)
+
+
+class InputTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      (np.zeros((5, 3), np.float32), r'\[\.\.\., 2\].*got \(5, 3\)'),
+      (np.zeros((5, 1), np.float32), r'\[\.\.\., 2\].*got \(5, 1\)'),
+      (np.float32(1), r'\[\.\.\., 2\].*got \(\)'),
+      (np.zeros((5, 0), np.float32), r'\[\.\.\., 2\].*got \(5, 0\)'),
+      (np.zeros((5, 2), np.int32), 'floating dtype; got int32'),
+      (np.zeros((5, 2), bool), 'floating dtype; got bool'),
+      (np.zeros((5, 2), complex), 'floating dtype; got complex64'),
+      (np.zeros((5, 2), object), 'floating numbers in one array; got object'),
+      ([[1.0, 2.0], [3.0]], 'floating numbers in one array; got list'),
+      (np.full((5, 2), 'a'), 'floating numbers in one array; got <U1'),
+      (None, 'floating numbers in one array; got NoneType'))
+  def test_what_a_network_is_given(self, x, message):
+    for model, variables in (
+        (_NET, _VARIABLES), (layers.KANLayer(1), networks.layer(2, 1))):
+      with self.assertRaisesRegex(ValueError, '`x`.*' + message):
+        model.apply(variables, x)
+
+  @parameterized.parameters(
+      (np.zeros((0, 2), np.float32), r'`args\[0\]`.*one row; got .*\(0, 2\)'),
+      (_with(2, np.nan), r'`args\[0\]`.*1 of its 5 rows.*the first is row 2'),
+      (_with(1, np.inf), r'`args\[0\]`.*1 of its 5 rows.*the first is row 1'))
+  def test_grid_update(self, x, message):
+    with self.assertRaisesRegex(ValueError, message):
+      layers.update_grids(_NET, _VARIABLES, x)
+
+  @parameterized.parameters(
+      ({'rate': 0.0}, r'`rate`.*\(0, 1\]; got 0.0'),
+      ({'rate': 1.5}, r'`rate`.*\(0, 1\]; got 1.5'),
+      ({'grid_eps': -0.5}, '`grid_eps`.*got -0.5'),
+      ({'grid_eps': _NAN}, '`grid_eps`.*got nan'))
+  def test_options_of_a_grid_update(self, options, message):
+    with self.assertRaisesRegex(ValueError, message):
+      layers.update_grids(_NET, _VARIABLES, _X, **options)
+
+
+class OptionsTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ({'grid': 0}, '`grid`.*>= 1; got 0'),
+      ({'grid': -3}, '`grid`.*>= 1; got -3'),
+      ({'grid': 5.0}, '`grid`.*whole number.*got 5.0'),
+      ({'grid': None}, '`grid`.*whole number.*got None'),
+      ({'order': -1}, '`order`.*0 to 5; got -1'),
+      ({'order': 6}, '`order`.*0 to 5; got 6'),
+      ({'order': 2.5}, '`order`.*0 to 5; got 2.5'),
+      ({'grid_range': (1.0, -1.0)}, r'`grid_range`.*lower.*\(1.0, -1.0\)'),
+      ({'grid_range': (1.0, 1.0)}, r'`grid_range`.*lower.*\(1.0, 1.0\)'),
+      ({'grid_range': (-1.0, np.inf)}, r'`grid_range`.*finite.*inf'),
+      ({'grid_range': (_NAN, 1.0)}, r'`grid_range`.*finite.*nan'),
+      ({'outside': 'wrap'}, "`outside`.*zero, clamp, linear; got 'wrap'"))
+  def test_impossible_options(self, options, message):
+    for make in (lambda **o: layers.KAN([2, 1], **o),
+                 lambda **o: layers.KANLayer(1, **o)):
+      with self.assertRaisesRegex(ValueError, message):
+        make(**options)
+
+  @parameterized.parameters(
+      ([2, -1], 'got -1'), ([2, 1.5], 'got 1.5'), ([2, None], 'got None'),
+      ([], r'got \(\)'), ([0, 1], 'got 0'))
+  def test_impossible_widths(self, features, message):
+    with self.assertRaisesRegex(ValueError, '`features`.*' + message):
+      layers.KAN(features)
+
+  @parameterized.parameters(0, 2)
+  def test_knots_of_another_layer(self, size):
+    with self.assertRaisesRegex(
+        ValueError, rf'each of the {size} inputs.*got \(3, 12\)'):
+      splines.basis(jnp.zeros((4, size)), splines.uniform_knots(3, 5, 3), 3)
+
+
+class TrainingTest(parameterized.TestCase):
+
+  def _loss(self, loss_fn, x, y):
+    objective = training.make_objective(_NET, loss_fn)
+    return jax.eval_shape(
+        objective, _VARIABLES['params'], _VARIABLES['grid'], x, y)
+
+  def test_empty_batch(self):
+    with self.assertRaisesRegex(ValueError, r'batch is empty.*\(0, 1\)'):
+      self._loss(lambda outputs, y: outputs[:, 0] - y, _X[:0], _X[:0, 0])
+    evaluate = training.make_evaluate(
+        _NET, {'error': lambda outputs, y: outputs[:, 0] - y})
+    with self.assertRaisesRegex(ValueError, r'`data`.*one row.*\(0, 2\)'):
+      evaluate(_VARIABLES, (_X[:0], _X[:0, 0]))
+
+  @parameterized.parameters(
+      (lambda outputs, y: jnp.square(outputs - y), (5,)),
+      (lambda outputs, y: jnp.square(outputs - y).mean(), (5,)),
+      (lambda outputs, y: jnp.abs(outputs - y).sum(1), (5,)))
+  def test_targets_that_broadcast(self, loss_fn, shape):
+    with self.assertRaisesRegex(
+        ValueError, r'outputs \(5, 1\) against targets \(5,\)'):
+      self._loss(loss_fn, _X, np.zeros(shape, np.float32))
+
+  @parameterized.parameters(
+      (lambda outputs, y: jnp.square(outputs - y), r'shape \(5, 1\)'),
+      (lambda outputs, y: jnp.square(outputs - y).mean(), r'shape \(\)'))
+  def test_losses_of_another_shape(self, loss_fn, message):
+    with self.assertRaisesRegex(
+        ValueError, message + r'.*outputs \(5, 1\).*targets \(5, 1\).*5 rows'):
+      self._loss(loss_fn, _X, _X[:, :1])
+
+  def test_errors_of_the_loss_are_its_own(self):
+    def loss_fn(outputs, y):
+      raise ValueError('of the user')
+
+    with self.assertRaisesRegex(ValueError, '^of the user$'):
+      self._loss(loss_fn, _X, _X[:, 0])
+
+  def test_labels_of_integer_losses_keep_their_shape(self):
+    """[n] labels beside [n, classes] outputs are no mistake."""
+    model = layers.KAN([2, 3])
+    loss, _ = jax.eval_shape(
+        training.make_objective(
+            model, optax.softmax_cross_entropy_with_integer_labels),
+        *networks.kan([2, 3]).values(), _X, np.zeros(5, np.int32))
+    self.assertEqual(loss.shape, ())
