@@ -14,7 +14,8 @@ _FIELDS = {field.name: field for field in dataclasses.fields(configs.Config)}
 _OTHER = {
     'model': 'kan', 'hidden': 7, 'grid': 9, 'order': 2, 'outside': 'linear',
     'update_grid': False, 'grid_update_freq': 3, 'grid_eps': 0.25,
-    'grid_rate': 0.5, 'scale_spline': 'fan_in', 'lamb': 0.125, 'lamb_l1': 0.5,
+    'grid_rate': 0.5, 'scale_spline': 'fan_in', 'scale_base': 0.5,
+    'lamb': 0.125, 'lamb_l1': 0.5, 'on_nonfinite': 'skip',
     'lamb_entropy': 0.75, 'lamb_coef': 1.5, 'lamb_coefdiff': 2.5,
     'reg_metric': 'std', 'prune_threshold': 0.375, 'epochs': 2,
     'batch_size': 11, 'learning_rate': 0.25, 'seed': 42,
