@@ -131,18 +131,24 @@ def refit(
     new splines can represent the old ones there, as for polynomials or for
     fewer distinct samples than coefficients; else near the least-squares fit.
   """
-  def equations(points, weights):
+  def equations(points, weights, outside, basis_outside):
     new = splines.basis_by_input(points, new_knots, order, outside=outside)
     old = splines.basis_by_input(points, knots, order, outside=outside)
-    change, weighted = old - new, new * weights[:, None]
-    drive = splines.gram_matrix(weighted, change)
-    return (splines.gram_matrix(weighted, new),
+    basis = splines.basis_by_input(
+        points, new_knots, order, outside=basis_outside)
+    weighted = basis * weights[:, None]
+    drive = splines.gram_matrix(weighted, old - new)
+    return (splines.gram_matrix(weighted, basis),
             jnp.matmul(drive, coef, precision='highest'))
 
   def prior(breaks):
-    return equations(*splines.quadrature(breaks, order))
+    # Bare B-splines, which reach beyond the ends whatever is done there, and a
+    # target that stays bounded.
+    return equations(*splines.quadrature(breaks, order),
+                     'zero' if outside == 'zero' else 'clamp', 'zero')
 
-  samples = equations(x.T, jnp.full_like(x.T, 1 / x.shape[0]))
+  samples = equations(
+      x.T, jnp.full_like(x.T, 1 / x.shape[0]), outside, outside)
   exact = splines.damped_solve(
       *samples, *prior(splines.interior(new_knots, order)), steps=2,
       weight=float(jnp.finfo(coef.dtype).eps)**0.5)
