@@ -344,7 +344,8 @@ def gram_matrix(a: jax.Array, b: jax.Array) -> jax.Array:
 
 def damped_solve(
     gram: jax.Array, rhs: jax.Array, prior_gram: jax.Array,
-    prior_rhs: jax.Array, *, weight: float, steps: int) -> jax.Array:
+    prior_rhs: jax.Array, *, weight: jax.typing.ArrayLike,
+    steps: int) -> jax.Array:
   """Solves normal equations that may be singular, with the help of a prior.
 
   Iterated Tikhonov regularization (Engl, Hanke and Neubauer, Regularization of
@@ -359,7 +360,7 @@ def damped_solve(
     rhs: Their right-hand sides, [in, m, out].
     prior_gram: Normal matrices of the prior, [in, m, m], positive definite.
     prior_rhs: Their right-hand sides, [in, m, out].
-    weight: Weight of the prior.
+    weight: Weight of the prior, a scalar or [in, 1, 1].
     steps: Number of repetitions. The prior decides where the samples weigh less
       than about weight / steps.
 
