@@ -10,14 +10,18 @@ from experiments import configs
 import kan_jax
 
 
+# Of the variance 1 / (3 * fan_in), as PyTorch initializes its layers and so the
+# original: its features stay within a grid on [-1, 1], LeCun's do not.
+_KERNEL_INIT = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+
+
 class _ConvParams(nn.Module):
   """Kernel and bias of a 5 x 5 convolution, shaped like those of `nn.Conv`."""
   shape: tuple[int, int]  # Channels in and out.
 
   @nn.compact
   def __call__(self) -> tuple[jax.Array, jax.Array]:
-    kernel = self.param(
-        'kernel', nn.initializers.lecun_normal(), (5, 5, *self.shape))
+    kernel = self.param('kernel', _KERNEL_INIT, (5, 5, *self.shape))
     return kernel, self.param('bias', nn.initializers.zeros, self.shape[1:])
 
 
