@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from experiments import configs
 import kan_jax
 
-
 # Of the variance 1 / (3 * fan_in), as PyTorch initializes its layers and so the
 # original: its features stay within a grid on [-1, 1], LeCun's do not.
 _KERNEL_INIT = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
