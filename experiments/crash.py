@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
 
 from absl import flags
 import jax
@@ -28,6 +27,7 @@ from experiments import configs
 from experiments import data
 from experiments import loop
 from experiments import record
+from kan_jax import checkpoints
 
 # A short job that writes a checkpoint nearly all the time.
 _JOB = ('--config=kan_reg', '--epochs=2', '--batch_size=1000',
@@ -43,14 +43,15 @@ def crash(kills: int, seed: int, log=print) -> int:
            'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0', **os.environ}
     _finish(root / 'whole', env)
     seconds = _run(root / 'timed', env, None)
-    wanted = _outcome(root / 'whole')
+    like = _begin()
+    wanted = _outcome(root / 'whole', like)
     equal, draw = 0, random.Random(seed)
     for i in range(kills):
       workdir = root / f'killed{i}'
       _run(workdir, env, seconds * draw.random())
       cut = _is_cut(workdir)
       _finish(workdir, env)
-      same = _equal(_outcome(workdir), wanted)
+      same = _equal(_outcome(workdir, like), wanted)
       equal += same
       log(f'kill {i + 1} of {kills}: '
           f'{"inside a checkpoint" if cut else "between checkpoints"}, '
@@ -90,15 +91,21 @@ def _finish(workdir: pathlib.Path, env: dict[str, str]) -> None:
 
 def _is_cut(workdir: pathlib.Path) -> bool:
   """Whether a checkpoint is there without its last file."""
-  return any(not (path / 'SHA256SUMS').exists()
-             for path in (workdir / 'checkpoints').glob('*'))
+  folder = workdir / 'checkpoints'
+  return len(list(folder.glob('*'))) > len(checkpoints.steps(folder))
 
 
-def _outcome(workdir: pathlib.Path) -> tuple[Any, list[list[str]]]:
-  """Returns the last checkpoint, and the metrics without their seconds."""
+def _begin() -> record.Progress:
+  """Returns a state of the job's structure, for its checkpoints to be like."""
   config = configs.CONFIGS['kan_reg']
   programs = loop.build_programs(config, 10)
-  like = loop.begin(config, programs, np.zeros((1, 28, 28), np.float32))
+  return loop.begin(config, programs, np.zeros((1, 28, 28), np.float32))
+
+
+def _outcome(
+    workdir: pathlib.Path,
+    like: record.Progress) -> tuple[record.Progress, list[list[str]]]:
+  """Returns the last checkpoint, and the metrics without their seconds."""
   with (workdir / 'metrics.csv').open(newline='') as file:
     rows = [row[:-1] for row in csv.reader(file)]
   return record.Recorder(workdir).last(like), rows

@@ -107,9 +107,6 @@ def _compare(path: pathlib.Path, stored: Any, like: Any) -> None:
 
 def _describe(tree: Any) -> dict[str, str]:
   """Returns dtype and shape of each leaf, by its path."""
-  def name(entry):
-    return str(getattr(entry, 'key', getattr(
-        entry, 'name', getattr(entry, 'idx', entry))))
-
-  return {'/'.join(map(name, path)): f'{leaf.dtype}{list(leaf.shape)}'
+  return {jax.tree_util.keystr(path, simple=True, separator='/'):
+          f'{leaf.dtype}{list(leaf.shape)}'
           for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}

@@ -355,9 +355,9 @@ def update_grids(
     ValueError: If the batch is empty or, where it is not traced, has rows that
       are not finite. Traced, a column with such a row keeps its grid.
   """
-  for name, arg in enumerate(args):
+  for i, arg in enumerate(args):
     if jnp.issubdtype(jnp.result_type(arg), jnp.floating):
-      checks.check_rows(f'args[{name}]', arg)
+      checks.check_rows(f'args[{i}]', arg)
   options = {
       'grid_eps': grid_eps, 'margin': margin, 'min_width': min_width,
       'min_interval': min_interval, 'rate': rate}

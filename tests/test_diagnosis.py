@@ -144,24 +144,17 @@ class FindTest(parameterized.TestCase):
     found = self._find(_broken(kind, layer, name))
     self.assertIn(f'{layer}/{name}', found)
 
-  def test_input_of_a_layer(self):
+  @parameterized.parameters(
+      ('layers_0', 'the input of layer layers_1'), ('layers_1', 'the output'))
+  def test_what_a_layer_gives(self, name, found):
     """Finite parameters whose product overflows."""
     state = networks.state(networks.kan([2, 3, 1], grid=3), _TX)
-    first = state.params['layers_0']
-    huge = first | {'scale_spline': jnp.full((2, 3), 3e38),
-                    'coef': 9 * first['coef']}
+    layer = state.params[name]
+    huge = layer | {
+        'scale_spline': jnp.full_like(layer['scale_spline'], 3e38),
+        'coef': 9 * layer['coef']}
     self.assertEqual(
-        self._find(state.replace(params=state.params | {'layers_0': huge})),
-        'the input of layer layers_1')
-
-  def test_output(self):
-    state = networks.state(networks.kan([2, 3, 1], grid=3), _TX)
-    last = state.params['layers_1']
-    huge = last | {'scale_spline': jnp.full((3, 1), 3e38),
-                   'coef': 9 * last['coef']}
-    self.assertEqual(
-        self._find(state.replace(params=state.params | {'layers_1': huge})),
-        'the output')
+        self._find(state.replace(params=state.params | {name: huge})), found)
 
   def test_loss_penalty_and_gradient(self):
     silent = networks.state(_silent(), _TX)

@@ -139,9 +139,7 @@ def read(
   layer_groups = layer_symbolic(model, path)
   edges = groups.pairs(layer_groups)
   names = [name for name, group in layer_groups for _ in group]
-  layer = variables['params']
-  for part in path:
-    layer = layer[part]
+  layer = samples.part(variables['params'], path)
   rows = layer['affine'] if edges else []
   return {edge: (name, row)
           for edge, name, row in zip(edges, names, rows, strict=True)}
@@ -190,10 +188,7 @@ def _check_edge(
     variables: Mapping[str, Any], path: tuple[str, ...], i: int,
     o: int) -> None:
   """Raises a ValueError unless the layer has the edge."""
-  grid = variables['grid']
-  for part in path:
-    grid = grid[part]
-  inputs, outputs = grid['mask'].shape
+  inputs, outputs = samples.part(variables['grid'], path)['mask'].shape
   if not (0 <= i < inputs and 0 <= o < outputs):
     raise ValueError(
         f'the layer {"/".join(path)} has {inputs} inputs and {outputs} '

@@ -18,6 +18,7 @@ import sympy
 from kan_jax import layers
 from kan_jax.symbolic import fixing
 from kan_jax.symbolic import library
+from kan_jax.symbolic import samples
 
 Numbers = Sequence[float] | np.ndarray | float
 
@@ -52,7 +53,7 @@ def formula(
   """
   paths = _paths(model)
   _check_closed(model, variables, paths)
-  masks = [_part(variables['grid'], path)['mask'] for path in paths]
+  masks = [samples.part(variables['grid'], path)['mask'] for path in paths]
   inputs, outputs = masks[0].shape[0], masks[-1].shape[1]
   nodes = [
       (symbol - mean) / std for symbol, mean, std in zip(
@@ -161,17 +162,11 @@ def _paths(model: nn.Module) -> list[tuple[str, ...]]:
   return [()]
 
 
-def _part(tree: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any]:
-  for name in path:
-    tree = tree[name]
-  return tree
-
-
 def _check_closed(model, variables, paths):
   """Raises a ValueError that lists the edges that are still splines."""
   still = [
       f'{"/".join(path)} {i} -> {o}'.strip() for path in paths
-      for i, o in np.argwhere(_part(variables['grid'], path)['mask'])]
+      for i, o in np.argwhere(samples.part(variables['grid'], path)['mask'])]
   if still:
     raise ValueError(
         f'`model` still has splines on {len(still)} edges, which no formula '
@@ -205,7 +200,7 @@ def _layer(model, variables, path, nodes, outputs: int, zero_below: float):
     value = float(value)
     return sympy.Float(value if abs(value) >= zero_below else 0.0)
 
-  bias = _part(variables['params'], path).get('node_bias')
+  bias = samples.part(variables['params'], path).get('node_bias')
   sums = [[] if bias is None else [number(bias[o])] for o in range(outputs)]
   for (i, o), (name, row) in fixing.read(model, variables, path).items():
     a, b, c, d = (number(value) for value in row)

@@ -52,10 +52,10 @@ def choose(old: State, new: State):
   new = new._replace(damping=old.damping / 5)
   old = old._replace(damping=jnp.minimum(4 * old.damping, 1e12))
 
-  def choose(a, b):
+  def pick(a, b):
     return jnp.where(better.reshape(better.shape + (1,) * (a.ndim - 2)), a, b)
 
-  return jax.tree.map(choose, new, old)
+  return jax.tree.map(pick, new, old)
 
 
 @jax.jit

@@ -40,6 +40,13 @@ def layer_path(model: nn.Module, layer: Layer) -> tuple[str, ...]:
   return tuple(layer)
 
 
+def part(tree: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any]:
+  """Returns what a collection of variables holds for a layer."""
+  for name in path:
+    tree = tree[name]
+  return tree
+
+
 def view(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array,
     path: tuple[str, ...]) -> layers.LayerView:
