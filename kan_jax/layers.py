@@ -14,6 +14,7 @@ import numpy as np
 from kan_jax import checks
 from kan_jax import edges
 from kan_jax import grids
+from kan_jax import nodes
 from kan_jax import splines
 from kan_jax.symbolic import groups
 
@@ -196,7 +197,9 @@ class KAN(nn.Module):
   """KAN layers in a row: KAN([2, 5, 1]) has 2 inputs, 5 nodes and 1 output.
 
   Attributes:
-    features: Number of inputs, of nodes in each layer, and of outputs.
+    features: Number of inputs, of nodes in each layer, and of outputs. A pair
+      counts nodes that add and nodes that multiply: the layer of 5 and 2 in
+      KAN([2, [5, 2], 1]) has 5 + 2 * `arity` terms, see `nodes`.
     grid: Number of intervals of each spline; see `KANLayer` for this and all
       the other options.
     order: Degree of the splines.
@@ -210,8 +213,10 @@ class KAN(nn.Module):
     dtype: Type of the matrix products.
     param_dtype: Type of the parameters.
     symbolic: Symbolic edges: empty, or an entry for each layer.
+    arity: How many terms a multiplication node multiplies: a number for all of
+      them, or for the inputs and each layer a sequence of numbers.
   """
-  features: Sequence[int]
+  features: Sequence[int | Sequence[int]]
   grid: int = 5
   order: int = 3
   grid_range: tuple[float, float] = (-1.0, 1.0)
@@ -224,15 +229,15 @@ class KAN(nn.Module):
   dtype: jax.typing.DTypeLike | None = None
   param_dtype: jax.typing.DTypeLike = jnp.float32
   symbolic: tuple[groups.Groups, ...] = ()
+  arity: int | Sequence[Sequence[int]] = 2
 
   def __post_init__(self):
-    self.features = tuple(self.features)
-    if len(self.features) < 2:
-      raise ValueError(
-          '`features` needs the number of inputs and at least one layer, like '
-          f'[2, 5, 1]; got {self.features!r}.')
-    for size in self.features:
-      _check_features(size)
+    found = nodes.layout(self.features, self.arity)
+    self.features = tuple(
+        (layer.sums, len(layer.arities)) if layer.arities else layer.sums
+        for layer in found)
+    if isinstance(self.arity, Sequence):
+      self.arity = tuple(layer.arities for layer in found)
     _check_options(self)
     self.symbolic = tuple(groups.normalize(layer) for layer in self.symbolic)
     if self.symbolic and len(self.symbolic) != len(self.features) - 1:
@@ -241,17 +246,24 @@ class KAN(nn.Module):
           f'{len(self.features) - 1} layers; got {len(self.symbolic)}.')
     super().__post_init__()
 
+  @property
+  def nodes(self) -> tuple[nodes.Nodes, ...]:
+    """The inputs and the nodes of every layer."""
+    return nodes.layout(self.features, self.arity)
+
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:  # [..., in] -> [..., out]
-    x = _as_input(x, self.features[0])
+    inputs, *found = self.nodes
+    x = _as_input(x, inputs.size)
     options = {field.name: getattr(self, field.name)
                for field in dataclasses.fields(KANLayer)
                if field.name not in (
                    'features', 'symbolic', 'parent', 'name')}
-    for i, size in enumerate(self.features[1:]):
+    for i, layer in enumerate(found):
       symbolic = self.symbolic[i] if self.symbolic else ()
-      x = KANLayer(
-          size, symbolic=symbolic, **options, name=f'layers_{i}')(x)
+      terms = KANLayer(
+          layer.terms, symbolic=symbolic, **options, name=f'layers_{i}')(x)
+      x = nodes.combine(terms, layer)
     return x
 
 

@@ -34,8 +34,12 @@ def layer(
 
 def kan(features: Sequence[int], **options) -> dict[str, Any]:
   """Returns the variables of a KAN; see `layer` for the options."""
-  made = [layer(size, out, **{'seed': i} | options) for i, (size, out) in (
-      enumerate(itertools.pairwise(features)))]
+  return stack(*(layer(size, out, **{'seed': i} | options)
+                 for i, (size, out) in enumerate(itertools.pairwise(features))))
+
+
+def stack(*made: dict[str, Any]) -> dict[str, Any]:
+  """Returns the variables of a KAN with these layers."""
   return {kind: {f'layers_{i}': arrays[kind] for i, arrays in enumerate(made)}
           for kind in ('params', 'grid')}
 

@@ -164,8 +164,8 @@ class KANTest(chex.TestCase):
     chex.assert_shape(wrapped(_X), (64, 1))
 
   @parameterized.parameters(
-      (lambda: layers.KAN([2]), r'`features`.*\[2, 5, 1\]; got \(2,\)'),
-      (lambda: layers.KAN([2, 0]), '`features`.*>= 1; got 0'),
+      (lambda: layers.KAN([2]), r'`features`.*\[2, 5, 1\]; got \[2\]'),
+      (lambda: layers.KAN([2, 0]), r'`features`.*>= 1.*got \[2, 0\]'),
       (lambda: layers.KAN([2, 1], grid=0), '`grid`.*got 0'),
       (lambda: layers.KAN([2, 1], order=6), '`order`.*got 6'),
       (lambda: layers.KAN([2, 1], outside='x'), "`outside`.*got 'x'"),

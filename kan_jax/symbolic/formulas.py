@@ -55,13 +55,18 @@ def formula(
   _check_closed(model, variables, paths)
   masks = [samples.part(variables['grid'], path)['mask'] for path in paths]
   inputs, outputs = masks[0].shape[0], masks[-1].shape[1]
+  if isinstance(model, layers.KAN):
+    outputs = model.nodes[-1].size
   nodes = [
       (symbol - mean) / std for symbol, mean, std in zip(
           _symbols(names, inputs), _floats('input_mean', input_mean, inputs),
           _floats('input_std', input_std, inputs), strict=True)]
-  for path, mask in zip(paths, masks, strict=True):
+  for k, (path, mask) in enumerate(zip(paths, masks, strict=True)):
     nodes = _layer(
         model, variables, path, nodes, mask.shape[1], zero_below)
+    if isinstance(model, layers.KAN):
+      nodes = [sympy.Mul(*(nodes[term] for term in group))
+               for group in model.nodes[k + 1].groups]
   nodes = [
       std * node + mean for node, mean, std in zip(
           nodes, _floats('output_mean', output_mean, outputs),
