@@ -124,19 +124,49 @@ def make_train_step(
   def step(state, batch):
     (value, metrics), grads = jax.value_and_grad(objective, has_aux=True)(
         state.params, state.grid, *batch)
-    finite = jnp.isfinite(value)
-    for grad in jax.tree.leaves(grads):
-      finite &= jnp.isfinite(grad).all()
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     new = optax.apply_updates(state.params, updates), opt_state
-    params, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old), new,
-        (state.params, state.opt_state))
-    metrics = metrics | {'skipped': 1 - finite.astype(value.dtype)}
-    return state.replace(
-        step=state.step + 1, params=params, opt_state=opt_state), metrics
+    return _accept(state, new, value, grads, metrics)
 
   return step
+
+
+def make_lbfgs_step(
+    objective: Objective, tx: optax.GradientTransformationExtraArgs) -> Step:
+  """Returns a step as `make_train_step` does, for `optax.lbfgs()`.
+
+  Its line search evaluates the objective, too, so all steps between two resets
+  of the optimizer need the same batch and the same grids.
+  """
+  def step(state, batch):
+    def value_fn(params):
+      return objective(params, state.grid, *batch)[0]
+
+    value, grads = optax.value_and_grad_from_state(value_fn)(
+        state.params, state=state.opt_state)
+    updates, opt_state = tx.update(
+        grads, state.opt_state, state.params, value=value, grad=grads,
+        value_fn=value_fn)
+    new = optax.apply_updates(state.params, updates), opt_state
+    _, metrics = objective(state.params, state.grid, *batch)
+    return _accept(state, new, value, grads, metrics)
+
+  return step
+
+
+def _accept(
+    state: TrainState, new: tuple[Any, optax.OptState], value: jax.Array,
+    grads: Any, metrics: Metrics) -> tuple[TrainState, Metrics]:
+  """Takes new parameters and optimizer, if value and gradient are finite."""
+  finite = jnp.isfinite(value)
+  for grad in jax.tree.leaves(grads):
+    finite &= jnp.isfinite(grad).all()
+  params, opt_state = jax.tree.map(
+      lambda new, old: jnp.where(finite, new, old), new,
+      (state.params, state.opt_state))
+  metrics = metrics | {'skipped': 1 - finite.astype(value.dtype)}
+  return state.replace(
+      step=state.step + 1, params=params, opt_state=opt_state), metrics
 
 
 def row_losses(

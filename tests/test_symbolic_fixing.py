@@ -7,8 +7,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
+from kan_jax import fitting
 from kan_jax import layers
 from kan_jax.symbolic import fixing
 
@@ -94,23 +94,9 @@ class FixTest(chex.TestCase):
       model, variables = fixing.remove(model, variables, 0, 1, 0)
       model, variables = fixing.fix(
           model, variables, 0, 0, 0, 'sin', params=(2.9, 0.4, 1.9, 0.6))
-      tx = optax.lbfgs()
-
-      def loss_fn(params):
-        return ((model.apply({**variables, 'params': params}, x) - y)**2).mean()
-
-      @jax.jit
-      def step(carry, _):
-        params, state = carry
-        loss, grads = optax.value_and_grad_from_state(loss_fn)(
-            params, state=state)
-        updates, state = tx.update(
-            grads, state, params, value=loss, grad=grads, value_fn=loss_fn)
-        return (optax.apply_updates(params, updates), state), loss
-
-      params = variables['params']
-      _, losses = jax.lax.scan(step, (params, tx.init(params)), length=60)
-      self.assertLess(losses[-1], 1e-20)
+      found = fitting.fit(
+          model, variables, x, y, optimizer='lm', steps=20, stop_grid_update=0)
+      self.assertLess(found.history['loss'][-1], 1e-20)
 
   def test_errors(self):
     model, variables = _model()

@@ -3,7 +3,6 @@
 The letter and number in a test's name are those of the case.
 """
 
-import functools
 from typing import Any
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from experiments import cli
 from experiments import configs
 from experiments import data
 from experiments import loop
+from kan_jax import fitting
 from kan_jax import layers
 from kan_jax import plotting
 from kan_jax import regularization
@@ -200,53 +200,29 @@ class ModuleCasesTest(parameterized.TestCase):
 class OwnLoopCasesTest(parameterized.TestCase):
 
   def test_t08_lbfgs_and_a_grid_update(self):
-    model, tx = layers.KAN([2, 5, 1]), optax.lbfgs(memory_size=5)
-
-    @jax.jit
-    def run_five(params, opt_state, grid):
-      def value_fn(params):
-        outputs = model.apply({'params': params, 'grid': grid}, _X)
-        return training.row_losses(_squares, outputs, _Y).mean()
-
-      def step(carry, _):
-        params, opt_state = carry
-        value, grad = optax.value_and_grad_from_state(value_fn)(
-            params, state=opt_state)
-        updates, opt_state = tx.update(
-            grad, opt_state, params, value=value, grad=grad, value_fn=value_fn)
-        return (optax.apply_updates(params, updates), opt_state), value
-
-      (params, opt_state), losses = jax.lax.scan(
-          step, (params, opt_state), length=5)
-      return params, opt_state, jnp.append(losses, value_fn(params))
-
-    def run(variables, fives):
-      # Curvature from before a refit is of another function: begin anew.
-      params, opt_state = variables['params'], init(variables['params'])
-      losses = np.zeros(0)
-      for _ in range(fives):
-        params, opt_state, more = run_five(params, opt_state, variables['grid'])
-        losses = np.append(losses[:-1], more)
-      return params, losses
-
-    init = jax.jit(tx.init)
-    update = jax.jit(functools.partial(layers.update_grids, model))
+    def run(variables, steps):
+      """Updates the grids, then takes steps; their losses and what is left."""
+      found = fitting.fit(
+          model, variables, _X, _Y, loss_fn=_squares, steps=steps, interval=1,
+          stop_grid_update=1)
+      return found.history['loss'], found.variables
 
     def train():
-      variables = networks.kan([2, 5, 1], scale=0.1)
-      params, before = run(variables, 1)
-      params, after = run(update({**variables, 'params': params}, _X), 3)
-      return params, before, after
+      before, variables = run(networks.kan([2, 5, 1], scale=0.1), 5)
+      after, last = run(variables, 15)
+      return before, variables, after, last
 
-    params, before, after = train()
-    self.assertEqual((len(before), len(after)), (5 + 1, 15 + 1))
+    model = layers.KAN([2, 5, 1])
+    before, variables, after, last = train()
+    self.assertEqual((len(before), len(after)), (5, 15))
     self.assertTrue(np.isfinite(np.append(before, after)).all())
     for losses in (before, after):
       # The line search may stand still within a rounding of the loss.
       np.testing.assert_array_less(np.diff(losses), 1e-6 * losses[:-1])
-    self.assertLess(after[0], 1.1 * before[-1])
+    evaluate = training.make_evaluate(model, {'loss': _squares})
+    self.assertLess(after[0], 1.1 * evaluate(variables, (_X, _Y))['loss'])
     self.assertLess(after[-1], before[-1])
-    chex.assert_trees_all_equal(train()[0], params)
+    chex.assert_trees_all_equal(train()[-1], last)
 
   def test_t09_own_loop_with_a_negative_loss(self):
     model, tx = layers.KAN([2, 3, 1]), optax.adam(0.01)

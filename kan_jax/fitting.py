@@ -1,0 +1,336 @@
+"""Fitting a model to arrays with one call: optimizer, grids, refinement.
+
+A loop over the transforms of `training`, `least_squares` and `refinement`; who
+needs another order of things writes it with these.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import functools
+import itertools
+import math
+import operator
+from typing import Any
+from typing import Literal
+from typing import NamedTuple
+from typing import TypeAlias
+import warnings
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from kan_jax import batches as batches_lib
+from kan_jax import checks
+from kan_jax import diagnosis
+from kan_jax import layers
+from kan_jax import least_squares
+from kan_jax import progress as progress_lib
+from kan_jax import refinement
+from kan_jax import regularization
+from kan_jax import training
+
+Optimizer: TypeAlias = Literal['lbfgs', 'lm'] | optax.GradientTransformation
+_PENALTY = regularization.Penalty()
+Data = tuple[jax.Array, jax.Array]
+Pair = tuple[jax.typing.ArrayLike, jax.typing.ArrayLike]
+
+
+class Fitted(NamedTuple):
+  """What `fit` returns.
+
+  Attributes:
+    model: The model, with the last grid of `refine`.
+    variables: Its variables: the last ones, or with `patience` those of the
+      least validation loss.
+    history: Columns of equal length, an entry for every `interval` steps:
+      `step`, the steps taken; `grid`, the intervals of the splines; `loss`, the
+      mean over these steps of the loss before each, without the penalty;
+      `penalty`, likewise and without `lamb`; `validation_loss`, after the last
+      of the steps, NaN without validation data.
+    reason: Why it ended: 'steps', 'patience', or what was not finite.
+  """
+  model: nn.Module
+  variables: dict[str, Any]
+  history: dict[str, np.ndarray]
+  reason: str
+
+
+class _Task(NamedTuple):
+  """What a compiled program depends on besides the model."""
+  optimizer: Optimizer
+  loss_fn: training.LossFn
+  penalty: training.PenaltyFn
+  lamb: float
+
+
+def squared_error(outputs: jax.Array, y: jax.Array) -> jax.Array:
+  """Returns the mean square of each row's errors, [n]."""
+  return jnp.square(outputs - y).reshape(len(outputs), -1).mean(1)
+
+
+def fit(
+    model: nn.Module, variables: Mapping[str, Any], x: jax.typing.ArrayLike,
+    y: jax.typing.ArrayLike, *, loss_fn: training.LossFn = squared_error,
+    optimizer: Optimizer = 'lbfgs', steps: int = 100,
+    batch_size: int | None = None, key: jax.Array | None = None,
+    lamb: float = 0.0,
+    penalty: training.PenaltyFn = _PENALTY,
+    interval: int = 10, stop_grid_update: int = 50,
+    grid_options: Mapping[str, float] | None = None,
+    refine: Sequence[int] = (), validation: Pair | None = None,
+    patience: int | None = None, progress: bool = True) -> Fitted:
+  """Fits a model to data. Pure: the arguments stay as they are.
+
+  Args:
+    model: A Flax module with the collections `params` and `grid`.
+    variables: Where to start, as from `model.init`.
+    x: Inputs, [n, ...].
+    y: Targets, [n, ...], in the shape of the outputs or as `loss_fn` takes
+      them.
+    loss_fn: Of outputs and targets, the loss of each row, [n].
+    optimizer: 'lbfgs', or an optax transform such as `optax.adam(1e-3)`, for
+      any loss; 'lm', Levenberg-Marquardt, for squared errors without penalty in
+      small networks, at its best in float64. 'lbfgs' forgets its curvature
+      after a grid update.
+    steps: Steps of the optimizer, for each grid of `refine`.
+    batch_size: Rows in a batch, <= n; every row once in each pass over the
+      data, and a batch may reach into the next pass. All rows by default, as
+      'lbfgs' and 'lm' need.
+    key: Random key that shuffles the rows, for batches.
+    lamb: Weight of the penalty.
+    penalty: See `training.make_objective`.
+    interval: Steps from one grid update to the next, and from one entry of the
+      history to the next.
+    stop_grid_update: Grids are updated only before this many steps; 0 never.
+      The last steps should go without: a refit changes the function a little.
+    grid_options: Options of `layers.update_grids`, such as `grid_eps`.
+    refine: Numbers of intervals, increasing, through which a KAN or KANLayer
+      goes, `steps` steps on each; its own by default.
+    validation: Inputs and targets for the history and for `patience`.
+    patience: With validation data, how many entries of the history in a row
+      may be without a lower validation loss; then it stops.
+    progress: Whether a terminal shows a bar; it needs tqdm.
+
+  Raises:
+    ValueError: If an argument is not what it says, or data are not finite.
+  """
+  _check_counts(steps, interval, stop_grid_update, batch_size, patience)
+  task = _Task(optimizer, loss_fn, penalty, float(lamb))
+  _check_task(task, batch_size)
+  data = _check_data(('x', 'y'), (x, y))
+  held_out = validation and _check_data(
+      ('validation[0]', 'validation[1]'), validation)
+  if patience and not held_out:
+    raise ValueError('`patience` needs `validation` data; got none.')
+  grids = _check_refine(model, refine)
+  batches = batches_lib.Batches(data, batch_size, key)
+  loop = _Loop(model, variables, task, dict(grid_options or {}))
+  with progress_lib.Bar(steps * len(grids), progress) as bar:
+    for grid, start in itertools.product(grids, range(0, steps, interval)):
+      if start == 0:
+        loop.refine(grid)
+      rows = batches.next(min(interval, steps - start))
+      if loop.taken < stop_grid_update:
+        loop.update_grids(batches.data[0][rows[0]])
+      loop.take(batches.data, rows)
+      loop.look(held_out, patience)
+      bar.show(len(rows), {
+          name: loop.history[-1][name] for name in ('loss', 'validation_loss')})
+      if loop.reason != 'steps':
+        break
+  return loop.result()
+
+
+class _Best(NamedTuple):
+  """Where the validation loss was least."""
+  loss: float
+  entry: int  # Of the history.
+  model: nn.Module
+  variables: dict[str, Any]
+
+
+class _Loop:
+  """Where the fit has come to. Its arrays are new ones after every change."""
+
+  def __init__(
+      self, model: nn.Module, variables: Mapping[str, Any], task: _Task,
+      grid_options: dict[str, float]):
+    self.model: Any = model
+    self.task, self.grid_options = task, grid_options
+    self.taken, self.reason = 0, 'steps'
+    self.history: list[dict[str, float]] = []
+    self.best: _Best | None = None
+    params = variables['params']
+    self.state = training.TrainState(
+        step=jnp.zeros((), jnp.int32), params=params,
+        grid=variables.get('grid', {}), opt_state=_start(task, params))
+
+  def refine(self, grid: int | None) -> None:
+    """Goes on with more intervals; `grid` is None for as many as there are."""
+    if grid is None or grid == self.model.grid:
+      return
+    self.model = self.model.clone(grid=grid)
+    if isinstance(self.task.optimizer, str):
+      variables = refinement.refine(self.state.variables, grid)
+      self.state = self.state.replace(
+          params=variables['params'], grid=variables['grid'],
+          opt_state=_start(self.task, variables['params']))
+    else:
+      self.state = refinement.refine_state(
+          self.state, grid, self.task.optimizer)
+
+  def update_grids(self, x: jax.Array) -> None:
+    """Moves the grids to a batch."""
+    self.state = training.update_grids(
+        self.state, x, model=self.model, **self.grid_options)
+    if self.task.optimizer == 'lbfgs':  # Its memory is of other coefficients.
+      self.state = self.state.replace(
+          opt_state=_start(self.task, self.state.params))
+
+  def take(self, data: Data, rows: np.ndarray) -> None:
+    """Takes a step for each of the rows and notes their metrics."""
+    before = self.state.step
+    self.state, totals = _take(
+        self.state, data, rows, model=self.model, task=self.task)
+    done = int(self.state.step - before)
+    self.taken += done
+    if totals['skipped']:
+      self.reason = self._explain(data, rows[done - 1])
+      warnings.warn(f'fit stopped: {self.reason}', stacklevel=3)
+    counted = done - int(totals['skipped'])
+    mean = {name: float(totals[name]) / counted if counted else math.nan
+            for name in ('loss', 'penalty')}
+    self.history.append({
+        'step': self.taken, 'grid': getattr(self.model, 'grid', math.nan),
+        **mean, 'validation_loss': math.nan})
+
+  def _explain(self, data: Data, row: np.ndarray) -> str:
+    objective = _objective(self.model, self.task)
+    batch = jax.tree.map(lambda a: a[row], data)
+    kind = diagnosis.find_nonfinite(self.model, objective, self.state, batch)
+    return f'in step {self.taken}, {kind} is not finite'
+
+  def look(self, held_out: Data | None, patience: int | None) -> None:
+    """Notes the validation loss, and whether it is time to stop."""
+    if held_out is None:
+      return
+    loss = float(_evaluate(self.state.variables, held_out, model=self.model,
+                           loss_fn=self.task.loss_fn))
+    self.history[-1]['validation_loss'] = loss
+    if patience and (self.best is None or loss < self.best[0]):
+      self.best = _Best(
+          loss, len(self.history), self.model, self.state.variables)
+    elif patience and self.best and (
+        len(self.history) - self.best.entry >= patience):
+      self.reason = 'patience'
+
+  def result(self) -> Fitted:
+    model, variables = self.model, self.state.variables
+    if self.best:
+      model, variables = self.best.model, self.best.variables
+    columns = {name: np.array([entry[name] for entry in self.history])
+               for name in self.history[0]}
+    return Fitted(model, variables, columns, self.reason)
+
+
+@functools.partial(jax.jit, static_argnames=('model', 'task'))
+def _take(state, data, rows, *, model, task):
+  """Takes a step for each of the rows, a batch each."""
+  run_steps = training.make_run_steps(_make_step(model, task))
+  return run_steps(state, training.zero_totals(), data, rows, 0, len(rows))
+
+
+@functools.partial(jax.jit, static_argnames=('model', 'loss_fn'))
+def _evaluate(variables, data, *, model, loss_fn):
+  evaluate = training.make_evaluate(model, {'loss': loss_fn})
+  return evaluate(variables, data)['loss']
+
+
+def _objective(model: nn.Module, task: _Task) -> training.Objective:
+  return training.make_objective(
+      model, task.loss_fn, task.penalty, task.lamb)
+
+
+def _make_step(model: nn.Module, task: _Task) -> training.Step:
+  if task.optimizer == 'lm':
+    return least_squares.make_step(model)
+  if task.optimizer == 'lbfgs':
+    return training.make_lbfgs_step(_objective(model, task), optax.lbfgs())
+  return training.make_train_step(_objective(model, task), task.optimizer)
+
+
+def _start(task: _Task, params: Any) -> Any:
+  """The first state of the optimizer."""
+  if task.optimizer == 'lm':
+    return least_squares.init(jnp.result_type(*jax.tree.leaves(params)))
+  tx = optax.lbfgs() if task.optimizer == 'lbfgs' else task.optimizer
+  return tx.init(params)
+
+
+def _check_counts(
+    steps: int, interval: int, stop_grid_update: int, batch_size: int | None,
+    patience: int | None) -> None:
+  """Raises a ValueError for what is not a whole number of the right size."""
+  for name, value, least in (
+      ('steps', steps, 1), ('interval', interval, 1),
+      ('stop_grid_update', stop_grid_update, 0), ('batch_size', batch_size, 1),
+      ('patience', patience, 1)):
+    if value is None and name in ('batch_size', 'patience'):
+      continue
+    try:
+      sound = operator.index(value) >= least  # type: ignore[arg-type]
+    except TypeError:
+      sound = False
+    if not sound:
+      raise ValueError(
+          f'`{name}` is a whole number >= {least}; got {value!r}.')
+
+
+def _check_task(task: _Task, batch_size: int | None) -> None:
+  """Raises a ValueError for an optimizer that is none or does not fit."""
+  name = task.optimizer
+  if name not in ('lbfgs', 'lm') and not isinstance(
+      name, optax.GradientTransformation):
+    raise ValueError(
+        f"`optimizer` is 'lbfgs', 'lm' or an optax transform; got {name!r}.")
+  if not (math.isfinite(task.lamb) and task.lamb >= 0):
+    raise ValueError(f'`lamb` is a weight >= 0; got {task.lamb!r}.')
+  if isinstance(name, str) and batch_size is not None:
+    raise ValueError(
+        f"`batch_size` is for optax transforms; '{name}' needs all rows.")
+  if name == 'lm' and (task.lamb or task.loss_fn is not squared_error):
+    raise ValueError(
+        "`optimizer` 'lm' minimizes squared errors alone; it takes neither "
+        "`loss_fn` nor `lamb`. Use 'lbfgs'.")
+
+
+def _check_data(
+    names: tuple[str, str], data: Pair) -> tuple[jax.Array, jax.Array]:
+  """Returns arrays; raises a ValueError unless rows are finite and as many."""
+  for name, rows in zip(names, data, strict=True):
+    checks.check_rows(name, rows)
+  x, y = (jnp.asarray(rows) for rows in data)
+  if len(x) != len(y):
+    raise ValueError(
+        f'`{names[0]}` and `{names[1]}` need as many rows; got {x.shape} and '
+        f'{y.shape}.')
+  return x, y
+
+
+def _check_refine(
+    model: nn.Module, refine: Sequence[int]) -> Sequence[int | None]:
+  """Returns the stages; raises a ValueError for what cannot be refined."""
+  if not refine:
+    return (None,)
+  if not isinstance(model, layers.KAN | layers.KANLayer):
+    raise ValueError(
+        '`refine` needs a KAN or a KANLayer, whose attribute `grid` it '
+        f'changes; got a {type(model).__name__}.')
+  if list(refine) != sorted(set(refine)) or refine[0] < model.grid:
+    raise ValueError(
+        f'`refine` increases, from the {model.grid} intervals that there are '
+        f'or more; got {refine!r}.')
+  return refine

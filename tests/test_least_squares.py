@@ -1,0 +1,92 @@
+"""Levenberg-Marquardt steps against linear algebra."""
+
+from unittest import mock
+
+from absl.testing import parameterized
+import chex
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kan_jax import least_squares
+from kan_jax import training
+
+_RNG = np.random.default_rng(0)
+_X, _Y = _RNG.normal(size=(7, 3)), _RNG.normal(size=(7, 2))
+
+
+class Linear(nn.Module):
+  """x @ w, rows by themselves; where x is negative it may be NaN."""
+  nan: bool = False
+
+  @nn.compact
+  def __call__(self, x):
+    w = self.param('w', nn.initializers.zeros, (3, 2), x.dtype)
+    return (jnp.sqrt(x) if self.nan else x) @ w
+
+
+def _state(w=None, damping=1e-3):
+  return training.TrainState(
+      step=jnp.zeros((), jnp.int32), grid={}, opt_state=jnp.asarray(damping),
+      params={'w': jnp.zeros((3, 2)) if w is None else jnp.asarray(w)})
+
+
+class StepTest(chex.TestCase):
+
+  @parameterized.parameters((2**23,), (12,))  # All rows at once, and two.
+  def test_is_ridge_regression(self, chunk):
+    """In a linear model with parameters 0, the damping is a ridge."""
+    with jax.enable_x64(True), mock.patch.object(
+        least_squares, '_CHUNK', chunk):
+      step = jax.jit(least_squares.make_step(Linear()))
+      state, metrics = step(_state(), (jnp.asarray(_X), jnp.asarray(_Y)))
+      # The mean runs over both outputs of a row.
+      ridge = _X.T @ _X / _Y.size + 1e-3 * np.eye(3)
+      expected = np.linalg.solve(ridge, _X.T @ _Y / _Y.size)
+      np.testing.assert_allclose(state.params['w'], expected, rtol=1e-10)
+      np.testing.assert_allclose(metrics['loss'], np.mean(_Y**2), rtol=1e-12)
+      self.assertLess(state.opt_state, 1e-3)
+      self.assertEqual((state.step, metrics['skipped']), (1, 0))
+
+  def test_damps_until_the_loss_falls(self):
+    class Steep(nn.Module):
+      @nn.compact
+      def __call__(self, x):
+        w = self.param('w', nn.initializers.ones, (), x.dtype)
+        return jnp.arctan(w) * x
+
+    with jax.enable_x64(True):
+      # Newton's iteration for arctan = 0 diverges from beyond 1.39.
+      state = training.TrainState(
+          step=jnp.zeros((), jnp.int32), params={'w': jnp.asarray(3.0)},
+          grid={}, opt_state=jnp.asarray(1e-9))
+      batch = jnp.ones((2, 1)), jnp.zeros((2, 1))
+      step = jax.jit(least_squares.make_step(Steep()))
+      seen = [3.0]
+      for _ in range(12):
+        state, _ = step(state, batch)
+        seen.append(float(jnp.abs(state.params['w'])))
+      self.assertEqual(seen, sorted(seen, reverse=True))
+      self.assertLess(seen[-1], 1e-9)
+
+  def test_stays_at_the_optimum(self):
+    with jax.enable_x64(True):
+      w = np.linalg.lstsq(_X, _X @ np.ones((3, 2)))[0].round()
+      batch = jnp.asarray(_X), jnp.asarray(_X @ w)
+      state, metrics = jax.jit(least_squares.make_step(Linear()))(
+          _state(w), batch)
+      np.testing.assert_array_equal(state.params['w'], w)
+      self.assertEqual((metrics['loss'], metrics['skipped']), (0, 0))
+
+  def test_not_finite(self):
+    x = jnp.asarray(_X, jnp.float32)
+    state, metrics = jax.jit(least_squares.make_step(Linear(nan=True)))(
+        _state(), (x, jnp.ones((7, 2))))
+    np.testing.assert_array_equal(state.params['w'], 0)
+    self.assertEqual(metrics['skipped'], 1)
+
+  def test_shapes(self):
+    step = least_squares.make_step(Linear())
+    with self.assertRaisesRegex(ValueError, r'\(7,\).*\(7, 2\)'):
+      step(_state(), (jnp.ones((7, 3)), jnp.ones(7)))
