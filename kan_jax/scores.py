@@ -2,7 +2,8 @@
 
 Two definitions. Activity is local: how much an edge varies. Attribution goes
 back from the outputs: an edge matters as much as the node that it leads to,
-times its part in what that varies (arXiv 2408.10205, section 4.1).
+times its part in what that varies (arXiv 2408.10205, section 4.1). The numbers
+go to the host: this is not for the inside of a jitted function.
 """
 
 from collections.abc import Mapping
