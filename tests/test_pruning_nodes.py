@@ -47,10 +47,10 @@ class PruneNodesTest(_Case):
                        ('params', 'scale_spline'), ('grid', 'mask')):
       old, new = (tree[kind] for tree in (_VARIABLES, variables))
       np.testing.assert_array_equal(
-          new['layers_0'][name], old['layers_0'][name][..., np.array([0, 2, 3])]
-      )
+          new['layers_0'][name],
+          np.delete(old['layers_0'][name], [1, 4, 5], -1))
       np.testing.assert_array_equal(
-          new['layers_1'][name], old['layers_1'][name][np.array([0, 2])])
+          new['layers_1'][name], np.delete(old['layers_1'][name], [1, 3], 0))
     gone = _values(_MODEL, _VARIABLES)[1][:, [1, 3]].sum(1)
     np.testing.assert_allclose(
         model.apply(variables, _X),
@@ -165,8 +165,8 @@ class PruneInputsTest(_Case):
     variables = networks.layer(3, 4)
     layer, cut, report = pruning.prune_inputs(
         layers.KANLayer(4), variables, _X, inputs=[0])
-    self.assertEqual((report.features_before, report.features), ((3, 4), (2, 4))
-                     )
+    self.assertEqual(report.features_before, (3, 4))
+    self.assertEqual(report.features, (2, 4))
     before = layers.KANLayer(4).apply(variables, _X)
     np.testing.assert_allclose(
         layer.apply(cut, _X[:, 1:]).mean(0), before.mean(0), atol=1e-5)
