@@ -68,7 +68,6 @@ class Report(NamedTuple):
     return '\n'.join(lines)
 
 
-
 def prune_edges(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array, *,
     threshold: float | None = None, fraction: float | None = None,
@@ -188,6 +187,50 @@ def prune_inputs(
   return _cut_nodes(model, variables, x, rule, scores, slice(0, 1))
 
 
+def mask_edges(
+    grid: Any, stats: Any, threshold: float,
+    metric: regularization.Metric = 'mean_abs') -> Any:
+  """Removes the edges that score less than a threshold; may be jitted.
+
+  For any Flax model, and without a change to its biases; `prune_edges` does
+  more. Symbolic edges have no mask, and stay.
+
+  Args:
+    grid: The collection `grid` of a model.
+    stats: Its collection `edges`, from applying it to a batch with
+      `mutable='edges'`.
+    threshold: Least score of an edge that stays.
+    metric: The definition of the score; see `regularization.Penalty`.
+
+  Returns:
+    A new collection `grid`; keep the old one to undo. Edges that were removed
+    before stay removed.
+  """
+  flat = dict(traverse_util.flatten_dict(grid))
+  for path, layer in regularization.layer_stats(stats).items():
+    keep = regularization.edge_scores(layer, metric) >= threshold
+    mask = flat[(*path, 'mask')]
+    flat[(*path, 'mask')] = mask * keep.astype(mask.dtype)
+  return traverse_util.unflatten_dict(flat)
+
+
+def count_edges(grid: Any, params: Any = None) -> tuple[jax.Array, int]:
+  """Returns how many edges are left, and how many there are in all.
+
+  Args:
+    grid: The collection `grid` of a model.
+    params: Its parameters. With them symbolic edges count as well, whose mask
+      is 0.
+  """
+  masks = [value for path, value in traverse_util.flatten_dict(grid).items()
+           if path[-1] == 'mask']
+  left = sum((jnp.count_nonzero(mask) for mask in masks), jnp.zeros((), int))
+  symbolic = sum(
+      len(value) for path, value in traverse_util.flatten_dict(
+          params or {}).items() if path[-1] == 'affine')
+  return left + symbolic, sum(mask.size for mask in masks)
+
+
 def _look(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array,
     rule: selection.Rule, scores: scores_lib.Scores | None) -> tuple[
@@ -252,47 +295,3 @@ def _listed(names: Sequence[tuple[int, ...]]) -> str:
   more = len(names) - _LISTED
   return ', '.join(map(str, names[:_LISTED])) + (
       f' and {more} more' if more > 0 else '')
-
-
-def mask_edges(
-    grid: Any, stats: Any, threshold: float,
-    metric: regularization.Metric = 'mean_abs') -> Any:
-  """Removes the edges that score less than a threshold; may be jitted.
-
-  For any Flax model, and without a change to its biases; `prune_edges` does
-  more. Symbolic edges have no mask, and stay.
-
-  Args:
-    grid: The collection `grid` of a model.
-    stats: Its collection `edges`, from applying it to a batch with
-      `mutable='edges'`.
-    threshold: Least score of an edge that stays.
-    metric: The definition of the score; see `regularization.Penalty`.
-
-  Returns:
-    A new collection `grid`; keep the old one to undo. Edges that were removed
-    before stay removed.
-  """
-  flat = dict(traverse_util.flatten_dict(grid))
-  for path, layer in regularization.layer_stats(stats).items():
-    keep = regularization.edge_scores(layer, metric) >= threshold
-    mask = flat[(*path, 'mask')]
-    flat[(*path, 'mask')] = mask * keep.astype(mask.dtype)
-  return traverse_util.unflatten_dict(flat)
-
-
-def count_edges(grid: Any, params: Any = None) -> tuple[jax.Array, int]:
-  """Returns how many edges are left, and how many there are in all.
-
-  Args:
-    grid: The collection `grid` of a model.
-    params: Its parameters. With them symbolic edges count as well, whose mask
-      is 0.
-  """
-  masks = [value for path, value in traverse_util.flatten_dict(grid).items()
-           if path[-1] == 'mask']
-  left = sum((jnp.count_nonzero(mask) for mask in masks), jnp.zeros((), int))
-  symbolic = sum(
-      len(value) for path, value in traverse_util.flatten_dict(
-          params or {}).items() if path[-1] == 'affine')
-  return left + symbolic, sum(mask.size for mask in masks)
