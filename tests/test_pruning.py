@@ -1,16 +1,19 @@
-"""Pruning: which edges go, and that they are gone."""
+"""Pruning: what goes, that it is gone, and that nothing else has changed."""
 
 from absl.testing import parameterized
 import chex
 import jax
 import jax.numpy as jnp
+import networks
 import numpy as np
 import optax
 
 from kan_jax import edges
 from kan_jax import layers
 from kan_jax import pruning
+from kan_jax import scores
 from kan_jax import training
+from kan_jax.symbolic import fixing
 
 _X = jax.random.uniform(jax.random.key(0), (32, 2), minval=-1, maxval=1)
 _MODEL = layers.KAN([2, 3, 1], grid=3)
@@ -72,6 +75,13 @@ class MaskEdgesTest(parameterized.TestCase):
       chex.assert_trees_all_equal(
           pruned[f'layers_{i}']['knots'], _GRID[f'layers_{i}']['knots'])
 
+  def test_symbolic_edges_are_live(self):
+    _, variables = fixing.fix(
+        _MODEL, _VARIABLES, 0, 1, 2, 'sin', params=(1, 0, 1, 0))
+    self.assertEqual(pruning.count_edges(variables['grid']), (8, 9))
+    self.assertEqual(
+        pruning.count_edges(variables['grid'], variables['params']), (9, 9))
+
   def test_count_of_no_layers(self):
     left, total = pruning.count_edges({})
     self.assertEqual((int(left), total), (0, 0))
@@ -132,3 +142,94 @@ class RemovedEdgesTest(parameterized.TestCase):
                     slopes['coef'].swapaxes(1, 2)):
         np.testing.assert_array_equal(slope[gone], 0)
         self.assertTrue((slope[~gone] != 0).any())
+
+
+_WIDE_X = jnp.asarray(
+    np.random.default_rng(0).uniform(-1, 1, (60, 3)), jnp.float32)
+_WIDE = layers.KAN([3, [2, 2], 2])
+_WIDE_VARIABLES = networks.stack(
+    networks.layer(3, 6), networks.layer(4, 2, seed=1))
+
+
+def _values(model, variables, x=_WIDE_X):
+  """Values of the edges of every layer, [n, in, terms]."""
+  return [np.asarray(view.edge_outputs(view.inputs))
+          for view in layers.view_layers(model, variables, x).values()]
+
+
+class _Case(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    held = jax.tree.map(np.array, _WIDE_VARIABLES)
+    self.addCleanup(chex.assert_trees_all_equal, _WIDE_VARIABLES, held)
+
+
+class PruneEdgesTest(_Case):
+
+  def test_means_become_biases(self):
+    """An output loses what its edge varies by, and nothing else."""
+    model, variables, report = pruning.prune_edges(
+        _WIDE, _WIDE_VARIABLES, _WIDE_X, edges=[(1, 0, 0), (1, 3, 1)])
+    self.assertEqual(model, _WIDE)
+    before = _WIDE.apply(_WIDE_VARIABLES, _WIDE_X)
+    gone = _values(_WIDE, _WIDE_VARIABLES)[1][:, [0, 3], [0, 1]]
+    after = model.apply(variables, _WIDE_X)
+    np.testing.assert_allclose(
+        after, before - (gone - gone.mean(0)), atol=1e-5)
+    np.testing.assert_allclose(after.mean(0), before.mean(0), atol=1e-6)
+    self.assertEqual((report.edges, report.edges_before), (24, 26))
+    self.assertEqual(report.removed_edges, ((1, 0, 0), (1, 3, 1)))
+    for path, layer in _WIDE_VARIABLES['params'].items():
+      for name in ('coef', 'scale_base', 'scale_spline'):
+        np.testing.assert_array_equal(
+            variables['params'][path][name], layer[name])
+
+  def test_constant_edges_change_nothing(self):
+    """A constant line goes by a threshold, and its bias says the same."""
+    model, variables = fixing.assign(
+        _WIDE, _WIDE_VARIABLES, ('layers_0',), {
+            (0, 4): ('x', (0, 2, 3, 1)), (1, 4): ('sin', (1, 0, 1, 0))})
+    before = model.apply(variables, _WIDE_X)
+    model, variables, report = pruning.prune_edges(
+        model, variables, _WIDE_X, threshold=1e-9)
+    self.assertEqual(report.removed_edges, ((0, 0, 4),))
+    self.assertEqual(model.symbolic, ((('sin', ((1, 4),)),), ()))
+    np.testing.assert_allclose(
+        variables['params']['layers_0']['node_bias'], [0, 0, 0, 0, 7, 0],
+        rtol=1e-6)
+    np.testing.assert_allclose(
+        model.apply(variables, _WIDE_X), before, rtol=1e-5, atol=1e-5)
+
+  def test_threshold(self):
+    found = scores.attribution(_WIDE, _WIDE_VARIABLES, _WIDE_X)
+    _, variables, _ = pruning.prune_edges(
+        _WIDE, _WIDE_VARIABLES, _WIDE_X, threshold=0.2)
+    for mask, layer in zip(_masks(variables['grid']), found.edges, strict=True):
+      np.testing.assert_array_equal(mask == 0, layer < 0.2)
+      self.assertTrue((layer < 0.2).any())
+
+  @parameterized.parameters((0, 0), (0.5, 12), (0.99, 24), (1, 25), (0.12, 3))
+  def test_fraction_of_the_live_edges(self, fraction, count):
+    """Of 25: one is gone already."""
+    _, once, _ = pruning.prune_edges(
+        _WIDE, _WIDE_VARIABLES, _WIDE_X, edges=[(0, 2, 5)])
+    found = scores.attribution(_WIDE, once, _WIDE_X)
+    _, _, report = pruning.prune_edges(_WIDE, once, _WIDE_X, fraction=fraction)
+    self.assertLen(report.removed_edges, count)
+    values = sorted(np.concatenate([e.ravel() for e in found.edges]))[1:]
+    self.assertCountEqual(
+        [found.edges[k][i, o] for k, i, o in report.removed_edges],
+        values[:count])
+
+  def test_other_scores(self):
+    found = scores.activity(_WIDE, _WIDE_VARIABLES, _WIDE_X)
+    _, _, report = pruning.prune_edges(
+        _WIDE, _WIDE_VARIABLES, _WIDE_X, threshold=0.4, scores=found)
+    self.assertEqual(
+        report.removed_edges,
+        tuple((k, *index) for k, layer in enumerate(found.edges)
+              for index in np.argwhere(layer < 0.4).tolist()))
+    with self.assertRaisesRegex(ValueError, '`scores` needs the shapes'):
+      pruning.prune_edges(
+          _MODEL, _VARIABLES, _X, threshold=0.4, scores=found)

@@ -17,6 +17,7 @@ from kan_jax import layers
 from kan_jax import pruning
 from kan_jax import refinement
 from kan_jax import regularization
+from kan_jax import scores
 from kan_jax import training
 
 _RNG = np.random.default_rng(0)
@@ -48,7 +49,7 @@ def _outputs_and_grads(model, variables, x, y):
 class PruningCasesTest(parameterized.TestCase):
 
   def test_p02_threshold_above_everything(self):
-    """All edges go, and what is left is the bias: no node is kept by force."""
+    """All edges go, and what is left is the bias: no edge is kept by force."""
     before, stats = _outputs_and_stats(_NET, _VARIABLES, _X)
     held = jax.tree.map(np.array, _VARIABLES)
     grid = pruning.mask_edges(_VARIABLES['grid'], stats, 1e9)
@@ -64,6 +65,23 @@ class PruningCasesTest(parameterized.TestCase):
     np.testing.assert_array_equal(
         _outputs_and_stats(_NET, _VARIABLES, _X)[0], before)
 
+  def test_p02_nodes_and_inputs_above_everything(self):
+    """The best of each layer stays, after a threshold on edges as well."""
+    best = [layer.argmax()
+            for layer in scores.attribution(_NET, _VARIABLES, _X).nodes]
+    model, pruned, report = pruning.prune_nodes(
+        _NET, _VARIABLES, _X, threshold=1e9)
+    self.assertEqual(model.features, (2, 1, 1))
+    self.assertNotIn((1, best[1]), report.removed_nodes)
+    model, pruned, report = pruning.prune_inputs(
+        model, pruned, _X, threshold=1e9)
+    self.assertEqual(model.features, (1, 1, 1))
+    x = _X[:, report.inputs]
+    chex.assert_tree_all_finite((pruned, model.apply(pruned, x)))
+    model, pruned, _ = pruning.prune_edges(model, pruned, x, threshold=1e9)
+    found = scores.attribution(model, pruned, x)
+    chex.assert_tree_all_finite((pruned, model.apply(pruned, x), found))
+
   def test_p03_pruning_and_refining_leave_the_original(self):
     before, stats = _outputs_and_stats(_NET, _VARIABLES, _X)
     held = jax.tree.map(np.array, _VARIABLES)
@@ -72,17 +90,22 @@ class PruningCasesTest(parameterized.TestCase):
     self.assertBetween(int(left), 1, 8)
     jax.eval_shape(
         lambda v: refinement.refine(v, 10), {**_VARIABLES, 'grid': grid})
+    for prune in (pruning.prune_edges, pruning.prune_nodes,
+                  pruning.prune_inputs):
+      prune(_NET, _VARIABLES, _X, fraction=0.5)
+    self.assertEqual(_NET.features, (2, 3, 1))
     chex.assert_trees_all_equal(_VARIABLES, held)
     np.testing.assert_array_equal(
         _outputs_and_stats(_NET, _VARIABLES, _X)[0], before)
 
   def test_p04_prune_train_refine_train(self):
+    """Of edges first; of a node before the grid gets finer."""
     model, tx = layers.KAN([2, 5, 1]), optax.adam(0.02)
     penalty, rows = regularization.Penalty(), jnp.tile(jnp.arange(200), (20, 1))
 
     def train(model, state):
       """20 steps on the whole set, with a grid update before each ten."""
-      run = runs[model.grid]
+      run = runs[model]
       for start in (0, 10):
         state = training.update_grids(state, _X, model=model, rate=0.5)
         state, totals = run(
@@ -91,35 +114,54 @@ class PruningCasesTest(parameterized.TestCase):
       chex.assert_tree_all_finite(state)
       return state
 
-    finer = model.clone(grid=10)
-    runs = {net.grid: training.make_run_steps(training.make_train_step(
+    finer = layers.KAN([2, 4, 1], grid=10)
+    runs = {net: training.make_run_steps(training.make_train_step(
         training.make_objective(net, _squares, penalty, lamb), tx))
             for net, lamb in ((model, 0.01), (finer, 0.0))}
     state = networks.state(networks.kan([2, 5, 1], scale=0.1), tx)
     state = train(model, state)
-    outputs, stats = _outputs_and_stats(model, state.variables, _X)
+    outputs = model.apply(state.variables, _X)
     before = np.sqrt(np.mean(_squares(outputs, _Y)))
-    state = state.replace(grid=pruning.mask_edges(state.grid, stats, 0.03))
-    left, total = pruning.count_edges(state.grid)
-    self.assertBetween(int(left), 5, total - 1)
-    masks = [layer['mask'] for layer in state.grid.values()]
-    state = train(model, state)
+    _, variables, report = pruning.prune_edges(
+        model, state.variables, _X, fraction=0.1)
+    self.assertEqual((report.edges, report.edges_before), (14, 15))
+    state = train(model, state.replace(**variables))
+    smaller, variables, _ = pruning.prune_nodes(
+        model, state.variables, _X, fraction=0.2)
+    self.assertEqual(smaller.clone(grid=10), finer)
+    masks = [layer['mask'] for layer in variables['grid'].values()]
+    state = networks.state(variables, tx)
     state = train(
         finer, jax.jit(lambda s: refinement.refine_state(s, 10, tx))(state))
     for mask, layer in zip(masks, state.grid.values(), strict=True):
       np.testing.assert_array_equal(layer['mask'], mask)
-    outputs, _ = _outputs_and_stats(finer, state.variables, _X)
+    outputs = finer.apply(state.variables, _X)
     self.assertLessEqual(np.sqrt(np.mean(_squares(outputs, _Y))), before)
+
+  @parameterized.parameters(3, 4)
+  def test_p05_list_of_arities(self, outputs):
+    """Also with as many outputs as factors: a score for every node and edge."""
+    model = layers.KAN([3, [1, 1], outputs], arity=[[], [3], []])
+    variables = networks.stack(networks.layer(3, 4), networks.layer(2, outputs))
+    x = jnp.asarray(_RNG.uniform(-1, 1, (20, 3)), jnp.float32)
+    self.assertEqual(model.apply(variables, x).shape, (20, outputs))
+    for find in (scores.attribution, scores.activity):
+      found = find(model, variables, x)
+      self.assertEqual([n.shape for n in found.nodes], [(3,), (2,), (outputs,)])
+      self.assertEqual(
+          [e.shape for e in found.edges], [(3, 4), (2, outputs)])
+    smaller, pruned, _ = pruning.prune_nodes(
+        model, variables, x, nodes=[(1, 0)])
+    self.assertEqual(smaller.arity, ((), (3,), ()))
+    self.assertEqual(smaller.apply(pruned, x).shape, (20, outputs))
 
   def test_p06_chosen_edges(self):
     tx = optax.adamw(0.01)
-    state = networks.state(_VARIABLES, tx)
     chosen = [(0, 0, 1), (1, 2, 0)]
-    grid = {name: dict(layer) for name, layer in state.grid.items()}
-    for layer, i, o in chosen:
-      held = grid[f'layers_{layer}']
-      held['mask'] = held['mask'].at[i, o].set(0)
-    state = state.replace(grid=grid)
+    _, variables, report = pruning.prune_edges(
+        _NET, _VARIABLES, _X, edges=chosen)
+    self.assertEqual(report.removed_edges, tuple(chosen))
+    state, grid = networks.state(variables, tx), variables['grid']
     left = [(layer, int(i), int(o)) for layer in range(2) for i, o in (
         np.argwhere(np.asarray(grid[f'layers_{layer}']['mask'])))]
     self.assertEqual(left, [(0, 0, 0), (0, 0, 2), (0, 1, 0), (0, 1, 1),
@@ -140,7 +182,7 @@ class PruningCasesTest(parameterized.TestCase):
         self.assertEqual(slopes[name][i, o], 0)
 
   def test_p07_scores_of_inputs(self):
-    """x0**2 + 0.3 x1**2 + 0 x2: an input scores the sum of its edges."""
+    """x0**2 + 0.3 x1**2 + 0 x2, by all the definitions."""
     x = jnp.asarray(_RNG.uniform(-1, 1, (200, 3)), jnp.float32)
     y = jnp.square(x[:, 0]) + 0.3 * jnp.square(x[:, 1])
     model, tx = layers.KAN([3, 2, 1]), optax.adam(
@@ -154,6 +196,12 @@ class PruningCasesTest(parameterized.TestCase):
     self.assertEqual(totals['skipped'], 0)
     _, stats = _outputs_and_stats(model, state.variables, x)
     first = regularization.layer_stats(stats)['layers_0',]
-    scores = regularization.edge_scores(first, 'std').sum(1)
-    self.assertGreater(scores[0], scores[1])
-    self.assertLess(scores[2], 0.02 * scores[0])
+    for found in (
+        regularization.edge_scores(first, 'std').sum(1),
+        scores.attribution(model, state.variables, x).nodes[0],
+        scores.activity(model, state.variables, x).nodes[0]):
+      self.assertGreater(found[0], found[1])
+      self.assertLess(found[2], 0.02 * found[0])
+    _, _, report = pruning.prune_inputs(
+        model, state.variables, x, threshold=0.02)
+    np.testing.assert_array_equal(report.inputs, [0, 1])
