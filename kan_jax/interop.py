@@ -8,8 +8,8 @@ needed: its tensors are asked for their numbers.
 from collections.abc import Mapping
 from collections.abc import Sequence
 import operator
-import re
 from typing import Any
+from typing import NamedTuple
 
 from flax import linen as nn
 import jax
@@ -21,7 +21,9 @@ from kan_jax import layers
 from kan_jax import nodes
 from kan_jax import refinement
 from kan_jax import splines
+from kan_jax import state_dicts
 from kan_jax.symbolic import fixing
+from kan_jax.symbolic import groups
 from kan_jax.symbolic import library
 
 Names = Sequence[Sequence[str | library.Function]]  # Of a layer, [out][in].
@@ -62,40 +64,27 @@ def from_pykan(
       its 'zero' `jax.numpy.zeros_like`.
 
   Returns:
-    A KAN and its variables. The tests compare outputs with those of pykan: they
-    differ by less than 1e-6 of their range in float32.
+    A KAN and its variables. Outputs are those of pykan but for rounding, which
+    in float32 is less than 1e-6 of their range unless large coefficients
+    cancel.
 
   Raises:
     ValueError: If an array is missing, unknown or of a wrong shape, knots do
       not increase, a multiplication node has a bias, layers differ in order, or
       `arity` or `symbolic` is needed or does not fit.
   """
-  arrays = _Arrays(state_dict, r'act_fun\.(\d+)\.', 'act_fun.0.coef')
+  arrays = state_dicts.Arrays(state_dict, r'act_fun\.(\d+)\.', 'act_fun.0.coef')
   _refuse_edge_grids(arrays)
   names = [None] * arrays.layers if symbolic is None else list(symbolic)
   if len(names) != arrays.layers:
     raise ValueError(
         f'`symbolic` needs an entry for each of the {arrays.layers} layers; '
         f'got {len(names)}.')
-  found: list[nodes.Nodes] = []
-  made, functions = [], []
+  made: list[_Layer] = []
   for k in range(arrays.layers):
-    layer = _pykan_edges(arrays, k, found[-1].size if found else 'in')
-    size, terms = layer['mask'].shape
-    found = found or [nodes.Nodes(size)]
-    found.append(_nodes(arrays, k, terms, arity))
-    scale, layer['node_bias'] = _fold(arrays, k, found[-1])
-    layer['scale_base'] *= scale
-    layer['scale_spline'] *= scale
-    layer_groups, rows = fixing.group(
-        _carried(arrays, k, (size, terms), scale, names[k]))
-    if rows:
-      layer['affine'] = np.stack(rows)
-    functions.append(layer_groups)
-    made.append(layer)
-  return _build(
-      arrays, made, found, base_fn=base_fn,
-      symbolic=functions if any(functions) else ())
+    size = made[-1].nodes.size if made else 'in'
+    made.append(_pykan_layer(arrays, k, size, arity, names[k]))
+  return _build(arrays, made, base_fn=base_fn)
 
 
 def from_efficient_kan(
@@ -103,7 +92,7 @@ def from_efficient_kan(
     base_fn: edges.BaseFn = nn.silu) -> Imported:
   """Returns the model of a state dict of efficient-kan's `KAN`.
 
-  That is github.com/Blealtan/efficient-kan; its layers have no bias, and with
+  That is Blealtan/efficient-kan on GitHub; its layers have no bias, and with
   `enable_standalone_scale_spline=False` no scale of splines, which is 1 here.
 
   Args:
@@ -117,102 +106,63 @@ def from_efficient_kan(
     ValueError: If an array is missing, unknown or of a wrong shape, knots do
       not increase, or layers differ in order.
   """
-  arrays = _Arrays(
+  arrays = state_dicts.Arrays(
       state_dict, r'layers\.(\d+)\.', 'layers.0.spline_weight')
-  made: list[dict[str, np.ndarray]] = []
-  found: list[nodes.Nodes] = []
+  made: list[_Layer] = []
   for k in range(arrays.layers):
-    name = f'layers.{k}.'
-    coef = arrays.take(
-        name + 'spline_weight', 'out', found[-1].size if found else 'in',
-        'grid + order')
-    out, size, _ = coef.shape
-    scale = np.ones((out, size))
-    if name + 'spline_scaler' in arrays:
-      scale = arrays.take(name + 'spline_scaler', out, size)
-    made.append({
-        'knots': _knots(arrays, name + 'grid', size, coef.shape[2]),
-        'mask': np.ones((size, out)), 'coef': coef.transpose(1, 2, 0),
-        'scale_base': arrays.take(name + 'base_weight', out, size).T,
-        'scale_spline': scale.T})
-    found = [*(found or [nodes.Nodes(size)]), nodes.Nodes(out)]
-  return _build(arrays, made, found, base_fn=base_fn, bias=False)
+    size = made[-1].nodes.size if made else 'in'
+    made.append(_efficient_layer(arrays, k, size))
+  return _build(arrays, made, base_fn=base_fn, bias=False)
 
 
-class _Arrays:
-  """The arrays of a state dict, to be taken one by one.
+class _Layer(NamedTuple):
+  """One layer as it will be.
 
   Attributes:
-    layers: How many layers have arrays.
-    dtype: JAX's type for all the arrays together.
+    arrays: Its parameters, knots and mask, by the names that a KANLayer uses.
+    nodes: Its nodes.
+    symbolic: Its symbolic edges.
   """
-
-  def __init__(self, state_dict: Any, pattern: str, example: str):
-    if not isinstance(state_dict, Mapping):
-      raise ValueError(
-          '`state_dict` maps names to arrays, like `model.state_dict()`; got a '
-          f'{type(state_dict).__name__}.')
-    indices = [int(match[1]) for name in state_dict
-               if (match := re.match(pattern, str(name)))]
-    if not indices:
-      raise ValueError(
-          f'`state_dict` needs names like {example!r}; got '
-          f'{list(state_dict)[:5]}. Is it of another kind of model, or are the '
-          'names inside a larger one, with a prefix to cut off?')
-    self.layers = max(indices) + 1
-    self._left = {str(name): _as_array(name, value)
-                  for name, value in state_dict.items()}
-    self.dtype = jnp.result_type(*self._left.values())
-
-  def __contains__(self, name: str) -> bool:
-    return name in self._left
-
-  def shape(self, name: str) -> tuple[int, ...] | None:
-    """Returns the shape of an array, None if there is none of that name."""
-    return self._left[name].shape if name in self._left else None
-
-  def take(self, name: str, *shape: int | str) -> np.ndarray:
-    """Returns an array as float64, in which nothing more is rounded.
-
-    Args:
-      name: Of the array.
-      *shape: Its lengths; a string stands for any and says what it counts.
-    """
-    found = self.shape(name)
-    if found is None or len(found) != len(shape) or any(
-        n < 1 if isinstance(wanted, str) else n != wanted
-        for n, wanted in zip(found, shape, strict=True)):
-      wanted = ', '.join(map(str, shape))
-      raise ValueError(
-          f'`state_dict` needs {name!r} with the shape [{wanted}]; got '
-          f'{"no such name" if found is None else list(found)}.')
-    return self._left.pop(name).astype(np.float64)
-
-  def check_all_taken(self) -> None:
-    """Raises a ValueError if there is more than was known what to do with."""
-    if self._left:
-      raise ValueError(
-          '`state_dict` has what no model of this layout has: '
-          f'{", ".join(sorted(self._left)[:5])}.')
+  arrays: dict[str, np.ndarray]
+  nodes: nodes.Nodes
+  symbolic: groups.Groups = ()
 
 
-def _as_array(name: str, value: Any) -> np.ndarray:
-  """Returns an array or a tensor as a floating numpy array."""
-  try:
-    if hasattr(value, 'detach'):  # A tensor, perhaps on a GPU.
-      value = value.detach().cpu().numpy()
-    array = np.asarray(value)
-  except (TypeError, ValueError) as error:  # bfloat16 in torch; ragged lists.
-    raise ValueError(
-        f'`state_dict` needs arrays that numpy can hold; {name!r} is '
-        f'{getattr(value, "dtype", type(value).__name__)}.') from error
-  if not jnp.issubdtype(array.dtype, jnp.floating):
-    raise ValueError(
-        f'`state_dict` needs floating arrays; {name!r} is {array.dtype}.')
-  return array
+def _efficient_layer(
+    arrays: state_dicts.Arrays, k: int, size: int | str) -> _Layer:
+  """Takes a layer of efficient-kan."""
+  name = f'layers.{k}.'
+  coef = arrays.take(name + 'spline_weight', 'out', size, 'grid + order')
+  out, inputs, count = coef.shape
+  scale = np.ones((out, inputs))
+  if name + 'spline_scaler' in arrays:
+    scale = arrays.take(name + 'spline_scaler', out, inputs)
+  return _Layer({
+      'knots': _knots(arrays, name + 'grid', inputs, count),
+      'mask': np.ones((inputs, out)),
+      'coef': coef.transpose(1, 2, 0),
+      'scale_base': arrays.take(name + 'base_weight', out, inputs).T,
+      'scale_spline': scale.T}, nodes.Nodes(out))
 
 
-def _refuse_edge_grids(arrays: _Arrays) -> None:
+def _pykan_layer(
+    arrays: state_dicts.Arrays, k: int, size: int | str,
+    arity: int | Sequence[Sequence[int]] | None,
+    names: Names | None) -> _Layer:
+  """Takes a layer of pykan."""
+  layer = _pykan_edges(arrays, k, size)
+  shape = layer['mask'].shape
+  found = _nodes(arrays, k, shape[1], arity)
+  scale, layer['node_bias'] = _fold(arrays, k, found)
+  layer['scale_base'] *= scale
+  layer['scale_spline'] *= scale
+  symbolic, rows = fixing.group(_carried(arrays, k, shape, scale, names))
+  if rows:
+    layer['affine'] = np.stack(rows)
+  return _Layer(layer, found, symbolic)
+
+
+def _refuse_edge_grids(arrays: state_dicts.Arrays) -> None:
   """Raises a ValueError for the layout of pykan's first versions."""
   if 'biases.0.weight' in arrays or len(
       arrays.shape('act_fun.0.coef') or ()) == 2:
@@ -223,7 +173,7 @@ def _refuse_edge_grids(arrays: _Arrays) -> None:
 
 
 def _knots(
-    arrays: _Arrays, name: str, size: int, count: int) -> np.ndarray:
+    arrays: state_dicts.Arrays, name: str, size: int, count: int) -> np.ndarray:
   """Takes the knots of a layer whose splines have `count` coefficients.
 
   The order is not in a state dict: there are order + 1 more knots than
@@ -248,7 +198,8 @@ def _knots(
 
 
 def _pykan_edges(
-    arrays: _Arrays, k: int, size: int | str) -> dict[str, np.ndarray]:
+    arrays: state_dicts.Arrays, k: int,
+    size: int | str) -> dict[str, np.ndarray]:
   """Takes the numeric edges of a layer: a mask, splines and scales."""
   name = f'act_fun.{k}.'
   coef = arrays.take(name + 'coef', size, 'out', 'grid + order')
@@ -262,7 +213,7 @@ def _pykan_edges(
 
 
 def _nodes(
-    arrays: _Arrays, k: int, terms: int,
+    arrays: state_dicts.Arrays, k: int, terms: int,
     arity: int | Sequence[Sequence[int]] | None) -> nodes.Nodes:
   """Infers which nodes of a layer multiply from how many terms they have."""
   # Without the name, `_fold` finds it missing.
@@ -299,7 +250,7 @@ def _arities(
 
 
 def _fold(
-    arrays: _Arrays, k: int,
+    arrays: state_dicts.Arrays, k: int,
     layer: nodes.Nodes) -> tuple[np.ndarray, np.ndarray]:
   """Makes one scale and bias for each term of those of nodes and subnodes."""
   scale = arrays.take(f'subnode_scale_{k}', layer.terms)
@@ -319,8 +270,8 @@ def _fold(
 
 
 def _carried(
-    arrays: _Arrays, k: int, shape: tuple[int, int], scale: np.ndarray,
-    names: Names | None) -> fixing.Assigned:
+    arrays: state_dicts.Arrays, k: int, shape: tuple[int, ...],
+    scale: np.ndarray, names: Names | None) -> fixing.Assigned:
   """Returns the functions of a layer and their a, b, c, d, by edge."""
   mask = arrays.take(f'symbolic_fun.{k}.mask', *shape[::-1])
   affine = arrays.take(f'symbolic_fun.{k}.affine', *shape[::-1], 4)
@@ -351,8 +302,8 @@ def _function(
 
 
 def _build(
-    arrays: _Arrays, made: Sequence[dict[str, np.ndarray]],
-    found: Sequence[nodes.Nodes], **options: Any) -> Imported:
+    arrays: state_dicts.Arrays, made: Sequence[_Layer],
+    **options: Any) -> Imported:
   """Makes the model and its variables of its layers."""
   arrays.check_all_taken()
   grids, orders = zip(*map(_grid_and_order, made), strict=True)
@@ -360,13 +311,16 @@ def _build(
     raise ValueError(
         '`state_dict` has layers with splines of the orders '
         f'{", ".join(map(str, orders))}; a KAN has one for all.')
-  features = [(layer.sums, len(layer.arities)) for layer in found]
-  arities = [layer.arities for layer in found]
+  found = [nodes.Nodes(len(made[0].arrays['mask'])),
+           *(layer.nodes for layer in made)]
+  symbolic = tuple(layer.symbolic for layer in made)
   model = layers.KAN(
-      features, grid=max(grids), order=orders[0], arity=_common(arities),
-      param_dtype=arrays.dtype, **options)
+      [(layer.sums, len(layer.arities)) for layer in found], grid=max(grids),
+      order=orders[0], param_dtype=arrays.dtype,
+      symbolic=symbolic if any(symbolic) else (),
+      arity=_common([layer.arities for layer in found]), **options)
   variables = {
-      kind: {f'layers_{k}': _cast(layer, kind, arrays.dtype)
+      kind: {f'layers_{k}': _cast(layer.arrays, kind, arrays.dtype)
              for k, layer in enumerate(made)}
       for kind in ('params', 'grid')}
   if len(set(grids)) > 1:
@@ -374,10 +328,10 @@ def _build(
   return model, variables
 
 
-def _grid_and_order(layer: dict[str, np.ndarray]) -> tuple[int, int]:
+def _grid_and_order(layer: _Layer) -> tuple[int, int]:
   """Returns the number of intervals and the order of a layer."""
-  count = layer['coef'].shape[1]
-  order = layer['knots'].shape[1] - count - 1
+  count = layer.arrays['coef'].shape[1]
+  order = layer.arrays['knots'].shape[1] - count - 1
   return count - order, order
 
 
