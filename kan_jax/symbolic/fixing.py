@@ -118,7 +118,7 @@ def assign(
   """
   flat = dict(traverse_util.flatten_dict(variables, keep_empty_nodes=True))
   assigned = {**read(model, variables, path), **changes}
-  layer_groups, rows = _group(
+  layer_groups, rows = group(
       {edge: carried for edge, carried in assigned.items() if carried})
   at = ('params', *path, 'affine')
   flat.pop(at, None)
@@ -157,7 +157,7 @@ def layer_symbolic(model: nn.Module, path: tuple[str, ...]) -> groups.Groups:
       'KAN out of it, with its part of the variables.')
 
 
-def _group(assigned: Assigned) -> tuple[groups.Groups, list[Any]]:
+def group(assigned: Assigned) -> tuple[groups.Groups, list[Any]]:
   """Groups edges by function; returns groups and rows of numbers in order."""
   grouped: dict[str | library_lib.Function, list[Edge]] = {}
   for edge, (function, _) in assigned.items():
