@@ -10,8 +10,11 @@ from matplotlib import axes
 from matplotlib import figure
 import numpy as np
 
+from kan_jax import diagram
 from kan_jax import layers
 from kan_jax import splines
+
+plot = diagram.plot
 
 _POINTS = 200  # Where each curve is evaluated.
 _SAMPLES = 256  # Rows that decide the activity of the edges.
