@@ -101,7 +101,7 @@ def plot(
       `outputs`, `most` or `beta` does not fit.
   """
   layout = strongest.layout(model, variables)
-  if isinstance(most, bool) or int(most) != most or most < 1:
+  if not isinstance(most, int | np.integer) or most < 1:
     raise ValueError(f'`most` is a whole number >= 1; got {most!r}.')
   if not 0 < beta < np.inf:
     raise ValueError(f'`beta` is a finite number > 0; got {beta!r}.')
@@ -111,12 +111,12 @@ def plot(
   shown = _shown(found, layout, int(most))
   width = _width(found, layout, shown)
   rows = _rows(found, layout, shown, width)
-  ax = _canvas(rows, labels, width, any(_leaves_out(f) for f in found))
+  fig, ax = _canvas(rows, labels, width, any(_leaves_out(f) for f in found))
   for k, layer in enumerate(found):
     _draw_layer(ax, k, layer, rows[k], rows[k + 1], width, beta)
   for row in rows:
     _draw_nodes(ax, row, row is rows[0])
-  return ax.figure
+  return fig
 
 
 def _labels(
@@ -191,22 +191,34 @@ def _rows(
   rows: list[_Row] = []
   y = 0.0
   for k, row in enumerate(layout):
-    terms = _terms(row, shown[k])
-    pitch = width / max(len(terms), 1)
-    at = {term: (j + 0.5) * pitch for j, term in enumerate(terms)}
     if k:
       y += float(np.clip(0.2 * width, 1.8, 2.8)) + _DROP * bool(row.arities)
+    pitch = width / max(len(_terms(row, shown[k])), 1)
+    at, terms = _spread(row, shown[k], pitch)
     rows.append(_Row(
-        row, y, {n: float(np.mean([at[term] for term in row.groups[n]]))
-                 for n in shown[k]},
-        at, _busy(found, layout, k), _fed(found, k),
+        row, y, at, terms, _busy(found, layout, k), _fed(found, k),
         min(11.0, 0.6 * pitch / _POINT)))
   return rows
 
 
+def _spread(
+    row: nodes.Nodes, shown: Sequence[int],
+    pitch: float) -> tuple[dict[int, float], dict[int, float]]:
+  """Returns places of nodes and of their terms, which stay close to them."""
+  at, terms, start = {}, {}, 0
+  groups = row.groups
+  for n in shown:
+    count = len(groups[n])
+    at[n] = (start + count / 2) * pitch
+    for j, term in enumerate(groups[n]):
+      terms[term] = at[n] + (j - (count - 1) / 2) * min(pitch, _TERM_PITCH[1])
+    start += count
+  return at, terms
+
+
 def _canvas(
     rows: Sequence[_Row], labels: Sequence[Sequence[str]], width: float,
-    notes: bool) -> axes.Axes:
+    notes: bool) -> tuple[figure.Figure, axes.Axes]:
   """Makes the figure, with the labels of inputs and outputs."""
   ends = [rows[0], rows[-1]]
   texts = [[row_labels[n] for n in row.nodes]
@@ -224,7 +236,7 @@ def _canvas(
     for at, label in zip(row.nodes.values(), text, strict=True):
       ax.text(at, row.y + 0.14 * side, label, size=size, rotation=rotation,
               ha='center', va='bottom' if side > 0 else 'top')
-  return ax
+  return fig, ax
 
 
 def _fit(labels: Sequence[str], pitch: float) -> tuple[float, float, float]:
@@ -249,31 +261,47 @@ def _draw_layer(
   side = min(0.55, 0.8 * pitch)
   x = (np.arange(len(layer.i)) + 0.5) * pitch
   y = (source.y + target.factors_y) / 2
-  opacity = _FAINTEST + (1 - _FAINTEST) * np.tanh(beta * layer.strength)
-  colors = [(*(_SYMBOLIC if name else _SPLINE), alpha)
-            for name, alpha in zip(layer.names, opacity, strict=True)]
-  lines = []
-  for at, i, o in zip(x, layer.i.tolist(), layer.o.tolist(), strict=True):
-    lines.append([(source.nodes[i], source.y), (at, y - side / 2)])
-    lines.append([(at, y + side / 2), (target.terms[o], target.height(o))])
-  squares = side * (np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) / 2)
-  squares = squares + np.stack([x, np.full_like(x, y)], -1)[:, None]
-  curves = np.stack([x[:, None] + side * 0.84 * _center(layer.x),
-                     y + side * 0.84 * _center(layer.y)], -1)
-  for what, artist in (
-      ('lines', collections.LineCollection(
-          lines, colors=np.repeat(colors, 2, 0), linewidths=0.9, zorder=1)),
-      ('squares', collections.PolyCollection(
-          squares, facecolors='w', edgecolors=colors, linewidths=0.8,
-          zorder=2)),
-      ('curves', collections.LineCollection(
-          curves, colors=colors, linewidths=1.3, zorder=3))):
+  colors = _colors(layer, beta)
+  sizes = _draw_names(ax, layer.names, x, y + side / 2, pitch)
+  corners = side / 2 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+  middles = np.stack([x, np.full_like(x, y)], -1)[:, None]
+  curves = np.stack([_center(layer.x), _center(layer.y)], -1)
+  for what, artist in {
+      'lines': collections.LineCollection(
+          _lines(layer, source, target, x, y, side, sizes),
+          colors=np.repeat(colors, 2, 0), linewidths=0.9, zorder=1),
+      'squares': collections.PolyCollection(
+          [*(middles + corners)], facecolors='w', edgecolors=colors,
+          linewidths=0.8, zorder=2),
+      'curves': collections.LineCollection(
+          [*(middles + 0.84 * side * curves)], colors=colors, linewidths=1.3,
+          zorder=3)}.items():
     artist.set_gid(f'layer {k} {what}')
     ax.add_collection(artist, autolim=False)
-  _draw_names(ax, layer.names, x, y + side / 2, pitch)
   if _leaves_out(layer):
     ax.text(width + 0.1, y, f'{len(x)} of {layer.live}\nedges', size=8,
             va='center')
+
+
+def _colors(layer: strongest.Layer, beta: float) -> np.ndarray:
+  """Returns the color of each edge, [k, 4]."""
+  opacity = _FAINTEST + (1 - _FAINTEST) * np.tanh(beta * layer.strength)
+  return np.array([
+      (*(_SYMBOLIC if name else _SPLINE), alpha)
+      for name, alpha in zip(layer.names, opacity, strict=True)]).reshape(-1, 4)
+
+
+def _lines(
+    layer: strongest.Layer, source: _Row, target: _Row, x: np.ndarray, y: float,
+    side: float, sizes: Sequence[float]) -> list[list[tuple[float, float]]]:
+  """Returns two lines for each edge: to its square and on from its name."""
+  lines = []
+  for at, i, o, size in zip(
+      x.tolist(), layer.i.tolist(), layer.o.tolist(), sizes, strict=True):
+    top = y + side / 2 + 1.4 * size * _POINT
+    lines += [[(source.nodes[i], source.y), (at, y - side / 2)],
+              [(at, top), (target.terms[o], target.height(o))]]
+  return lines
 
 
 def _center(values: np.ndarray) -> np.ndarray:
@@ -292,14 +320,17 @@ def _center(values: np.ndarray) -> np.ndarray:
 
 def _draw_names(
     ax: axes.Axes, names: Sequence[str | None], x: np.ndarray, y: float,
-    pitch: float) -> None:
-  """Writes the names of functions on top of their squares."""
+    pitch: float) -> list[float]:
+  """Writes functions' names on their squares; returns sizes in points."""
+  sizes = []
   for at, name in zip(x, names, strict=True):
+    sizes.append(0.0)
     if name:
-      size = max(min(8, 0.95 * pitch / _POINT / (0.62 * len(name))), 4)
-      ax.text(at, y + 0.03, name, size=size, color=_SYMBOLIC, ha='center',
-              va='bottom', parse_math=False, zorder=4,
+      sizes[-1] = max(min(8, 0.95 * pitch / _POINT / (0.62 * len(name))), 4)
+      ax.text(at, y + 0.03, name, size=sizes[-1], color=_SYMBOLIC, zorder=4,
+              ha='center', va='bottom', parse_math=False,
               bbox={'facecolor': 'w', 'edgecolor': 'none', 'pad': 0.6})
+  return sizes
 
 
 def _draw_nodes(ax: axes.Axes, row: _Row, inputs: bool) -> None:

@@ -6,6 +6,7 @@ One compiled function, in which no array has a value for each row and each edge.
 from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
+import math
 from typing import Any
 from typing import NamedTuple
 
@@ -19,8 +20,8 @@ from kan_jax import layers
 from kan_jax import nodes
 from kan_jax import regularization
 from kan_jax import splines
+from kan_jax.symbolic import fixing
 from kan_jax.symbolic import groups
-from kan_jax.symbolic import library
 from kan_jax.symbolic import samples
 
 _ROWS = 256  # Most samples that are looked at.
@@ -85,7 +86,8 @@ def find(
     most: How many edges of a layer to return, >= 1.
   """
   checks.check_rows('x', x)
-  rows = np.asarray(x).reshape(-1, np.shape(x)[-1])
+  *leading, inputs = np.shape(x)
+  rows = np.asarray(x).reshape(math.prod(leading), inputs)
   rows = rows[::-(-len(rows) // _ROWS)]
   masks = [samples.part(variables['grid'], path)['mask']
            for path in paths(model)]
@@ -114,7 +116,10 @@ def _check_scores(
   return arrays
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+# Used once for most models: what would be slow is the compilation.
+@functools.partial(
+    jax.jit, static_argnums=(0, 1),
+    compiler_options={'xla_backend_optimization_level': 0})
 def _compute(model, most, variables, x, scores):
   """Returns for each layer its strongest edges, live ones first.
 
@@ -159,7 +164,7 @@ def _points(view: layers.LayerView) -> jax.Array:
   varies = high > low
   low = jnp.where(varies, low, grid[:, 0])
   high = jnp.where(varies, high, grid[:, -1])
-  return low + (high - low) * jnp.linspace(0, 1, _POINTS)[:, None]
+  return jnp.linspace(low, high, _POINTS)
 
 
 def _layer(
@@ -170,17 +175,7 @@ def _layer(
   i, o = np.unravel_index(index[order], shape)
   score, x, y = (np.asarray(array, float)[order] for array in arrays)
   strongest = score.max(initial=0)
-  carried = _names(model, path)
+  names = groups.names(fixing.layer_symbolic(model, path))
   return Layer(
       i, o, score / strongest if strongest else np.ones_like(score), x, y,
-      [carried.get(edge) for edge in zip(i, o, strict=True)], int(live))
-
-
-def _names(
-    model: nn.Module, path: tuple[str, ...]) -> dict[tuple[int, int], str]:
-  """Returns the names of the functions that edges of a layer carry."""
-  symbolic = model.symbolic
-  if path:  # In a KAN, which may have none in all of its layers.
-    symbolic = symbolic[paths(model).index(path)] if symbolic else ()
-  return {edge: library.find(name).name
-          for name, group in symbolic for edge in group}
+      [names.get(edge) for edge in zip(i, o, strict=True)], int(live))
