@@ -27,7 +27,7 @@ _FAINTEST = 0.06  # Opacity of an edge that scores 0: it is not removed.
 # are the least and the most from one to the next.
 _FULL, _LEAST = 14.0, 3.0
 _INSET_PITCH, _TERM_PITCH = (0.35, 0.75), (0.25, 0.55)
-_MARGIN, _NOTE, _DROP = 0.25, 0.85, 0.4
+_MARGIN, _DROP = 0.25, 0.4
 _POINT = 1 / 72
 
 
@@ -111,7 +111,7 @@ def plot(
   shown = _shown(found, layout, int(most))
   width = _width(found, layout, shown)
   rows = _rows(found, layout, shown, width)
-  fig, ax = _canvas(rows, labels, width, any(_leaves_out(f) for f in found))
+  fig, ax = _canvas(rows, labels, width, max(map(len, map(_note, found))))
   for k, layer in enumerate(found):
     _draw_layer(ax, k, layer, rows[k], rows[k + 1], width, beta)
   for row in rows:
@@ -131,8 +131,10 @@ def _labels(
   return [str(label) for label in given]
 
 
-def _leaves_out(layer: strongest.Layer) -> bool:
-  return len(layer.i) < layer.live
+def _note(layer: strongest.Layer) -> str:
+  """Says which part of the edges is drawn, if not all of them are."""
+  count = len(layer.i)
+  return f'{count} of {layer.live} edges' if count < layer.live else ''
 
 
 def _shown(
@@ -146,7 +148,7 @@ def _shown(
   shown = []
   for k, row in enumerate(layout):
     around = found[max(k - 1, 0):k + 1]
-    whole = row.size <= most and not any(_leaves_out(f) for f in around)
+    whole = row.size <= most and not any(map(_note, around))
     shown.append(list(range(row.size)) if whole else sorted(
         _busy(found, layout, k)))
   return shown
@@ -218,14 +220,14 @@ def _spread(
 
 def _canvas(
     rows: Sequence[_Row], labels: Sequence[Sequence[str]], width: float,
-    notes: bool) -> tuple[figure.Figure, axes.Axes]:
+    note: int) -> tuple[figure.Figure, axes.Axes]:
   """Makes the figure, with the labels of inputs and outputs."""
   ends = [rows[0], rows[-1]]
   texts = [[row_labels[n] for n in row.nodes]
            for row, row_labels in zip(ends, labels, strict=True)]
   fits = [_fit(text, width / max(len(text), 1)) for text in texts]
   low, high = (_MARGIN + 0.2 + tall for _, _, tall in fits)
-  right = width + _MARGIN + _NOTE * notes
+  right = width + _MARGIN + 0.07 * note  # A letter of 8 points.
   bounds = (-_MARGIN, right, -low, rows[-1].y + high)
   fig = figure.Figure(figsize=(bounds[1] - bounds[0], bounds[3] - bounds[2]))
   ax = fig.add_axes((0, 0, 1, 1), xlim=bounds[:2], ylim=bounds[2:])
@@ -278,9 +280,8 @@ def _draw_layer(
           zorder=3)}.items():
     artist.set_gid(f'layer {k} {what}')
     ax.add_collection(artist, autolim=False)
-  if _leaves_out(layer):
-    ax.text(width + 0.1, y, f'{len(x)} of {layer.live}\nedges', size=8,
-            va='center')
+  if note := _note(layer):
+    ax.text(width + 0.1, y, note, size=8, va='center')
 
 
 def _colors(layer: strongest.Layer, beta: float) -> np.ndarray:

@@ -147,7 +147,7 @@ class PlotTest(parameterized.TestCase):
     # 1 -> 1 and 1 -> 2; 1 -> 0 and 2 -> 0: two nodes and the output.
     self.assertLen(_marks(fig, '+'), 2 + 1)
     self.assertEqual(
-        _texts(fig), ['b', '$y_{0}$', '2 of 5\nedges', '2 of 3\nedges'])
+        _texts(fig), ['b', '$y_{0}$', '2 of 5 edges', '2 of 3 edges'])
 
   def test_removed_edges(self):
     _, variables = fixing.remove(_MODEL, _VARIABLES, 0, 0, 2)
@@ -246,7 +246,7 @@ class PlotTest(parameterized.TestCase):
     x = np.random.default_rng(1).uniform(-1, 1, (8, 300)).astype(np.float32)
     fig = plotting.plot(model, variables, x, most=20)
     self.assertEqual(_edges(fig, 0), (20,) * 3)
-    self.assertIn('20 of 12000\nedges', _texts(fig))
+    self.assertIn('20 of 12000 edges', _texts(fig))
     self.assertLessEqual(len(_marks(fig, 'o')), 20 + 20)
     self.assertLess(max(fig.get_size_inches()), 17)
 
