@@ -13,6 +13,7 @@ import pytest
 
 from kan_jax import layers
 from kan_jax import plotting
+from kan_jax.symbolic import fixing
 
 _X = jax.random.uniform(jax.random.key(0), (40, 2), minval=-0.95, maxval=0.40)
 _MODEL = layers.KAN([2, 3, 1], grid=3, grid_range=(-0.95, 0.40), noise=3.0)
@@ -93,6 +94,25 @@ class PlotEdgesTest(parameterized.TestCase):
 
   def test_model_without_kan_layers(self):
     model = nn.Dense(2)
-    fig = plotting.plot_edges(
-        model, model.init(jax.random.key(0), _X), _X, most=2)
-    self.assertEmpty(_drawn(fig))
+    with self.assertRaisesRegex(ValueError, '`model`.*got Dense'):
+      plotting.plot_edges(model, model.init(jax.random.key(0), _X), _X, most=2)
+
+  def test_symbolic_edges(self):
+    """They are named, and drawn where the function is defined."""
+    model, variables = fixing.fix(
+        _MODEL, _VARIABLES, 0, 1, 2, 'log', params=[1, 0, 1, 0])
+    fig = plotting.plot_edges(model, variables, _X)
+    title, other = (
+        [ax for ax in _drawn(fig) if ax.get_title().startswith(start)]
+        for start in ('1 → 2: log', '1 → 1'))
+    self.assertEqual([ax.get_title() for ax in other][:1], ['1 → 1'])
+    x, y = title[0].lines[0].get_data()
+    np.testing.assert_array_equal(np.isfinite(y), x > 0)
+    np.testing.assert_allclose(y[x > 0], np.log(x[x > 0]), atol=1e-5)
+
+  @parameterized.parameters(1, 40)
+  def test_rows_that_do_not_vary(self, rows):
+    fig = plotting.plot_edges(_MODEL, _VARIABLES, jnp.zeros((rows, 2)), most=1)
+    for ax in _drawn(fig):
+      self.assertTrue(np.isfinite(ax.lines[0].get_data()).all())
+    fig.canvas.draw()

@@ -50,6 +50,12 @@ def pairs(groups: Groups) -> list[tuple[int, int]]:
   return [edge for _, group in groups for edge in group]
 
 
+def names(groups: Groups) -> dict[tuple[int, int], str]:
+  """Returns the name of the function that each edge carries."""
+  return {edge: library.find(function).name
+          for function, group in groups for edge in group}
+
+
 def check_shape(groups: Groups, shape: Sequence[int]) -> None:
   """Raises a ValueError if a layer of shape [in, out] lacks an edge."""
   for i, o in pairs(groups):

@@ -29,6 +29,10 @@ def _plot(**options):
   return plotting.plot_edges(_NET, _VARIABLES, _X, **options)
 
 
+def _diagram():
+  return plotting.plot(_NET, _VARIABLES, _X)
+
+
 class PlottingCasesTest(parameterized.TestCase):
 
   @pytest.fixture(autouse=True)
@@ -36,10 +40,11 @@ class PlottingCasesTest(parameterized.TestCase):
     monkeypatch.chdir(tmp_path)
     self.path = tmp_path
 
-  def test_l01_nothing_but_a_figure(self):
+  @parameterized.parameters(lambda: _plot(most=1), _diagram)
+  def test_l01_nothing_but_a_figure(self, draw):
     self.path.chmod(0o555)  # Whoever may write all the same leaves a trace.
     self.addCleanup(self.path.chmod, 0o755)
-    fig = _plot(most=1)
+    fig = draw()
     self.assertIsInstance(fig, figure.Figure)
     file = io.BytesIO()
     fig.savefig(file)
@@ -50,9 +55,10 @@ class PlottingCasesTest(parameterized.TestCase):
     panels = [ax for ax in _plot(most=1).axes if ax.lines]
     self.assertEqual(panels[0].get_xlabel(), '-0.95 to 0.40')
 
-  def test_l04_twenty_plots_leave_nothing(self):
+  @parameterized.parameters(lambda: _plot(most=1), _diagram)
+  def test_l04_twenty_plots_leave_nothing(self, draw):
     before = pyplot.get_fignums()
-    plots = [weakref.ref(_plot(most=1)) for _ in range(20)]
+    plots = [weakref.ref(draw()) for _ in range(20)]
     gc.collect()
     self.assertEqual(pyplot.get_fignums(), before)
     # Nobody but the caller holds a figure: memory is flat.
@@ -76,3 +82,15 @@ class PlottingCasesTest(parameterized.TestCase):
       rows = jnp.tile(jnp.asarray(x)[:, None], (1, 3))
       np.testing.assert_allclose(
           y, last.edge_outputs(rows)[:, i, 0], atol=1e-5)
+
+  def test_l05_the_diagram_draws_them(self):
+    """Up to the scale of each square, the terms of the sum."""
+    drawn, = (part for part in _diagram().axes[0].collections
+              if part.get_gid() == 'layer 1 curves')
+    view = layers.view_layers(_NET, _VARIABLES, _X)['layers_1',]
+    values = view.edge_outputs(
+        jnp.linspace(view.inputs.min(0), view.inputs.max(0), 64))[:, :, 0].T
+    for curve, value in zip(drawn.get_segments(), values, strict=True):
+      scale, shift = np.polyfit(curve[:, 1], value, 1)
+      self.assertGreater(scale, 0)
+      np.testing.assert_allclose(scale * curve[:, 1] + shift, value, atol=1e-5)
