@@ -16,6 +16,8 @@ _EXPORTS = {
     'formulas': ('formula', 'lambdify', 'round_digits'),
     'library': ('LIBRARY', 'Function'),
     'search': ('Candidate', 'Choice', 'auto_symbolic', 'suggest'),
+    'tidying': ('tidy',),
+    'trials': ('auto_symbolic_by_loss',),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items()
             for name in names}

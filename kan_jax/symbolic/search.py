@@ -20,8 +20,8 @@ from kan_jax.symbolic import samples
 # errors of 1e-3 to 1e-2, these name all but the ones that are another with a
 # shift (cos, arccos, sigmoid), and x^1.5 and arcsin at 1e-2. With the 0.8 of
 # pykan 0.2, 9 to 15 of 29 lose to something simpler, as 1/x^5 to 0.
-_WEIGHT = 0.35
-_FLOOR = 1e-5
+WEIGHT = 0.35
+FLOOR = 1e-5
 
 
 class Candidate(NamedTuple):
@@ -62,7 +62,7 @@ class Choice(NamedTuple):
 
 def score(
     complexity: float, parameters: np.ndarray, residual: np.ndarray, *,
-    weight: float = _WEIGHT, floor: float = _FLOOR) -> np.ndarray:
+    weight: float = WEIGHT, floor: float = FLOOR) -> np.ndarray:
   """Weighs quality against complexity, in bits; lower is better.
 
   weight * complexity + (1 - weight) * (log2(residual + floor) + parameters):
@@ -93,7 +93,7 @@ def suggest(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array,
     layer: samples.Layer, i: int, o: int, *,
     library: Iterable[library_lib.Function] = library_lib.LIBRARY,
-    weight: float = _WEIGHT, floor: float = _FLOOR) -> list[Candidate]:
+    weight: float = WEIGHT, floor: float = FLOOR) -> list[Candidate]:
   """Returns what functions an edge may be, the best first.
 
   Args:
@@ -126,7 +126,7 @@ def suggest(
 def rank(
     x: np.ndarray, y: np.ndarray, *,
     library: Iterable[library_lib.Function] = library_lib.LIBRARY,
-    weight: float = _WEIGHT, floor: float = _FLOOR) -> list[list[Candidate]]:
+    weight: float = WEIGHT, floor: float = FLOOR) -> list[list[Candidate]]:
   """Returns the candidates of each edge, the best first.
 
   Args:
@@ -161,7 +161,7 @@ def _candidate(
 def auto_symbolic(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array, *,
     library: Sequence[library_lib.Function] = library_lib.LIBRARY,
-    weight: float = _WEIGHT, floor: float = _FLOOR,
+    weight: float = WEIGHT, floor: float = FLOOR,
     min_r2: float = 0.0) -> tuple[nn.Module, dict[str, Any], list[Choice]]:
   """Gives every live spline its best function.
 

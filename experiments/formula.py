@@ -1,0 +1,145 @@
+"""Finds a formula for one of the tasks below or for a table of one's own.
+
+  python -m experiments.formula --task=hello
+  python -m experiments.formula --csv=table.csv --target=y --workdir=runs/table
+
+Splines are fitted, edges that do not matter are removed, the others get their
+functions, and all numbers are refined; see kan_jax/discovery.py. Nothing is
+written without --workdir, which gets the formula as text and as LaTeX and a
+picture of the network before and after.
+"""
+
+from collections.abc import Callable
+import contextlib
+import pathlib
+import time
+from typing import NamedTuple
+
+from absl import flags
+import jax
+import numpy as np
+import sympy
+import tqdm
+
+from experiments import cli
+from experiments import tables
+from kan_jax import discovery
+from kan_jax import plotting
+from kan_jax import symbolic
+
+
+class Task(NamedTuple):
+  """A function to find again, of inputs uniform within a box."""
+  names: tuple[str, ...]
+  low: tuple[float, ...]
+  high: tuple[float, ...]
+  fn: Callable[..., np.ndarray]
+
+
+def _lennard_jones(r: np.ndarray) -> np.ndarray:
+  return 4 * (r**-12 - r**-6)
+
+
+TASKS = {
+    'hello': Task(('x', 'y'), (-1, -1), (1, 1),
+                  lambda x, y: np.exp(np.sin(np.pi * x) + y**2)),
+    'product': Task(('x', 'y'), (-1, -1), (1, 1), lambda x, y: x * y),
+    'ratio': Task(('x', 'y'), (-1, 0.5), (1, 2), lambda x, y: x / y),
+    'relativity': Task(('u', 'v'), (-0.9, -0.9), (0.9, 0.9),
+                       lambda u, v: (u + v) / (1 + u * v)),
+    'distance': Task(('x_1', 'x_2', 'y_1', 'y_2'), (-1,) * 4, (1,) * 4,
+                     lambda a, b, c, d: np.hypot(a - b, c - d)),
+    'lennard_jones': Task(('r',), (0.95,), (2.5,), _lennard_jones),
+}
+
+
+def sample(
+    task: Task, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+  """Returns inputs [rows, in] and targets [rows]."""
+  rng = np.random.default_rng(seed)
+  x = rng.uniform(task.low, task.high, (rows, len(task.names)))
+  return x, task.fn(*x.T)
+
+
+def report(found: discovery.Discovery, target: str) -> str:
+  """Returns the formula to six digits, and how good it is."""
+  rounded = symbolic.round_digits(found.expression, 6)
+  return (f'{target} = {rounded}\nRMSE {found.error:.2e} on test rows, '
+          f'{found.relative:.2e} of the standard deviation of {target}')
+
+
+def write(
+    folder: pathlib.Path, found: discovery.Discovery, x: np.ndarray,
+    names: tuple[str, ...], target: str) -> None:
+  """Writes formula and pictures into a folder."""
+  folder.mkdir(parents=True, exist_ok=True)
+  lines = [report(found, target), f'{target} = {found.expression}']
+  (folder / 'formula.txt').write_text('\n'.join(lines) + '\n')
+  (folder / 'formula.tex').write_text(
+      f'{sympy.latex(sympy.Symbol(target))} = '
+      f'{sympy.latex(symbolic.round_digits(found.expression, 6))}\n')
+  scaled, _ = found.scale.data(x, x[:, 0])
+  for stem, (model, variables) in (
+      ('splines', found.splines), ('symbols', (found.model, found.variables))):
+    figure = plotting.plot(
+        model, variables, scaled[:, found.inputs],
+        names=[names[i] for i in found.inputs], outputs=[target])
+    figure.savefig(folder / f'{stem}.png', dpi=150)
+
+
+def _load() -> tuple[np.ndarray, np.ndarray, tuple[str, ...], str]:
+  """Inputs, targets, names of the inputs, and name of the target."""
+  values = flags.FLAGS
+  if bool(values.csv) == bool(values.task):
+    raise cli.UsageError(
+        f'--task or --csv says what to look at; allowed tasks are '
+        f'{", ".join(TASKS)}')
+  if values.csv:
+    if not values.target:
+      raise cli.UsageError('--target names the column to explain')
+    x, y, names = tables.read(pathlib.Path(values.csv), values.target)
+    return x, y, names, values.target
+  if values.task not in TASKS:
+    raise cli.UsageError(
+        f'--task={values.task} is not known; allowed are {", ".join(TASKS)}')
+  if values.rows < 50:
+    raise cli.UsageError(f'--rows={values.rows} is too few; 50 or more')
+  task = TASKS[values.task]
+  return *sample(task, values.rows, values.seed), task.names, 'f'
+
+
+def main() -> None:
+  """Runs what the flags say."""
+  jax.config.update('jax_enable_x64', True)
+  folder = flags.FLAGS.workdir and pathlib.Path(flags.FLAGS.workdir)
+  if folder and folder.exists() and (
+      not folder.is_dir() or any(folder.iterdir())):
+    raise cli.UsageError(f'--workdir={folder} is not an empty folder')
+  x, y, names, target = _load()
+  started = time.monotonic()
+  with contextlib.suppress(KeyboardInterrupt):
+    found = discovery.discover(
+        x, y, key=jax.random.key(flags.FLAGS.seed), names=names,
+        log=lambda line: tqdm.tqdm.write(
+            f'{time.monotonic() - started:5.1f} s  {line}'))
+    print(report(found, target), flush=True)
+    if folder:
+      write(folder, found, x, names, target)
+    return
+  raise cli.InterruptedRunError('interrupted; there is no formula yet', 2)
+
+
+if __name__ == '__main__':
+  flags.DEFINE_string('task', None, f'One of {", ".join(TASKS)}.')
+  flags.DEFINE_string(
+      'csv', None, 'A table with a line of names and then numbers.')
+  flags.DEFINE_string(
+      'target', None, 'The column of --csv to explain by the others.')
+  flags.DEFINE_integer('rows', 2000, 'Rows of a --task.')
+  flags.DEFINE_integer(
+      'seed', 0, 'Decides the rows of a task, the order of the rows and the '
+      'initial parameters.', lower_bound=0)
+  flags.DEFINE_string(
+      'workdir', None, 'Folder for formula and pictures; it must not hold '
+      'anything yet. Without it nothing is written.')
+  cli.run(main)

@@ -1,0 +1,297 @@
+"""From data to a formula: shapes tried from simple to rich, until one closes.
+
+The steps of arXiv 2404.19756, section 2.5.2, with what its user does by hand
+left to the machine. Every shape is fitted with splines; if these fit, edges
+that do not matter are removed, the others get their functions, and the numbers
+of these are refined. Done when the formula is exact; else the best one counts.
+
+Needs float64: under `jax.enable_x64(True)`, or with it switched on.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+import functools
+from typing import Any
+from typing import NamedTuple
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import sympy
+
+from kan_jax import checks
+from kan_jax import fitting
+from kan_jax import layers
+from kan_jax import pruning
+from kan_jax import symbolic
+
+Shape = Sequence[int | Sequence[int]]
+_fit = functools.partial(fitting.fit, optimizer='lm', progress=False)
+
+_EXACT = 1e-9  # Relative error of a formula that needs no better one.
+_COARSE = 0.02  # Of splines on the first grid that are worth a look at once.
+_PRUNE = 0.03, 0.003  # Thresholds that edges have to pass.
+_ROWS = 10  # At least.
+_ALIKE = 1.2  # Factor between errors that are as good as equal.
+
+
+class Discovery(NamedTuple):
+  """A formula and where it comes from.
+
+  Attributes:
+    expression: In raw units, with the names that were given.
+    error: Root mean square error of the expression on the test rows, in the
+      units of y.
+    relative: The same over the standard deviation of y there.
+    model: The symbolic KAN, for inputs and outputs in the units of `scale`.
+    variables: Its variables.
+    splines: The KAN and its variables before the edges got their functions.
+    scale: Of inputs and targets: what was subtracted and divided by.
+    inputs: Which inputs the models take, by index: those that matter.
+  """
+  expression: sympy.Expr
+  error: float
+  relative: float
+  model: nn.Module
+  variables: dict[str, Any]
+  splines: tuple[nn.Module, dict[str, Any]]
+  scale: 'Scale'
+  inputs: np.ndarray
+
+
+class Scale(NamedTuple):
+  """Inputs go to [-1, 1]; targets are divided, but not shifted, since a product
+  has no bias that would shift it back.
+
+  Attributes:
+    input_mean: Middle of each input's range, [in].
+    input_std: Half the width of the range, [in].
+    output_std: Standard deviation of the targets.
+  """
+  input_mean: np.ndarray
+  input_std: np.ndarray
+  output_std: float
+
+  def data(self, x: np.ndarray, y: np.ndarray) -> tuple[jax.Array, jax.Array]:
+    """Scales inputs [n, in] and targets [n], which become [n, 1]."""
+    return (jnp.asarray((x - self.input_mean) / self.input_std),
+            jnp.asarray(y / self.output_std)[:, None])
+
+
+def default_shapes(inputs: int) -> list[Shape]:
+  """Returns shapes of one output, from simple to rich.
+
+  Pairs count nodes that add and nodes that multiply, see `KAN.features`.
+  """
+  return [[inputs, 1], [inputs, [0, 1]], [inputs, 1, 1], [inputs, 2, 1],
+          [inputs, [0, 1], 1], [inputs, [1, 1], 1], [inputs, 2, 1, 1],
+          [inputs, 5, 1]]
+
+
+def discover(
+    x: np.ndarray, y: np.ndarray, *, key: jax.Array,
+    names: Sequence[str] | None = None, shapes: Sequence[Shape] | None = None,
+    grids: Sequence[int] = (5, 10, 20), steps: int = 60, restarts: int = 3,
+    library: Sequence[symbolic.Function] = symbolic.LIBRARY,
+    log: Callable[[str], None] = lambda line: None) -> Discovery:
+  """Looks for a formula of y in x.
+
+  Of the rows, shuffled, 60 % are for training, 20 % decide between what was
+  trained, and 20 % test the formula.
+
+  Args:
+    x: Inputs, [n, in], float64; no column is constant.
+    y: Targets, [n], float64, not constant.
+    key: Random key: of the shuffle and the first parameters.
+    names: Of the inputs; x_0, x_1, ... by default.
+    shapes: As `KAN.features`, to be tried in this order; see `default_shapes`.
+    grids: Intervals of the splines, increasing.
+    steps: Steps of Levenberg and Marquardt on each grid.
+    restarts: How many first parameters each shape gets, at most.
+    library: Functions that an edge may become.
+    log: Takes a line on each thing that was tried.
+
+  Raises:
+    ValueError: If float64 is off, an argument is not what it says, or no shape
+      led to a formula.
+  """
+  x, y = _check(x, y, names)
+  order = np.asarray(jax.random.permutation(key, len(x)))
+  train, held_out, test = np.split(order, [6 * len(x) // 10, 8 * len(x) // 10])
+  scale = Scale((x.max(0) + x.min(0)) / 2, (x.max(0) - x.min(0)) / 2,
+                float(y.std()))
+  search = _Search(
+      scale.data(x[train], y[train]), scale.data(x[held_out], y[held_out]), key,
+      tuple(grids), steps, restarts, tuple(library), log)
+  write = functools.partial(_write, scale, names, (x[test], y[test]), log)
+  found: list[Discovery] = []
+  for splines in _candidates(search, shapes or default_shapes(x.shape[1])):
+    found += write(splines, _close(search, splines))
+    if found and found[-1].relative < _EXACT:
+      return found[-1]
+  # What fits each edge best need not fit the whole.
+  if found:
+    splines = _Fit(*_best(found).splines, 0.0)
+    found += write(splines, _close(search, splines, by_loss=True))
+    return _best(found)
+  raise ValueError(
+      '`shapes` led to no formula: no library function is finite on all the '
+      'values of some edge.')
+
+
+def _best(found: Sequence[Discovery]) -> Discovery:
+  """The simplest of those that are as good as the best."""
+  least = min(one.error for one in found)
+  return min((one for one in found if one.error <= _ALIKE * least),
+             key=lambda one: one.expression.count_ops())
+
+
+class _Fit(NamedTuple):
+  """A fitted KAN and its relative error on the validation rows."""
+  model: nn.Module
+  variables: dict[str, Any]
+  error: float
+
+
+class _Search(NamedTuple):
+  """What stays the same in a search. Data are scaled."""
+  train: tuple[jax.Array, jax.Array]
+  validation: tuple[jax.Array, jax.Array]
+  key: jax.Array
+  grids: tuple[int, ...]
+  steps: int
+  restarts: int
+  library: tuple[symbolic.Function, ...]
+  log: Callable[[str], None]
+
+  def fit(self, model, variables, **options) -> _Fit:
+    """Fits by least squares; the best on the validation rows counts."""
+    found = _fit(
+        model, variables, *self.train, validation=self.validation,
+        **{'steps': self.steps, 'patience': self.steps} | options)
+    loss = found.history['validation_loss'].min()
+    return _Fit(found.model, found.variables, float(loss)**0.5)
+
+
+def _candidates(search: _Search, shapes: Sequence[Shape]) -> Iterator[_Fit]:
+  """Yields fitted KANs: at once those that fit well, at last the best other."""
+  others = []
+  for shape in shapes:
+    coarse = _fit_shape(search, shape)
+    search.log(f'{list(shape)}: splines, relative error {coarse.error:.1e}')
+    if coarse.error > _COARSE:
+      others.append(coarse)
+      continue
+    yield _prune(search, search.fit(
+        coarse.model, coarse.variables, refine=search.grids,
+        stop_grid_update=0))
+  if others:
+    least = min(one.error for one in others)
+    yield _prune(search, next(
+        one for one in others if one.error <= _ALIKE * least))
+
+
+def _fit_shape(search: _Search, shape: Shape) -> _Fit:
+  """Fits one shape from some starts on the first grid; returns the best."""
+  model = layers.KAN(
+      shape, grid=search.grids[0], param_dtype=jnp.float64)
+  init = jax.jit(model.init)
+  best: _Fit | None = None
+  for k in range(search.restarts):
+    variables = init(jax.random.fold_in(search.key, k), search.train[0])
+    found = search.fit(model, variables, stop_grid_update=search.steps // 2)
+    if best is None or found.error < best.error:
+      best = found
+    if best.error < _COARSE:
+      break
+  assert best is not None
+  return best
+
+
+def _close(
+    search: _Search, splines: _Fit, by_loss: bool = False) -> _Fit | None:
+  """Gives every edge a function and refines all numbers; None if one has none.
+  """
+  if by_loss:
+    closed = symbolic.auto_symbolic_by_loss(
+        splines.model, splines.variables, *search.train,
+        library=search.library, optimizer='lm')
+  else:
+    closed = symbolic.auto_symbolic(
+        splines.model, splines.variables, search.train[0],
+        library=search.library)
+  model, variables, report = closed
+  if not all(choice.fixed for choice in report):
+    search.log('  no formula: some edge is no function of the library')
+    return None
+  return search.fit(model, variables, stop_grid_update=0)
+
+
+def _prune(search: _Search, fit: _Fit) -> _Fit:
+  """Removes edges and nodes as long as the others make up for them."""
+  for threshold in _PRUNE:
+    model, variables, report = pruning.prune_edges(
+        fit.model, fit.variables, search.train[0], threshold=threshold)
+    if not report.removed_edges:
+      continue
+    if len(model.features) > 2:
+      model, variables, _ = pruning.prune_nodes(
+          model, variables, search.train[0], threshold=0)
+    tuned = search.fit(model, variables, stop_grid_update=0)
+    if tuned.error <= _ALIKE * fit.error:
+      return tuned
+  return fit
+
+
+def _write(
+    scale: Scale, names: Sequence[str] | None,
+    test: tuple[np.ndarray, np.ndarray], log: Callable[[str], None],
+    splines: _Fit, closed: _Fit | None) -> list[Discovery]:
+  """Writes a formula down, tidies it and tests it; nothing for none."""
+  if closed is None:
+    return []
+  x, y = test
+  names = names or [f'x_{i}' for i in range(x.shape[1])]
+  raw = symbolic.formula(
+      closed.model, closed.variables, names=names, **scale._asdict())[0]
+
+  def error(expression):
+    values = symbolic.lambdify([expression], names)(x)[:, 0]
+    return float(np.sqrt(np.mean(np.square(values - y))))
+
+  allowed = max(0.01 * error(raw), 1e-10 * float(y.std()))
+  tidy = symbolic.tidy(raw, names, x, allowed)
+  relative = error(tidy) / float(y.std())
+  log(f'  formula, relative error {relative:.1e}: '
+      f'{symbolic.round_digits(tidy, 4)}')
+  return [Discovery(
+      tidy, error(tidy), relative, closed.model, closed.variables,
+      (splines.model, splines.variables), scale)]
+
+
+def _check(
+    x: np.ndarray, y: np.ndarray,
+    names: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the data in float64; raises a ValueError for what has no formula.
+  """
+  if jnp.zeros(()).dtype != jnp.float64:
+    raise ValueError(
+        'float64 is off; call it under `jax.enable_x64(True)`.')
+  x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+  if x.ndim != 2 or y.shape != x.shape[:1] or len(x) < _ROWS:
+    raise ValueError(
+        f'`x` and `y` need the shapes [n, in] and [n] with n >= {_ROWS}; got '
+        f'{x.shape} and {y.shape}.')
+  checks.check_rows('x', x)
+  checks.check_rows('y', y)
+  constant = np.flatnonzero(x.max(0) == x.min(0))
+  if len(constant) or y.max() == y.min():
+    which = f'column {constant[0]} of `x`' if len(constant) else '`y`'
+    raise ValueError(f'{which} is constant; leave it out.')
+  if names is not None and len(set(names)) != x.shape[1]:
+    raise ValueError(
+        f'`names` has another name for each of the {x.shape[1]} inputs; got '
+        f'{list(names)}.')
+  return x, y
