@@ -82,8 +82,7 @@ def write(
   for stem, (model, variables) in (
       ('splines', found.splines), ('symbols', (found.model, found.variables))):
     figure = plotting.plot(
-        model, variables, scaled[:, found.inputs],
-        names=[names[i] for i in found.inputs], outputs=[target])
+        model, variables, scaled, names=names, outputs=[target])
     figure.savefig(folder / f'{stem}.png', dpi=150)
 
 

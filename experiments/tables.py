@@ -59,7 +59,7 @@ def _lines(path: pathlib.Path) -> tuple[
       lines = [(reader.line_num, fields) for fields in reader if fields]
   except (OSError, UnicodeDecodeError, csv.Error) as error:
     raise cli.UsageError(f'--csv={path} cannot be read: {error}') from error
-  if not all(names) or len(set(names)) < len(names):
+  if not (names and all(names)) or len(set(names)) < len(names):
     raise cli.UsageError(
         f'{path} needs another name for each column in its first line; got '
         f'{", ".join(names) or "nothing"}')

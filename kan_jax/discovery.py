@@ -32,6 +32,7 @@ _fit = functools.partial(fitting.fit, optimizer='lm', progress=False)
 
 _EXACT = 1e-9  # Relative error of a formula that needs no better one.
 _COARSE = 0.02  # Of splines on the first grid that are worth a look at once.
+_FINE = 0.003  # Of splines on the last grid that are worth a formula at once.
 _PRUNE = 0.03, 0.003  # Thresholds that edges have to pass.
 _ROWS = 10  # At least.
 _ALIKE = 1.2  # Factor between errors that are as good as equal.
@@ -49,7 +50,6 @@ class Discovery(NamedTuple):
     variables: Its variables.
     splines: The KAN and its variables before the edges got their functions.
     scale: Of inputs and targets: what was subtracted and divided by.
-    inputs: Which inputs the models take, by index: those that matter.
   """
   expression: sympy.Expr
   error: float
@@ -58,7 +58,6 @@ class Discovery(NamedTuple):
   variables: dict[str, Any]
   splines: tuple[nn.Module, dict[str, Any]]
   scale: 'Scale'
-  inputs: np.ndarray
 
 
 class Scale(NamedTuple):
@@ -181,12 +180,14 @@ def _candidates(search: _Search, shapes: Sequence[Shape]) -> Iterator[_Fit]:
   for shape in shapes:
     coarse = _fit_shape(search, shape)
     search.log(f'{list(shape)}: splines, relative error {coarse.error:.1e}')
-    if coarse.error > _COARSE:
+    fine = coarse
+    if coarse.error < _COARSE:
+      fine = search.fit(coarse.model, coarse.variables, refine=search.grids,
+                        stop_grid_update=0)
+    if fine.error < _FINE:
+      yield _prune(search, fine)
+    else:
       others.append(coarse)
-      continue
-    yield _prune(search, search.fit(
-        coarse.model, coarse.variables, refine=search.grids,
-        stop_grid_update=0))
   if others:
     least = min(one.error for one in others)
     yield _prune(search, next(
