@@ -19,6 +19,7 @@ import numpy as np
 
 from kan_jax import nodes
 from kan_jax import strongest
+from kan_jax import structure
 
 _SPLINE, _SYMBOLIC = (0.0, 0.0, 0.0), (0.84, 0.15, 0.16)
 _IDLE = '0.75'  # Nodes and terms without an edge.
@@ -100,7 +101,7 @@ def plot(
     ValueError: If the model is not a KAN, or if `x`, `scores`, `names`,
       `outputs`, `most` or `beta` does not fit.
   """
-  layout = strongest.layout(model, variables)
+  layout = structure.layout(model, variables)
   if not isinstance(most, int | np.integer) or most < 1:
     raise ValueError(f'`most` is a whole number >= 1; got {most!r}.')
   if not 0 < beta < np.inf:

@@ -17,9 +17,9 @@ import numpy as np
 
 from kan_jax import checks
 from kan_jax import layers
-from kan_jax import nodes
 from kan_jax import regularization
 from kan_jax import splines
+from kan_jax import structure
 from kan_jax.symbolic import fixing
 from kan_jax.symbolic import groups
 from kan_jax.symbolic import samples
@@ -50,26 +50,6 @@ class Layer(NamedTuple):
   live: int
 
 
-def layout(
-    model: nn.Module, variables: Mapping[str, Any]) -> tuple[nodes.Nodes, ...]:
-  """Returns the inputs and the nodes of every layer of a KAN or a KANLayer."""
-  paths(model)
-  if isinstance(model, layers.KAN):
-    return model.nodes
-  return tuple(nodes.Nodes(n) for n in variables['grid']['mask'].shape)
-
-
-def paths(model: nn.Module) -> list[tuple[str, ...]]:
-  """Returns the paths of all layers; a ValueError if the model is no KAN."""
-  if isinstance(model, layers.KAN):
-    return [(f'layers_{k}',) for k in range(len(model.features) - 1)]
-  if isinstance(model, layers.KANLayer):
-    return [()]
-  raise ValueError(
-      f'`model` needs to be a KAN or a KANLayer; got {type(model).__name__}. '
-      'Take the KAN out of it, with its part of the variables and its inputs.')
-
-
 def find(
     model: nn.Module, variables: Mapping[str, Any], x: jax.typing.ArrayLike, *,
     scores: Sequence[jax.typing.ArrayLike] | None = None,
@@ -90,13 +70,13 @@ def find(
   rows = np.asarray(x).reshape(math.prod(leading), inputs)
   rows = rows[::-(-len(rows) // _ROWS)]
   masks = [samples.part(variables['grid'], path)['mask']
-           for path in paths(model)]
+           for path in structure.paths(model)]
   if scores is not None:
     scores = _check_scores(scores, [mask.shape for mask in masks])
   found = jax.device_get(_compute(model, most, variables, rows, scores))
   return [
-      _layer(model, path, mask.shape, *arrays)
-      for path, mask, arrays in zip(paths(model), masks, found, strict=True)]
+      _layer(model, path, mask.shape, *arrays) for path, mask, arrays in zip(
+          structure.paths(model), masks, found, strict=True)]
 
 
 def _check_scores(

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import sympy
 
-from kan_jax import layers
+from kan_jax import structure
 from kan_jax.symbolic import fixing
 from kan_jax.symbolic import library
 from kan_jax.symbolic import samples
@@ -51,22 +51,17 @@ def formula(
     ValueError: If edges are still splines, if a number of names, means or
       deviations is wrong, or if `digits` is < 1.
   """
-  paths = _paths(model)
+  paths = structure.paths(model)
   _check_closed(model, variables, paths)
-  masks = [samples.part(variables['grid'], path)['mask'] for path in paths]
-  inputs, outputs = masks[0].shape[0], masks[-1].shape[1]
-  if isinstance(model, layers.KAN):
-    outputs = model.nodes[-1].size
+  layout = structure.layout(model, variables)
+  inputs, outputs = layout[0].size, layout[-1].size
   nodes = [
       (symbol - mean) / std for symbol, mean, std in zip(
           _symbols(names, inputs), _floats('input_mean', input_mean, inputs),
           _floats('input_std', input_std, inputs), strict=True)]
-  for k, (path, mask) in enumerate(zip(paths, masks, strict=True)):
-    nodes = _layer(
-        model, variables, path, nodes, mask.shape[1], zero_below)
-    if isinstance(model, layers.KAN):
-      nodes = [sympy.Mul(*(nodes[term] for term in group))
-               for group in model.nodes[k + 1].groups]
+  for path, layer in zip(paths, layout[1:], strict=True):
+    terms = _layer(model, variables, path, nodes, layer.terms, zero_below)
+    nodes = [sympy.Mul(*(terms[k] for k in group)) for group in layer.groups]
   nodes = [
       std * node + mean for node, mean, std in zip(
           nodes, _floats('output_mean', output_mean, outputs),
@@ -157,14 +152,6 @@ def _join_factor(expr: sympy.Expr) -> sympy.Expr:
                      sympy.exp(sympy.UnevaluatedExpr(exponent)))
 
   return expr.replace(extreme, join)
-
-
-def _paths(model: nn.Module) -> list[tuple[str, ...]]:
-  """Paths of the layers, in order."""
-  if isinstance(model, layers.KAN):
-    return [(f'layers_{k}',) for k in range(len(model.features) - 1)]
-  fixing.layer_symbolic(model, ())  # Raises, unless it is a layer.
-  return [()]
 
 
 def _check_closed(model, variables, paths):
