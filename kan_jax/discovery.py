@@ -31,11 +31,12 @@ Shape = Sequence[int | Sequence[int]]
 _fit = functools.partial(fitting.fit, optimizer='lm', progress=False)
 
 _EXACT = 1e-9  # Relative error of a formula that needs no better one.
-_COARSE = 0.02  # Of splines on the first grid that are worth a look at once.
+_COARSE = 0.02  # Of splines on the first grids that are worth finer ones.
 _FINE = 0.003  # Of splines on the last grid that are worth a formula at once.
-_PRUNE = 0.03, 0.003  # Thresholds that edges have to pass.
-_ROWS = 10  # At least.
-_ALIKE = 1.2  # Factor between errors that are as good as equal.
+_PRUNE = 0.3, 0.1, 0.03, 0.01, 0.003  # Thresholds for edges, one after another.
+_ROWS = 50  # At least.
+_ALIKE = 1.05  # Factor between errors that are as good as equal.
+_NOISE = 0.1  # Part of the splines' error that no function needs to explain.
 
 
 class Discovery(NamedTuple):
@@ -49,6 +50,7 @@ class Discovery(NamedTuple):
     model: The symbolic KAN, for inputs and outputs in the units of `scale`.
     variables: Its variables.
     splines: The KAN and its variables before the edges got their functions.
+    splines_error: Their relative error, on the validation rows.
     scale: Of inputs and targets: what was subtracted and divided by.
   """
   expression: sympy.Expr
@@ -57,6 +59,7 @@ class Discovery(NamedTuple):
   model: nn.Module
   variables: dict[str, Any]
   splines: tuple[nn.Module, dict[str, Any]]
+  splines_error: float
   scale: 'Scale'
 
 
@@ -92,7 +95,7 @@ def default_shapes(inputs: int) -> list[Shape]:
 def discover(
     x: np.ndarray, y: np.ndarray, *, key: jax.Array,
     names: Sequence[str] | None = None, shapes: Sequence[Shape] | None = None,
-    grids: Sequence[int] = (5, 10, 20), steps: int = 60, restarts: int = 3,
+    grids: Sequence[int] = (2, 5, 10, 20), steps: int = 60, restarts: int = 3,
     library: Sequence[symbolic.Function] = symbolic.LIBRARY,
     log: Callable[[str], None] = lambda line: None) -> Discovery:
   """Looks for a formula of y in x.
@@ -106,7 +109,8 @@ def discover(
     key: Random key: of the shuffle and the first parameters.
     names: Of the inputs; x_0, x_1, ... by default.
     shapes: As `KAN.features`, to be tried in this order; see `default_shapes`.
-    grids: Intervals of the splines, increasing.
+    grids: Intervals of the splines, increasing. The first two decide whether a
+      shape is worth the others.
     steps: Steps of Levenberg and Marquardt on each grid.
     restarts: How many first parameters each shape gets, at most.
     library: Functions that an edge may become.
@@ -130,14 +134,16 @@ def discover(
     found += write(splines, _close(search, splines))
     if found and found[-1].relative < _EXACT:
       return found[-1]
-  # What fits each edge best need not fit the whole.
-  if found:
-    splines = _Fit(*_best(found).splines, 0.0)
+  if not found:
+    raise ValueError(
+        '`shapes` led to no formula: no library function is finite on all the '
+        'values of some edge.')
+  best = _best(found)
+  splines = _Fit(*best.splines, best.splines_error)
+  if best.relative > _ALIKE * splines.error:
+    # What fits each edge best does not fit the whole.
     found += write(splines, _close(search, splines, by_loss=True))
-    return _best(found)
-  raise ValueError(
-      '`shapes` led to no formula: no library function is finite on all the '
-      'values of some edge.')
+  return _best(found)
 
 
 def _best(found: Sequence[Discovery]) -> Discovery:
@@ -169,7 +175,8 @@ class _Search(NamedTuple):
     """Fits by least squares; the best on the validation rows counts."""
     found = _fit(
         model, variables, *self.train, validation=self.validation,
-        **{'steps': self.steps, 'patience': self.steps} | options)
+        **{'steps': self.steps, 'patience': self.steps, 'interval': 5} |
+        options)
     loss = found.history['validation_loss'].min()
     return _Fit(found.model, found.variables, float(loss)**0.5)
 
@@ -182,7 +189,8 @@ def _candidates(search: _Search, shapes: Sequence[Shape]) -> Iterator[_Fit]:
     search.log(f'{list(shape)}: splines, relative error {coarse.error:.1e}')
     fine = coarse
     if coarse.error < _COARSE:
-      fine = search.fit(coarse.model, coarse.variables, refine=search.grids,
+      finer = [g for g in search.grids if g >= coarse.model.grid]
+      fine = search.fit(coarse.model, coarse.variables, refine=finer,
                         stop_grid_update=0)
     if fine.error < _FINE:
       yield _prune(search, fine)
@@ -195,14 +203,15 @@ def _candidates(search: _Search, shapes: Sequence[Shape]) -> Iterator[_Fit]:
 
 
 def _fit_shape(search: _Search, shape: Shape) -> _Fit:
-  """Fits one shape from some starts on the first grid; returns the best."""
+  """Fits one shape from some starts on the first grids; returns the best."""
   model = layers.KAN(
       shape, grid=search.grids[0], param_dtype=jnp.float64)
   init = jax.jit(model.init)
   best: _Fit | None = None
   for k in range(search.restarts):
     variables = init(jax.random.fold_in(search.key, k), search.train[0])
-    found = search.fit(model, variables, stop_grid_update=search.steps // 2)
+    found = search.fit(model, variables, refine=search.grids[:2],
+                       stop_grid_update=search.steps // 2)
     if best is None or found.error < best.error:
       best = found
     if best.error < _COARSE:
@@ -215,14 +224,15 @@ def _close(
     search: _Search, splines: _Fit, by_loss: bool = False) -> _Fit | None:
   """Gives every edge a function and refines all numbers; None if one has none.
   """
+  options = {'library': search.library,
+             'floor': max(1e-5, _NOISE * splines.error**2)}
   if by_loss:
     closed = symbolic.auto_symbolic_by_loss(
-        splines.model, splines.variables, *search.train,
-        library=search.library, optimizer='lm')
+        splines.model, splines.variables, *search.train, optimizer='lm',
+        **options)
   else:
     closed = symbolic.auto_symbolic(
-        splines.model, splines.variables, search.train[0],
-        library=search.library)
+        splines.model, splines.variables, search.train[0], **options)
   model, variables, report = closed
   if not all(choice.fixed for choice in report):
     search.log('  no formula: some edge is no function of the library')
@@ -235,14 +245,14 @@ def _prune(search: _Search, fit: _Fit) -> _Fit:
   for threshold in _PRUNE:
     model, variables, report = pruning.prune_edges(
         fit.model, fit.variables, search.train[0], threshold=threshold)
-    if not report.removed_edges:
+    if not report.removed_edges or not report.edges:
       continue
     if len(model.features) > 2:
       model, variables, _ = pruning.prune_nodes(
           model, variables, search.train[0], threshold=0)
     tuned = search.fit(model, variables, stop_grid_update=0)
     if tuned.error <= _ALIKE * fit.error:
-      return tuned
+      fit = tuned
   return fit
 
 
@@ -269,7 +279,7 @@ def _write(
       f'{symbolic.round_digits(tidy, 4)}')
   return [Discovery(
       tidy, error(tidy), relative, closed.model, closed.variables,
-      (splines.model, splines.variables), scale)]
+      splines[:2], splines.error, scale)]
 
 
 def _check(

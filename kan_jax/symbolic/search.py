@@ -23,6 +23,8 @@ from kan_jax.symbolic import samples
 WEIGHT = 0.35
 FLOOR = 1e-5
 
+_ROUNDING = 1e-12
+
 
 class Candidate(NamedTuple):
   """One function for one edge, c * f(a * x + b) + d; see `fitting.Fit`.
@@ -188,7 +190,8 @@ def auto_symbolic(
   report = []
   for (path, edge), candidates in zip(edges, ranked, strict=True):
     best = candidates[0] if candidates else None
-    fixed = best is not None and best.r2 >= min_r2
+    # The function 0 has an r2 of 0, up to rounding.
+    fixed = best is not None and best.r2 >= min_r2 - _ROUNDING
     report.append(Choice(path, edge, best, fixed))
   for path in views:
     chosen = {choice.edge: (choice.best.function, choice.best.params)
