@@ -31,7 +31,7 @@ Shape = Sequence[int | Sequence[int]]
 _fit = functools.partial(fitting.fit, optimizer='lm', progress=False)
 
 _EXACT = 1e-9  # Relative error of a formula that needs no better one.
-_COARSE = 0.02  # Of splines on the first grids that are worth finer ones.
+_COARSE = 0.1  # Of splines on the first grid that are worth finer ones.
 _FINE = 0.003  # Of splines on the last grid that are worth a formula at once.
 _PRUNE = 0.3, 0.1, 0.03, 0.01, 0.003  # Thresholds for edges, one after another.
 _ROWS = 50  # At least.
@@ -95,7 +95,7 @@ def default_shapes(inputs: int) -> list[Shape]:
 def discover(
     x: np.ndarray, y: np.ndarray, *, key: jax.Array,
     names: Sequence[str] | None = None, shapes: Sequence[Shape] | None = None,
-    grids: Sequence[int] = (2, 5, 10, 20), steps: int = 60, restarts: int = 3,
+    grids: Sequence[int] = (3, 10), steps: int = 60, restarts: int = 3,
     library: Sequence[symbolic.Function] = symbolic.LIBRARY,
     log: Callable[[str], None] = lambda line: None) -> Discovery:
   """Looks for a formula of y in x.
@@ -109,7 +109,7 @@ def discover(
     key: Random key: of the shuffle and the first parameters.
     names: Of the inputs; x_0, x_1, ... by default.
     shapes: As `KAN.features`, to be tried in this order; see `default_shapes`.
-    grids: Intervals of the splines, increasing. The first two decide whether a
+    grids: Intervals of the splines, increasing. The first decides whether a
       shape is worth the others.
     steps: Steps of Levenberg and Marquardt on each grid.
     restarts: How many first parameters each shape gets, at most.
@@ -189,8 +189,7 @@ def _candidates(search: _Search, shapes: Sequence[Shape]) -> Iterator[_Fit]:
     search.log(f'{list(shape)}: splines, relative error {coarse.error:.1e}')
     fine = coarse
     if coarse.error < _COARSE:
-      finer = [g for g in search.grids if g >= coarse.model.grid]
-      fine = search.fit(coarse.model, coarse.variables, refine=finer,
+      fine = search.fit(coarse.model, coarse.variables, refine=search.grids,
                         stop_grid_update=0)
     if fine.error < _FINE:
       yield _prune(search, fine)
@@ -203,15 +202,14 @@ def _candidates(search: _Search, shapes: Sequence[Shape]) -> Iterator[_Fit]:
 
 
 def _fit_shape(search: _Search, shape: Shape) -> _Fit:
-  """Fits one shape from some starts on the first grids; returns the best."""
+  """Fits one shape from some starts on the first grid; returns the best."""
   model = layers.KAN(
       shape, grid=search.grids[0], param_dtype=jnp.float64)
   init = jax.jit(model.init)
   best: _Fit | None = None
   for k in range(search.restarts):
     variables = init(jax.random.fold_in(search.key, k), search.train[0])
-    found = search.fit(model, variables, refine=search.grids[:2],
-                       stop_grid_update=search.steps // 2)
+    found = search.fit(model, variables, stop_grid_update=search.steps // 2)
     if best is None or found.error < best.error:
       best = found
     if best.error < _COARSE:

@@ -135,8 +135,8 @@ def fit(
       rows = batches.next(min(interval, steps - start))
       if loop.taken < stop_grid_update:
         loop.update_grids(batches.data[0][rows[0]])
-      loop.take(batches.data, rows)
-      loop.look(held_out, patience)
+      loop.take(batches.data, rows, held_out)
+      loop.judge(patience)
       bar.show(len(rows), {
           name: loop.history[-1][name] for name in ('loss', 'validation_loss')})
       if loop.reason != 'steps':
@@ -190,11 +190,12 @@ class _Loop:
       self.state = self.state.replace(
           opt_state=_start(self.task, self.state.params))
 
-  def take(self, data: Data, rows: np.ndarray) -> None:
-    """Takes a step for each of the rows and notes their metrics."""
+  def take(
+      self, data: Data, rows: np.ndarray, held_out: Data | None) -> None:
+    """Takes a step for each of the rows and notes the metrics."""
     before = self.state.step
-    self.state, totals = _take(
-        self.state, data, rows, model=self.model, task=self.task)
+    self.state, totals, validation_loss = _take(
+        self.state, data, rows, held_out, model=self.model, task=self.task)
     done = int(self.state.step - before)
     self.taken += done
     if totals['skipped']:
@@ -205,7 +206,7 @@ class _Loop:
             for name in ('loss', 'penalty')}
     self.history.append({
         'step': self.taken, 'grid': getattr(self.model, 'grid', math.nan),
-        **mean, 'validation_loss': math.nan})
+        **mean, 'validation_loss': float(validation_loss)})
 
   def _explain(self, data: Data, row: np.ndarray) -> str:
     objective = _objective(self.model, self.task)
@@ -213,14 +214,10 @@ class _Loop:
     kind = diagnosis.find_nonfinite(self.model, objective, self.state, batch)
     return f'in step {self.taken}, {kind} is not finite'
 
-  def look(self, held_out: Data | None, patience: int | None) -> None:
-    """Notes the validation loss, and whether it is time to stop."""
-    if held_out is None:
-      return
-    loss = float(_evaluate(self.state.variables, held_out, model=self.model,
-                           loss_fn=self.task.loss_fn))
-    self.history[-1]['validation_loss'] = loss
-    if patience and (self.best is None or loss < self.best[0]):
+  def judge(self, patience: int | None) -> None:
+    """Keeps what is best on the validation data, and may say to stop."""
+    loss = self.history[-1]['validation_loss']
+    if patience and (self.best is None or loss < self.best.loss):
       self.best = _Best(
           loss, len(self.history), self.model, self.state.variables)
     elif patience and self.best and (
@@ -237,16 +234,15 @@ class _Loop:
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'task'))
-def _take(state, data, rows, *, model, task):
-  """Takes a step for each of the rows, a batch each."""
+def _take(state, data, rows, held_out, *, model, task):
+  """Takes a step for each of the rows, a batch each, and evaluates."""
   run_steps = training.make_run_steps(_make_step(model, task))
-  return run_steps(state, training.zero_totals(), data, rows, 0, len(rows))
-
-
-@functools.partial(jax.jit, static_argnames=('model', 'loss_fn'))
-def _evaluate(variables, data, *, model, loss_fn):
-  evaluate = training.make_evaluate(model, {'loss': loss_fn})
-  return evaluate(variables, data)['loss']
+  state, totals = run_steps(
+      state, training.zero_totals(), data, rows, 0, len(rows))
+  if held_out is None:
+    return state, totals, math.nan
+  evaluate = training.make_evaluate(model, {'loss': task.loss_fn})
+  return state, totals, evaluate(state.variables, held_out)['loss']
 
 
 def _objective(model: nn.Module, task: _Task) -> training.Objective:
