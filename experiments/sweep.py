@@ -98,7 +98,8 @@ def main() -> None:
                        'edges', 'acc_pruned'])
       writer.writerows(
           [name, r.config.seed, f'{r.acc_train:.2f}', f'{r.acc_test:.2f}',
-           r.edges_left, r.edges, r.acc_pruned]
+           r.edges_left, r.edges,
+           None if r.acc_pruned is None else f'{r.acc_pruned:.2f}']
           for name, runs in results.items() for r in runs)
 
 
