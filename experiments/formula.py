@@ -10,8 +10,8 @@ picture of the network before and after.
 """
 
 from collections.abc import Callable
-import contextlib
 import pathlib
+import signal
 import time
 from typing import NamedTuple
 
@@ -19,7 +19,6 @@ from absl import flags
 import jax
 import numpy as np
 import sympy
-import tqdm
 
 from experiments import cli
 from experiments import tables
@@ -82,8 +81,14 @@ def write(
   for stem, (model, variables) in (
       ('splines', found.splines), ('symbols', (found.model, found.variables))):
     figure = plotting.plot(
-        model, variables, scaled, names=names, outputs=[target])
+        model, variables, scaled, names=[_label(name) for name in names],
+        outputs=[_label(target)])
     figure.savefig(folder / f'{stem}.png', dpi=150)
+
+
+def _label(name: str) -> str:
+  """A name in a picture, where two $ would begin and end mathematics."""
+  return name.replace('$', r'\$')
 
 
 def _load() -> tuple[np.ndarray, np.ndarray, tuple[str, ...], str]:
@@ -116,16 +121,19 @@ def main() -> None:
     raise cli.UsageError(f'--workdir={folder} is not an empty folder')
   x, y, names, target = _load()
   started = time.monotonic()
-  with contextlib.suppress(KeyboardInterrupt):
+  try:
     found = discovery.discover(
         x, y, key=jax.random.key(flags.FLAGS.seed), names=names,
-        log=lambda line: tqdm.tqdm.write(
-            f'{time.monotonic() - started:5.1f} s  {line}'))
-    print(report(found, target), flush=True)
-    if folder:
-      write(folder, found, x, names, target)
-    return
-  raise cli.InterruptedRunError('interrupted; there is no formula yet', 2)
+        log=lambda line: print(
+            f'{time.monotonic() - started:5.1f} s  {line}', flush=True))
+  except KeyboardInterrupt as error:
+    raise cli.InterruptedRunError(
+        'interrupted; there is no formula yet', signal.SIGINT) from error
+  except ValueError as error:
+    raise cli.RunError(str(error)) from error
+  print(report(found, target), flush=True)
+  if folder:
+    write(folder, found, x, names, target)
 
 
 if __name__ == '__main__':

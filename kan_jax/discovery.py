@@ -50,7 +50,6 @@ class Discovery(NamedTuple):
     model: The symbolic KAN, for inputs and outputs in the units of `scale`.
     variables: Its variables.
     splines: The KAN and its variables before the edges got their functions.
-    splines_error: Their relative error, on the validation rows.
     scale: Of inputs and targets: what was subtracted and divided by.
   """
   expression: sympy.Expr
@@ -59,7 +58,6 @@ class Discovery(NamedTuple):
   model: nn.Module
   variables: dict[str, Any]
   splines: tuple[nn.Module, dict[str, Any]]
-  splines_error: float
   scale: 'Scale'
 
 
@@ -101,7 +99,7 @@ def discover(
   """Looks for a formula of y in x.
 
   Of the rows, shuffled, 60 % are for training, 20 % decide between what was
-  trained, and 20 % test the formula.
+  trained, and 20 % test the formula that is returned, and it alone.
 
   Args:
     x: Inputs, [n, in], float64; no column is constant.
@@ -128,29 +126,23 @@ def discover(
   search = _Search(
       scale.data(x[train], y[train]), scale.data(x[held_out], y[held_out]), key,
       tuple(grids), steps, restarts, tuple(library), log)
-  write = functools.partial(_write, scale, names, (x[test], y[test]), log)
-  found: list[Discovery] = []
+  write = functools.partial(
+      _write, log, scale, names or [f'x_{i}' for i in range(x.shape[1])],
+      (x[held_out], y[held_out]), (x[test], y[test]))
+  found: list[_Formula] = []
   for splines in _candidates(search, shapes or default_shapes(x.shape[1])):
     found += write(splines, _close(search, splines))
-    if found and found[-1].relative < _EXACT:
-      return found[-1]
+    if found and found[-1].error < _EXACT:
+      return found[-1].discovery
   if not found:
     raise ValueError(
         '`shapes` led to no formula: no library function is finite on all the '
         'values of some edge.')
   best = _best(found)
-  splines = _Fit(*best.splines, best.splines_error)
-  if best.relative > _ALIKE * splines.error:
+  if best.error > _ALIKE * best.splines.error:
     # What fits each edge best does not fit the whole.
-    found += write(splines, _close(search, splines, by_loss=True))
-  return _best(found)
-
-
-def _best(found: Sequence[Discovery]) -> Discovery:
-  """The simplest of those that are as good as the best."""
-  least = min(one.error for one in found)
-  return min((one for one in found if one.error <= _ALIKE * least),
-             key=lambda one: one.expression.count_ops())
+    found += write(best.splines, _close(search, best.splines, by_loss=True))
+  return _best(found).discovery
 
 
 class _Fit(NamedTuple):
@@ -158,6 +150,20 @@ class _Fit(NamedTuple):
   model: nn.Module
   variables: dict[str, Any]
   error: float
+
+
+class _Formula(NamedTuple):
+  """What was discovered, and how good it is on the validation rows."""
+  discovery: Discovery
+  splines: _Fit
+  error: float  # Relative, as that of the splines.
+
+
+def _best(found: Sequence[_Formula]) -> _Formula:
+  """The simplest of those that are as good as the best."""
+  least = min(one.error for one in found)
+  return min((one for one in found if one.error <= _ALIKE * least),
+             key=lambda one: one.discovery.expression.count_ops())
 
 
 class _Search(NamedTuple):
@@ -255,29 +261,30 @@ def _prune(search: _Search, fit: _Fit) -> _Fit:
 
 
 def _write(
-    scale: Scale, names: Sequence[str] | None,
-    test: tuple[np.ndarray, np.ndarray], log: Callable[[str], None],
-    splines: _Fit, closed: _Fit | None) -> list[Discovery]:
+    log: Callable[[str], None], scale: Scale, names: Sequence[str],
+    held_out: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray], splines: _Fit,
+    closed: _Fit | None) -> list[_Formula]:
   """Writes a formula down, tidies it and tests it; nothing for none."""
   if closed is None:
     return []
-  x, y = test
-  names = names or [f'x_{i}' for i in range(x.shape[1])]
-  raw = symbolic.formula(
-      closed.model, closed.variables, names=names, **scale._asdict())[0]
 
-  def error(expression):
+  def error(expression, x, y):
     values = symbolic.lambdify([expression], names)(x)[:, 0]
     return float(np.sqrt(np.mean(np.square(values - y))))
 
-  allowed = max(0.01 * error(raw), 1e-10 * float(y.std()))
-  tidy = symbolic.tidy(raw, names, x, allowed)
-  relative = error(tidy) / float(y.std())
+  raw = symbolic.formula(
+      closed.model, closed.variables, names=names, **scale._asdict())[0]
+  allowed = max(0.01 * error(raw, *held_out), 1e-10 * scale.output_std)
+  tidy = symbolic.tidy(raw, names, held_out[0], allowed)
+  relative = error(tidy, *held_out) / scale.output_std
   log(f'  formula, relative error {relative:.1e}: '
       f'{symbolic.round_digits(tidy, 4)}')
-  return [Discovery(
-      tidy, error(tidy), relative, closed.model, closed.variables,
-      splines[:2], splines.error, scale)]
+  on_test = error(tidy, *test)
+  found = Discovery(
+      tidy, on_test, on_test / float(test[1].std()), closed.model,
+      closed.variables, splines[:2], scale)
+  return [_Formula(found, splines, relative)]
 
 
 def _check(
@@ -299,7 +306,8 @@ def _check(
   if len(constant) or y.max() == y.min():
     which = f'column {constant[0]} of `x`' if len(constant) else '`y`'
     raise ValueError(f'{which} is constant; leave it out.')
-  if names is not None and len(set(names)) != x.shape[1]:
+  if names is not None and not (
+      len(names) == len(set(names)) == x.shape[1]):
     raise ValueError(
         f'`names` has another name for each of the {x.shape[1]} inputs; got '
         f'{list(names)}.')
