@@ -11,6 +11,7 @@ picture of the network before and after.
 
 from collections.abc import Callable
 import pathlib
+import re
 import signal
 import time
 from typing import NamedTuple
@@ -74,9 +75,10 @@ def write(
   folder.mkdir(parents=True, exist_ok=True)
   lines = [report(found, target), f'{target} = {found.expression}']
   (folder / 'formula.txt').write_text('\n'.join(lines) + '\n')
-  (folder / 'formula.tex').write_text(
-      f'{sympy.latex(sympy.Symbol(target))} = '
-      f'{sympy.latex(symbolic.round_digits(found.expression, 6))}\n')
+  rounded = symbolic.round_digits(found.expression, 6)
+  formula = sympy.latex(rounded, symbol_names={
+      sympy.Symbol(name): _latex(name) for name in names})
+  (folder / 'formula.tex').write_text(f'{_latex(target)} = {formula}\n')
   scaled, _ = found.scale.data(x, x[:, 0])
   for stem, (model, variables) in (
       ('splines', found.splines), ('symbols', (found.model, found.variables))):
@@ -84,6 +86,14 @@ def write(
         model, variables, scaled, names=[_label(name) for name in names],
         outputs=[_label(target)])
     figure.savefig(folder / f'{stem}.png', dpi=150)
+
+
+def _latex(name: str) -> str:
+  """A name in LaTeX: as sympy writes it, or as text if it is no identifier."""
+  if name.isidentifier():
+    return sympy.latex(sympy.Symbol(name))
+  escaped = re.sub(r'([#$%&_{}])', r'\\\1', name)
+  return rf'\text{{{escaped}}}'
 
 
 def _label(name: str) -> str:

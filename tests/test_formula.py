@@ -46,17 +46,17 @@ class ProgramTest(parameterized.TestCase):
     x = np.random.default_rng(0).uniform(1, 5, (200, 2))
     table = np.concatenate([x, 3 * x[:, :1] / x[:, 1:]], 1)
     np.savetxt(folder / 'table.csv', table, delimiter=',', comments='',
-               header='mass,volume,density')
+               header='mass (kg),volume_l,density')
     done = _run(f'--csv={folder / "table.csv"}', '--target=density',
                 f'--workdir={folder / "out"}')
     self.assertEqual((done.returncode, done.stderr), (0, ''))
-    self.assertIn('density = 3*mass/volume\n', done.stdout)
+    self.assertIn('density = 3*mass (kg)/volume_l\n', done.stdout)
     self.assertEqual(
         sorted(path.name for path in (folder / 'out').iterdir()),
         ['formula.tex', 'formula.txt', 'splines.png', 'symbols.png'])
     self.assertEqual(
         (folder / 'out/formula.tex').read_text(),
-        'density = \\frac{3 mass}{volume}\n')
+        'density = \\frac{3 \\text{mass (kg)}}{volume_{l}}\n')
 
   @parameterized.parameters(
       ((), '--task or --csv'), (('--task=x',), 'hello, product'),
