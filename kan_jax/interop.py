@@ -315,7 +315,7 @@ def _build(
            *(layer.nodes for layer in made)]
   symbolic = tuple(layer.symbolic for layer in made)
   model = layers.KAN(
-      [(layer.sums, len(layer.arities)) for layer in found], grid=max(grids),
+      [layer.feature for layer in found], grid=max(grids),
       order=orders[0], param_dtype=arrays.dtype,
       symbolic=symbolic if any(symbolic) else (),
       arity=_common([layer.arities for layer in found]), **options)

@@ -233,9 +233,7 @@ class KAN(nn.Module):
 
   def __post_init__(self):
     found = nodes.layout(self.features, self.arity)
-    self.features = tuple(
-        (layer.sums, len(layer.arities)) if layer.arities else layer.sums
-        for layer in found)
+    self.features = tuple(layer.feature for layer in found)
     if isinstance(self.arity, Sequence):
       self.arity = tuple(layer.arities for layer in found)
     _check_options(self)

@@ -39,6 +39,16 @@ class Nodes(NamedTuple):
     return self.sums + sum(self.arities)
 
   @property
+  def feature(self) -> Size:
+    """The nodes as `KAN.features` counts them."""
+    return (self.sums, len(self.arities)) if self.arities else self.sums
+
+  @property
+  def node_of_term(self) -> list[int]:
+    """The node of each term."""
+    return [node for node, group in enumerate(self.groups) for _ in group]
+
+  @property
   def groups(self) -> list[list[int]]:
     """The terms of each node."""
     found = [[k] for k in range(self.sums)]

@@ -280,8 +280,7 @@ def _report(
     pruned: Mapping[str, Any]) -> Report:
   """Compares models before and after; the names are still to be filled in."""
   before, after = (
-      tuple((layer.sums, len(layer.arities)) if layer.arities else layer.sums
-            for layer in structure.layout(*pair))
+      tuple(layer.feature for layer in structure.layout(*pair))
       for pair in ((model, variables), (new, pruned)))
   edges_before, edges = (
       sum(int(layer.sum()) for layer in structure.live_edges(*pair))

@@ -132,7 +132,7 @@ def attribute(
   of_nodes = [np.full(layout[-1].size, 1 / layout[-1].size)]
   of_edges: list[np.ndarray] = []
   for layer, size in zip(reversed(found), reversed(layout[1:]), strict=True):
-    of_terms = np.repeat(of_nodes[0], [len(group) for group in size.groups])
+    of_terms = of_nodes[0][size.node_of_term]
     varies = np.broadcast_to(layer.term_std > 0, layer.std.shape)
     part = np.divide(
         layer.std, layer.term_std, out=np.zeros_like(layer.std), where=varies)

@@ -11,7 +11,6 @@ from flax import linen as nn
 import numpy as np
 
 from kan_jax import structure
-from kan_jax import surgery
 
 
 class Rule(NamedTuple):
@@ -113,7 +112,7 @@ def alive(
     terms = live[k - 1][left[k - 1]].any(0)
     left[k] = left[k] & [terms[group].any() for group in layout[k].groups]
   for k in reversed(hidden):
-    terms = surgery.of_terms(layout[k + 1], left[k + 1])
+    terms = left[k + 1][layout[k + 1].node_of_term]
     left[k] = left[k] & live[k][:, terms].any(1)
   return [kept[0]] + [
       left[k] if left[k].any() else _best(scores[k], kept[k])

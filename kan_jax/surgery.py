@@ -53,7 +53,7 @@ def cut(
   flat, symbolic = _flatten(variables), []
   for k, path in enumerate(structure.paths(model)):
     inputs = np.flatnonzero(kept[k])
-    terms = np.flatnonzero(of_terms(layout[k + 1], kept[k + 1]))
+    terms = np.flatnonzero(kept[k + 1][layout[k + 1].node_of_term])
     edges, rows = _renumber(structure.symbolic(model)[k], inputs, terms)
     symbolic.append(edges)
     for at in flat:
@@ -63,11 +63,6 @@ def cut(
       flat.pop(('params', *path, 'affine'), None)
   sizes = [_cut_nodes(*pair) for pair in zip(layout, kept, strict=True)]
   return _resize(model, sizes, symbolic), traverse_util.unflatten_dict(flat)
-
-
-def of_terms(layer: nodes.Nodes, of_nodes: np.ndarray) -> np.ndarray:
-  """Gives every term what its node has: [size] -> [terms]."""
-  return np.repeat(of_nodes, [len(group) for group in layer.groups])
 
 
 def _flatten(variables: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
@@ -125,5 +120,5 @@ def _resize(
   if isinstance(arity, Sequence):
     arity = tuple(layer.arities for layer in sizes)
   return model.clone(
-      features=tuple((layer.sums, len(layer.arities)) for layer in sizes),
+      features=tuple(layer.feature for layer in sizes),
       arity=arity, symbolic=tuple(symbolic) if any(symbolic) else ())

@@ -4,9 +4,9 @@ from absl.testing import parameterized
 import chex
 import jax
 import jax.numpy as jnp
-import networks
 import numpy as np
 import optax
+import wide
 
 from kan_jax import edges
 from kan_jax import layers
@@ -144,43 +144,22 @@ class RemovedEdgesTest(parameterized.TestCase):
         self.assertTrue((slope[~gone] != 0).any())
 
 
-_WIDE_X = jnp.asarray(
-    np.random.default_rng(0).uniform(-1, 1, (60, 3)), jnp.float32)
-_WIDE = layers.KAN([3, [2, 2], 2])
-_WIDE_VARIABLES = networks.stack(
-    networks.layer(3, 6), networks.layer(4, 2, seed=1))
-
-
-def _values(model, variables, x=_WIDE_X):
-  """Values of the edges of every layer, [n, in, terms]."""
-  return [np.asarray(view.edge_outputs(view.inputs))
-          for view in layers.view_layers(model, variables, x).values()]
-
-
-class _Case(parameterized.TestCase):
-
-  def setUp(self):
-    super().setUp()
-    held = jax.tree.map(np.array, _WIDE_VARIABLES)
-    self.addCleanup(chex.assert_trees_all_equal, _WIDE_VARIABLES, held)
-
-
-class PruneEdgesTest(_Case):
+class PruneEdgesTest(wide.Case):
 
   def test_means_become_biases(self):
     """An output loses what its edge varies by, and nothing else."""
     model, variables, report = pruning.prune_edges(
-        _WIDE, _WIDE_VARIABLES, _WIDE_X, edges=[(1, 0, 0), (1, 3, 1)])
-    self.assertEqual(model, _WIDE)
-    before = _WIDE.apply(_WIDE_VARIABLES, _WIDE_X)
-    gone = _values(_WIDE, _WIDE_VARIABLES)[1][:, [0, 3], [0, 1]]
-    after = model.apply(variables, _WIDE_X)
+        wide.MODEL, wide.VARIABLES, wide.X, edges=[(1, 0, 0), (1, 3, 1)])
+    self.assertEqual(model, wide.MODEL)
+    before = wide.MODEL.apply(wide.VARIABLES, wide.X)
+    gone = wide.values(wide.MODEL, wide.VARIABLES)[1][:, [0, 3], [0, 1]]
+    after = model.apply(variables, wide.X)
     np.testing.assert_allclose(
         after, before - (gone - gone.mean(0)), atol=1e-5)
     np.testing.assert_allclose(after.mean(0), before.mean(0), atol=1e-6)
     self.assertEqual((report.edges, report.edges_before), (24, 26))
     self.assertEqual(report.removed_edges, ((1, 0, 0), (1, 3, 1)))
-    for path, layer in _WIDE_VARIABLES['params'].items():
+    for path, layer in wide.VARIABLES['params'].items():
       for name in ('coef', 'scale_base', 'scale_spline'):
         np.testing.assert_array_equal(
             variables['params'][path][name], layer[name])
@@ -188,23 +167,23 @@ class PruneEdgesTest(_Case):
   def test_constant_edges_change_nothing(self):
     """A constant line goes by a threshold, and its bias says the same."""
     model, variables = fixing.assign(
-        _WIDE, _WIDE_VARIABLES, ('layers_0',), {
+        wide.MODEL, wide.VARIABLES, ('layers_0',), {
             (0, 4): ('x', (0, 2, 3, 1)), (1, 4): ('sin', (1, 0, 1, 0))})
-    before = model.apply(variables, _WIDE_X)
+    before = model.apply(variables, wide.X)
     model, variables, report = pruning.prune_edges(
-        model, variables, _WIDE_X, threshold=1e-9)
+        model, variables, wide.X, threshold=1e-9)
     self.assertEqual(report.removed_edges, ((0, 0, 4),))
     self.assertEqual(model.symbolic, ((('sin', ((1, 4),)),), ()))
     np.testing.assert_allclose(
         variables['params']['layers_0']['node_bias'], [0, 0, 0, 0, 7, 0],
         rtol=1e-6)
     np.testing.assert_allclose(
-        model.apply(variables, _WIDE_X), before, rtol=1e-5, atol=1e-5)
+        model.apply(variables, wide.X), before, rtol=1e-5, atol=1e-5)
 
   def test_threshold(self):
-    found = scores.attribution(_WIDE, _WIDE_VARIABLES, _WIDE_X)
+    found = scores.attribution(wide.MODEL, wide.VARIABLES, wide.X)
     _, variables, _ = pruning.prune_edges(
-        _WIDE, _WIDE_VARIABLES, _WIDE_X, threshold=0.2)
+        wide.MODEL, wide.VARIABLES, wide.X, threshold=0.2)
     for mask, layer in zip(_masks(variables['grid']), found.edges, strict=True):
       np.testing.assert_array_equal(mask == 0, layer < 0.2)
       self.assertTrue((layer < 0.2).any())
@@ -213,9 +192,10 @@ class PruneEdgesTest(_Case):
   def test_fraction_of_the_live_edges(self, fraction, count):
     """Of 25: one is gone already."""
     _, once, _ = pruning.prune_edges(
-        _WIDE, _WIDE_VARIABLES, _WIDE_X, edges=[(0, 2, 5)])
-    found = scores.attribution(_WIDE, once, _WIDE_X)
-    _, _, report = pruning.prune_edges(_WIDE, once, _WIDE_X, fraction=fraction)
+        wide.MODEL, wide.VARIABLES, wide.X, edges=[(0, 2, 5)])
+    found = scores.attribution(wide.MODEL, once, wide.X)
+    _, _, report = pruning.prune_edges(
+        wide.MODEL, once, wide.X, fraction=fraction)
     self.assertLen(report.removed_edges, count)
     values = sorted(np.concatenate([e.ravel() for e in found.edges]))[1:]
     self.assertCountEqual(
@@ -223,9 +203,9 @@ class PruneEdgesTest(_Case):
         values[:count])
 
   def test_other_scores(self):
-    found = scores.activity(_WIDE, _WIDE_VARIABLES, _WIDE_X)
+    found = scores.activity(wide.MODEL, wide.VARIABLES, wide.X)
     _, _, report = pruning.prune_edges(
-        _WIDE, _WIDE_VARIABLES, _WIDE_X, threshold=0.4, scores=found)
+        wide.MODEL, wide.VARIABLES, wide.X, threshold=0.4, scores=found)
     self.assertEqual(
         report.removed_edges,
         tuple((k, *index) for k, layer in enumerate(found.edges)

@@ -4,57 +4,37 @@ from absl.testing import parameterized
 import chex
 from flax import linen as nn
 import jax
-import jax.numpy as jnp
 import networks
 import numpy as np
+import wide
 
 from kan_jax import layers
 from kan_jax import pruning
 from kan_jax import scores
 from kan_jax.symbolic import fixing
 
-_X = jnp.asarray(
-    np.random.default_rng(0).uniform(-1, 1, (60, 3)), jnp.float32)
-_MODEL = layers.KAN([3, [2, 2], 2])
-_VARIABLES = networks.stack(
-    networks.layer(3, 6), networks.layer(4, 2, seed=1))
 
-
-def _values(model, variables, x=_X):
-  """Values of the edges of every layer, [n, in, terms]."""
-  return [np.asarray(view.edge_outputs(view.inputs))
-          for view in layers.view_layers(model, variables, x).values()]
-
-
-class _Case(parameterized.TestCase):
-
-  def setUp(self):
-    super().setUp()
-    held = jax.tree.map(np.array, _VARIABLES)
-    self.addCleanup(chex.assert_trees_all_equal, _VARIABLES, held)
-
-
-class PruneNodesTest(_Case):
+class PruneNodesTest(wide.Case):
 
   def test_arrays_are_cut(self):
     """Node 3 multiplies the terms 4 and 5."""
     model, variables, report = pruning.prune_nodes(
-        _MODEL, _VARIABLES, _X, nodes=[(1, 1), (1, 3)])
+        wide.MODEL, wide.VARIABLES, wide.X, nodes=[(1, 1), (1, 3)])
     self.assertEqual(model, layers.KAN([3, [1, 1], 2]))
-    made = jax.eval_shape(model.init, jax.random.key(0), _X)
+    made = jax.eval_shape(model.init, jax.random.key(0), wide.X)
     chex.assert_trees_all_equal_shapes_and_dtypes(variables, made)
     for kind, name in (('params', 'coef'), ('params', 'scale_base'),
                        ('params', 'scale_spline'), ('grid', 'mask')):
-      old, new = (tree[kind] for tree in (_VARIABLES, variables))
+      old, new = (tree[kind] for tree in (wide.VARIABLES, variables))
       np.testing.assert_array_equal(
           new['layers_0'][name],
           np.delete(old['layers_0'][name], [1, 4, 5], -1))
       np.testing.assert_array_equal(
           new['layers_1'][name], np.delete(old['layers_1'][name], [1, 3], 0))
-    gone = _values(_MODEL, _VARIABLES)[1][:, [1, 3]].sum(1)
+    gone = wide.values(wide.MODEL, wide.VARIABLES)[1][:, [1, 3]].sum(1)
     np.testing.assert_allclose(
-        model.apply(variables, _X),
-        _MODEL.apply(_VARIABLES, _X) - (gone - gone.mean(0)),
+        model.apply(variables, wide.X),
+        wide.MODEL.apply(wide.VARIABLES, wide.X) - (gone - gone.mean(0)),
         atol=1e-5)
     self.assertEqual(str(report), (
         'nodes: [3, (2, 2), 2] -> [3, (1, 1), 2]\nedges: 26 -> 13\n'
@@ -63,7 +43,7 @@ class PruneNodesTest(_Case):
   def test_dead_nodes_go_and_functions_stay(self):
     """Node 1 leads nowhere and no edge leads to node 0: same predictions."""
     model, variables = fixing.assign(
-        _MODEL, _VARIABLES, ('layers_0',), {
+        wide.MODEL, wide.VARIABLES, ('layers_0',), {
             (0, 0): None, (1, 0): None, (2, 0): None,
             (2, 5): ('sin', (2, 0, 1, 0)), (0, 1): ('x', (1, 0, 5, 0)),
             (1, 3): ('sin', (3, 0, 1, 0)), (0, 2): ('x^2', (4, 0, 1, 0))})
@@ -71,7 +51,7 @@ class PruneNodesTest(_Case):
         model, variables, ('layers_1',), {
             (1, 0): None, (1, 1): None, (3, 1): ('x', (1, 0, 1, 0))})
     new, pruned, report = pruning.prune_nodes(
-        model, variables, _X, threshold=0)
+        model, variables, wide.X, threshold=0)
     self.assertEqual(new.features, (3, (0, 2), 2))
     self.assertEqual(new.symbolic, (
         (('sin', ((1, 1), (2, 3))), ('x^2', ((0, 0),))),
@@ -79,7 +59,7 @@ class PruneNodesTest(_Case):
     np.testing.assert_array_equal(
         pruned['params']['layers_0']['affine'][:, 0], [3, 2, 4])
     np.testing.assert_allclose(
-        new.apply(pruned, _X), model.apply(variables, _X), atol=1e-5)
+        new.apply(pruned, wide.X), model.apply(variables, wide.X), atol=1e-5)
     self.assertEqual(report.removed_nodes, ((1, 0), (1, 1)))
     self.assertEqual((report.edges, report.edges_before), (16, 21))
 
@@ -88,7 +68,7 @@ class PruneNodesTest(_Case):
     variables = networks.kan([2, 2, 2, 1])
     model, variables = fixing.remove(model, variables, 1, 1, 1)
     new, _, report = pruning.prune_nodes(
-        model, variables, _X[:, :2], nodes=[(2, 0)])
+        model, variables, wide.X[:, :2], nodes=[(2, 0)])
     self.assertEqual(new.features, (2, 1, 1, 1))
     self.assertEqual(report.removed_nodes, ((1, 1), (2, 0)))
 
@@ -96,9 +76,9 @@ class PruneNodesTest(_Case):
   def test_fraction(self, fraction, left):
     """The best node stays, whatever the fraction."""
     best = scores.attribution(
-        _MODEL, _VARIABLES, _X).nodes[1].argmax()
+        wide.MODEL, wide.VARIABLES, wide.X).nodes[1].argmax()
     model, _, report = pruning.prune_nodes(
-        _MODEL, _VARIABLES, _X, fraction=fraction)
+        wide.MODEL, wide.VARIABLES, wide.X, fraction=fraction)
     self.assertEqual(model.nodes[1].size, left)
     self.assertNotIn((1, best), report.removed_nodes)
 
@@ -107,56 +87,56 @@ class PruneNodesTest(_Case):
     variables = networks.stack(
         networks.layer(3, 6), networks.layer(3, 2, seed=1))
     new, variables, _ = pruning.prune_nodes(
-        model, variables, _X, nodes=[(1, 0), (1, 1)])
+        model, variables, wide.X, nodes=[(1, 0), (1, 1)])
     self.assertEqual(
         (new.features, new.arity), ((3, (0, 1), 2), ((), (3,), ())))
     self.assertEqual(
-        jax.eval_shape(new.apply, variables, _X).shape, (60, 2))
+        jax.eval_shape(new.apply, variables, wide.X).shape, (60, 2))
 
   def test_a_network_without_live_edges(self):
     """One node a layer stays, and the predictions as they were: constant."""
     model, variables, _ = pruning.prune_edges(
-        _MODEL, _VARIABLES, _X, threshold=1e9)
-    mean = _MODEL.apply(_VARIABLES, _X).mean(0)
+        wide.MODEL, wide.VARIABLES, wide.X, threshold=1e9)
+    mean = wide.MODEL.apply(wide.VARIABLES, wide.X).mean(0)
     new, pruned, report = pruning.prune_nodes(
-        model, variables, _X, threshold=0)
+        model, variables, wide.X, threshold=0)
     self.assertEqual((new.nodes[1].size, report.edges), (1, 0))
     for net, held in ((model, variables), (new, pruned)):
       np.testing.assert_allclose(
-          net.apply(held, _X), np.tile(mean, (60, 1)), atol=1e-5)
+          net.apply(held, wide.X), np.tile(mean, (60, 1)), atol=1e-5)
 
   def test_without_biases(self):
     params = {path: {k: v for k, v in layer.items() if k != 'node_bias'}
-              for path, layer in _VARIABLES['params'].items()}
-    model = _MODEL.clone(bias=False)
+              for path, layer in wide.VARIABLES['params'].items()}
+    model = wide.MODEL.clone(bias=False)
     new, variables, _ = pruning.prune_nodes(
-        model, _VARIABLES | {'params': params}, _X, nodes=[(1, 0)])
-    gone = _values(_MODEL, _VARIABLES)[1][:, 0]
+        model, wide.VARIABLES | {'params': params}, wide.X, nodes=[(1, 0)])
+    gone = wide.values(wide.MODEL, wide.VARIABLES)[1][:, 0]
     np.testing.assert_allclose(
-        new.apply(variables, _X),
-        _MODEL.apply(_VARIABLES, _X) - gone, atol=1e-5)
+        new.apply(variables, wide.X),
+        wide.MODEL.apply(wide.VARIABLES, wide.X) - gone, atol=1e-5)
 
 
-class PruneInputsTest(_Case):
+class PruneInputsTest(wide.Case):
 
   def test_columns_go(self):
     new, variables, report = pruning.prune_inputs(
-        _MODEL, _VARIABLES, _X, inputs=[1])
+        wide.MODEL, wide.VARIABLES, wide.X, inputs=[1])
     self.assertEqual(new.features, (2, (2, 2), 2))
     np.testing.assert_array_equal(report.inputs, [0, 2])
     _, masked, _ = pruning.prune_edges(
-        _MODEL, _VARIABLES, _X, edges=[(0, 1, o) for o in range(6)])
+        wide.MODEL, wide.VARIABLES, wide.X, edges=[(0, 1, o) for o in range(6)])
     np.testing.assert_allclose(
-        new.apply(variables, _X[:, report.inputs]),
-        _MODEL.apply(masked, _X), atol=1e-5)
+        new.apply(variables, wide.X[:, report.inputs]),
+        wide.MODEL.apply(masked, wide.X), atol=1e-5)
 
   @parameterized.parameters(
       ({'threshold': 1e9}, 1), ({'threshold': 0}, 3), ({'fraction': 0.67}, 1),
       ({'fraction': 0.66}, 2), ({'fraction': 1}, 1))
   def test_best_stay(self, rule, left):
-    best = scores.attribution(_MODEL, _VARIABLES, _X).nodes[0]
+    best = scores.attribution(wide.MODEL, wide.VARIABLES, wide.X).nodes[0]
     new, _, report = pruning.prune_inputs(
-        _MODEL, _VARIABLES, _X, **rule)
+        wide.MODEL, wide.VARIABLES, wide.X, **rule)
     self.assertEqual(new.nodes[0].size, left)
     np.testing.assert_array_equal(
         report.inputs, np.sort(np.argsort(best)[3 - left:]))
@@ -164,12 +144,12 @@ class PruneInputsTest(_Case):
   def test_a_single_layer(self):
     variables = networks.layer(3, 4)
     layer, cut, report = pruning.prune_inputs(
-        layers.KANLayer(4), variables, _X, inputs=[0])
+        layers.KANLayer(4), variables, wide.X, inputs=[0])
     self.assertEqual(report.features_before, (3, 4))
     self.assertEqual(report.features, (2, 4))
-    before = layers.KANLayer(4).apply(variables, _X)
+    before = layers.KANLayer(4).apply(variables, wide.X)
     np.testing.assert_allclose(
-        layer.apply(cut, _X[:, 1:]).mean(0), before.mean(0), atol=1e-5)
+        layer.apply(cut, wide.X[:, 1:]).mean(0), before.mean(0), atol=1e-5)
 
 
 class ErrorsTest(parameterized.TestCase):
@@ -190,9 +170,9 @@ class ErrorsTest(parameterized.TestCase):
   def test_rules(self, what, rule, message):
     prune = getattr(pruning, f'prune_{what}')
     with self.assertRaisesRegex(ValueError, message):
-      prune(_MODEL, _VARIABLES, _X, **rule)
+      prune(wide.MODEL, wide.VARIABLES, wide.X, **rule)
 
   def test_other_models(self):
     dense = nn.Dense(2)
     with self.assertRaisesRegex(ValueError, '`model`.*got Dense'):
-      pruning.prune_nodes(dense, {'params': {}}, _X, fraction=0.5)
+      pruning.prune_nodes(dense, {'params': {}}, wide.X, fraction=0.5)

@@ -69,9 +69,9 @@ def auto_symbolic_by_loss(
           model, variables, path,
           {edge: (candidate.function, candidate.params)})
       found = model_fitting.fit(
-          new, fixed, x, y, loss_fn=loss_fn, **_FIT | fit_options)
-      tuned: Any = new.apply(found.variables, x)
-      loss = training.row_losses(loss_fn, tuned, y).mean()
+          new, fixed, x, y, loss_fn=loss_fn,
+          **_FIT | {'validation': (x, y)} | fit_options)
+      loss = found.history['validation_loss'][-1]
       trials.append((_rescore(candidate, float(loss / worst), weight, floor),
                      new, found.variables))
     best = None
