@@ -7,8 +7,13 @@ import jax
 # Tests prove numerics on the CPU, whatever else the machine has.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # Most programs of the tests run once, and compile for longer than they run:
-# LLVM need not optimize them. Also for the programs that tests start, whose
-# results are compared to the bit.
+# LLVM need not optimize them, and XLA's older emitter and a single module take
+# a third of the time. Also for the programs that tests start, whose results are
+# compared to the bit.
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 jax.config.update('jax_disable_most_optimizations', True)
+_FLAGS = ('--xla_cpu_use_fusion_emitters=false '
+          '--xla_cpu_parallel_codegen_split_count=1')
+if _FLAGS not in os.environ.get('XLA_FLAGS', ''):  # Workers inherit them.
+  os.environ['XLA_FLAGS'] = f'{_FLAGS} {os.environ.get("XLA_FLAGS", "")}'
 jax.config.update('jax_numpy_rank_promotion', 'raise')

@@ -85,7 +85,8 @@ def continued(tmp_path_factory):
   np.save(folder / 'x.npy', _X)
   env = os.environ | {
       'JAX_PLATFORMS': 'cpu',
-      'XLA_FLAGS': '--xla_force_host_platform_device_count=2'}
+      'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} '
+                   '--xla_force_host_platform_device_count=2'}
   done = subprocess.run(
       [sys.executable, '-c', _GO_ON, str(folder)], cwd=_ROOT, env=env,
       capture_output=True, text=True, timeout=120, check=False)
