@@ -17,8 +17,17 @@ from kan_jax import splines
 _X = jax.random.uniform(jax.random.key(0), (64, 2), minval=-1, maxval=1)
 
 
+# Op by op, each of these would compile dozens of programs; the variants without
+# jit below run them so. Equal models share what is compiled.
+_jit_init = jax.jit(lambda model, x: model.init(jax.random.key(1), x),
+                    static_argnums=0)
+_apply = jax.jit(lambda model, variables, x: model.apply(variables, x),
+                 static_argnums=0)
+_update = jax.jit(layers.update_grids, static_argnums=0)
+
+
 def _init(model, x=_X):
-  return model.init(jax.random.key(1), x)
+  return _jit_init(model, x)
 
 
 class Mixed(nn.Module):
@@ -77,7 +86,7 @@ class KANLayerTest(chex.TestCase):
     variables = _init(layer, x)
     params = jax.tree.map(jnp.ones_like, variables['params'])
     params['node_bias'] = jnp.zeros(1)
-    y = layer.apply(variables | {'params': params}, x)
+    y = _apply(layer, variables | {'params': params}, x)
     silu = x * special.expit(np.asarray(x))
     np.testing.assert_allclose(
         y - silu, [[0.83333], [0], [0], [0]], atol=2e-5)
@@ -88,15 +97,15 @@ class KANTest(chex.TestCase):
   def test_leading_shapes(self):
     model = layers.KAN([2, 3, 1])
     variables = _init(model)
-    flat = model.apply(variables, _X)
+    flat = _apply(model, variables, _X)
     chex.assert_shape(flat, (64, 1))
-    cube = model.apply(variables, _X.reshape(4, 16, 2))
+    cube = _apply(model, variables, _X.reshape(4, 16, 2))
     np.testing.assert_allclose(cube, flat.reshape(4, 16, 1), atol=1e-6)
-    single = model.apply(variables, _X[0])
+    single = _apply(model, variables, _X[0])
     np.testing.assert_allclose(single, flat[0], atol=1e-6)
-    mapped = jax.vmap(functools.partial(model.apply, variables))(_X)
+    mapped = jax.jit(jax.vmap(functools.partial(model.apply, variables)))(_X)
     np.testing.assert_allclose(mapped, flat, atol=1e-6)
-    chex.assert_shape(model.apply(variables, _X[:0]), (0, 1))
+    chex.assert_shape(_apply(model, variables, _X[:0]), (0, 1))
 
   def test_one_compilation(self):
     model = layers.KAN([2, 3, 1])
@@ -111,52 +120,53 @@ class KANTest(chex.TestCase):
     model = layers.KAN([2, 3, 1])
     with jax.enable_x64(True):
       model = layers.KAN([2, 3, 1], param_dtype=jnp.float64)
-      x = jnp.asarray(_X[0], jnp.float64)
-      variables = model.init(jax.random.key(1), x)
+      x = np.asarray(_X[0], np.float64)
+      variables = _init(model, x)
       def f(x):
         return model.apply(variables, x)[0]
-      hessian = jax.hessian(f)(x)
+      hessian, grad = jax.jit(jax.hessian(f))(x), jax.jit(jax.grad(f))
       step = 1e-5
       for i in range(2):
-        e = step * jnp.eye(2)[i]
-        difference = (jax.grad(f)(x + e) - jax.grad(f)(x - e)) / (2 * step)
+        e = step * np.eye(2)[i]
+        difference = (grad(x + e) - grad(x - e)) / (2 * step)
         np.testing.assert_allclose(hessian[i], difference, atol=1e-7)
       def slope(params):
         return jax.grad(lambda x: model.apply(
             {**variables, 'params': params}, x)[0])(x).sum()
-      chex.assert_tree_all_finite(jax.grad(slope)(variables['params']))
+      chex.assert_tree_all_finite(
+          jax.jit(jax.grad(slope))(variables['params']))
 
   @parameterized.parameters(jnp.bfloat16, jnp.float32, jnp.float64)
   def test_dtypes(self, dtype):
     with jax.enable_x64(dtype == jnp.float64):
       model = layers.KAN([2, 3, 1], dtype=dtype, param_dtype=dtype)
       x = _X.astype(dtype)
-      variables = model.init(jax.random.key(1), x)
-      y = model.apply(variables, x)
+      variables = _init(model, x)
+      y = _apply(model, variables, x)
       chex.assert_type(y, dtype)
       chex.assert_type(variables['params']['layers_0']['coef'], dtype)
       # 8 bits do not tell knots apart.
       self.assertNotEqual(variables['grid']['layers_0']['knots'].dtype,
                           jnp.bfloat16)
-      new = layers.update_grids(model, variables, x)
+      new = _update(model, variables, x)
       chex.assert_trees_all_equal_dtypes(new, variables)
       chex.assert_tree_all_finite(new)
 
   def test_every_parameter_learns_and_no_grid_does(self):
     model = layers.KAN([2, 3, 1])
     variables = _init(model)
-    grads = jax.grad(
-        lambda v: (model.apply(v, _X)**2).sum(), allow_int=True)(variables)
+    grads = jax.jit(jax.grad(
+        lambda v: (model.apply(v, _X)**2).sum(), allow_int=True))(variables)
     for leaf in jax.tree.leaves(grads['params']):
       self.assertGreater(np.abs(leaf).max(), 0)
 
   def test_rows_are_independent(self):
     model = layers.KAN([2, 3, 1])
     variables = _init(model)
-    y = model.apply(variables, _X)
+    y = _apply(model, variables, _X)
     for i in range(20):
       np.testing.assert_allclose(
-          model.apply(variables, _X[i:i + 1])[0], y[i], atol=1e-6)
+          _apply(model, variables, _X[i:i + 1])[0], y[i], atol=1e-6)
 
   def test_nnx(self):
     model = layers.KAN([2, 3, 1])
@@ -192,8 +202,9 @@ class UpdateGridsTest(chex.TestCase):
   def test_touches_knots_and_coefficients_alone(self):
     model = layers.KAN([2, 3, 1])
     variables = _init(model)
-    new = layers.update_grids(model, variables, 2 * _X)
-    changed = jax.tree.map(lambda a, b: bool((a != b).any()), variables, new)
+    new = _update(model, variables, 2 * _X)
+    changed = jax.tree.map(
+        lambda a, b: bool(np.any(np.not_equal(a, b))), variables, new)
     for layer in ('layers_0', 'layers_1'):
       self.assertEqual(changed['grid'][layer], {'knots': True, 'mask': False})
       self.assertEqual(changed['params'][layer], {
@@ -225,22 +236,26 @@ class UpdateGridsTest(chex.TestCase):
     """Few rows, a constant and a binary column: the model gives the same."""
     with jax.enable_x64(dtype == jnp.float64):
       model = layers.KAN([3, 4, 1], noise=3.0, param_dtype=dtype)
-      x = jnp.concatenate([_X, jnp.ones((64, 1))], 1).astype(dtype)
-      binary = x.at[:, 0].set(x[:, 0] > 0).at[:, 1].set(0.25)
-      variables = model.init(jax.random.key(1), x)
-      for rows in (x[:1], x[:5], binary):
-        before = model.apply(variables, rows)
-        new = layers.update_grids(model, variables, rows)
-        after = model.apply(new, rows)
+      x = np.concatenate([_X, np.ones((64, 1))], 1).astype(dtype)
+      binary = np.stack([x[:, 0] > 0, np.full(64, 0.25), x[:, 2]], 1)
+      variables = _init(model, x)
+      grad = jax.jit(jax.grad(lambda v, rows: model.apply(v, rows).sum()))
+      for rows in (x[:1], x[:5], binary.astype(dtype)):
+        before = _apply(model, variables, rows)
+        new = _update(model, variables, rows)
+        after = _apply(model, new, rows)
         tolerance = 1e-4 if dtype == jnp.float32 else 1e-8
         np.testing.assert_allclose(
             after, before, atol=tolerance * max(np.ptp(before), 1))
-        grads = jax.grad(lambda v, r=rows: model.apply(v, r).sum())(new)
-        chex.assert_tree_all_finite(grads)
+        chex.assert_tree_all_finite(grad(new, rows))
 
   def test_view_gives_what_the_layers_sum(self):
     model = layers.KAN([2, 3, 1])
     variables = _init(model)
-    first, second = layers.view_layers(model, variables, _X).values()
-    np.testing.assert_allclose(
-        first.edge_outputs(first.inputs).sum(1), second.inputs, atol=1e-5)
+
+    @jax.jit
+    def sums_and_inputs(variables, x):
+      first, second = layers.view_layers(model, variables, x).values()
+      return first.edge_outputs(first.inputs).sum(1), second.inputs
+
+    np.testing.assert_allclose(*sums_and_inputs(variables, _X), atol=1e-5)
