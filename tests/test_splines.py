@@ -83,7 +83,7 @@ class BasisTest(chex.TestCase):
       automatic = functools.partial(_basis_at, knots=knots, order=order)
       for _ in range(derivative):
         automatic = jax.jacfwd(automatic)
-      automatic = jax.vmap(automatic)(x[:, 0])
+      automatic = jax.jit(jax.vmap(automatic))(x[:, 0])
     expected = np.zeros(explicit.shape)
     if derivative <= order:
       spline = interpolate.BSpline(
@@ -219,7 +219,8 @@ class FitTest(parameterized.TestCase):
   def test_quadrature_averages_products_of_splines(self, order):
     """Exact in each interval, up to the degree of a product."""
     knots = _uneven_knots(4, order)
-    points, weights = splines.quadrature(splines.interior(knots, order), order)
+    points, weights = map(np.asarray, splines.quadrature(
+        splines.interior(knots, order), order))
     np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-5)
     grid = np.array(splines.interior(knots, order), float)
     low, high = grid[:, :-1], grid[:, 1:]
