@@ -90,7 +90,7 @@ class FixTest(chex.TestCase):
       x = _X.astype(jnp.float64)
       y = 2 * jnp.sin(3 * x[:, :1] + 0.5) + 0.7
       model = layers.KAN([2, 1], param_dtype=jnp.float64)
-      variables = model.init(jax.random.key(1), x)
+      variables = jax.jit(model.init)(jax.random.key(1), x)
       model, variables = fixing.remove(model, variables, 0, 1, 0)
       model, variables = fixing.fix(
           model, variables, 0, 0, 0, 'sin', params=(2.9, 0.4, 1.9, 0.6))

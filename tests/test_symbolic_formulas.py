@@ -44,7 +44,7 @@ class FormulaTest(chex.TestCase):
     with jax.enable_x64(wide):
       model, variables = _deep(wide)
       x = _X.astype(jnp.float64 if wide else jnp.float32)
-      y = model.apply(variables, x)
+      y = jax.jit(model.apply)(variables, x)
       expressions = formulas.formula(model, variables)
       self.assertLen(expressions, 1)
       call = formulas.lambdify(expressions, inputs=2, backend=backend)
@@ -53,9 +53,10 @@ class FormulaTest(chex.TestCase):
           call(points), y, atol=1e-10 if wide else 1e-5)
       self.assertEqual(call(points[0]).shape, (1,))
       if backend == 'jax':
-        np.testing.assert_allclose(
-            jax.jit(jax.grad(lambda x: call(x)[0]))(x[0]),
-            jax.grad(lambda x: model.apply(variables, x)[0])(x[0]), rtol=1e-4)
+        np.testing.assert_allclose(*(
+            jax.jit(jax.grad(lambda x, f=f: f(x)[0]))(x[0])
+            for f in (call, functools.partial(model.apply, variables))),
+            rtol=1e-4)
 
   def test_names(self):
     model, variables = _deep()

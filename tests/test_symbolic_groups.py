@@ -81,8 +81,8 @@ class SymbolicLayerTest(chex.TestCase):
 
   def test_numbers_are_trained(self):
     layer, variables = _layer()
-    grads = jax.grad(lambda p: layer.apply(
-        {**variables, 'params': p}, _X).sum())(variables['params'])
+    grads = jax.jit(jax.grad(lambda p: layer.apply(
+        {**variables, 'params': p}, _X).sum()))(variables['params'])
     x = np.asarray(_X[:, 0], np.float64)
     z = 3 * x + 1
     np.testing.assert_allclose(grads['affine'][0], [
@@ -91,7 +91,8 @@ class SymbolicLayerTest(chex.TestCase):
 
   def test_statistics(self):
     layer, variables = _layer()
-    _, sown = layer.apply(variables, _X, mutable='edges')
+    _, sown = jax.jit(functools.partial(layer.apply, mutable='edges'))(
+        variables, _X)
     stats = regularization.layer_stats(sown['edges'])[()]
     curves = _expected(_X)
     for k, (i, o) in enumerate(groups.pairs(_SYMBOLIC)):
@@ -104,7 +105,8 @@ class SymbolicLayerTest(chex.TestCase):
       _, sown = layer.apply(
           {**variables, 'params': params}, _X[:1], mutable='edges')
       return regularization.Penalty(metric='std')(sown['edges'], params)
-    chex.assert_tree_all_finite(jax.grad(penalty)(variables['params']))
+    chex.assert_tree_all_finite(
+        jax.jit(jax.grad(penalty))(variables['params']))
 
   def test_view(self):
     layer, variables = _layer()
