@@ -4,6 +4,7 @@ A loop over the transforms of `training`, `least_squares` and `refinement`; who
 needs another order of things writes it with these.
 """
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
@@ -17,6 +18,7 @@ from typing import TypeAlias
 import warnings
 
 from flax import linen as nn
+from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,6 +66,8 @@ class _Task(NamedTuple):
   loss_fn: training.LossFn
   penalty: training.PenaltyFn
   lamb: float
+  frozen: tuple[str, ...]
+  smooth: float
 
 
 def squared_error(outputs: jax.Array, y: jax.Array) -> jax.Array:
@@ -80,7 +84,9 @@ def fit(
     penalty: training.PenaltyFn = _PENALTY,
     interval: int = 10, stop_grid_update: int = 50,
     grid_options: Mapping[str, float] | None = None,
-    refine: Sequence[int] = (), validation: Pair | None = None,
+    refine: Sequence[int] = (), tolerance: float = 0.0,
+    frozen: Sequence[str] = (), smooth: float = 0.0,
+    validation: Pair | None = None,
     patience: int | None = None, progress: bool = True) -> Fitted:
   """Fits a model to data. Pure: the arguments stay as they are.
 
@@ -104,11 +110,19 @@ def fit(
     penalty: See `training.make_objective`.
     interval: Steps from one grid update to the next, and from one entry of the
       history to the next.
-    stop_grid_update: Grids are updated only before this many steps; 0 never.
-      The last steps should go without: a refit changes the function a little.
+    stop_grid_update: Grids are updated only before this many steps, on each
+      grid of `refine`; 0 never. The last steps should go without: a refit
+      changes the function a little.
     grid_options: Options of `layers.update_grids`, such as `grid_eps`.
     refine: Numbers of intervals, increasing, through which a KAN or KANLayer
-      goes, `steps` steps on each; its own by default.
+      goes, at most `steps` steps on each; its own by default.
+    tolerance: A grid of `refine` has had enough steps once `interval` of them,
+      after the last grid update, lowered the loss by less than this part of
+      it; in [0, 1), and 0 takes all `steps`. For losses without batches.
+    frozen: Names of parameters, such as 'scale_base', that stay as they are.
+    smooth: For 'lm', the weight of `least_squares.roughness`. About 1e-8 keeps
+      the ends of fine grids from following single samples, and costs smooth
+      functions nothing.
     validation: Inputs and targets for the history and for `patience`.
     patience: With validation data, how many entries of the history in a row
       may be without a lower validation loss; then it stops.
@@ -118,8 +132,10 @@ def fit(
     ValueError: If an argument is not what it says, or data are not finite.
   """
   _check_counts(steps, interval, stop_grid_update, batch_size, patience)
-  task = _Task(optimizer, loss_fn, penalty, float(lamb))
-  _check_task(task, batch_size)
+  task = _Task(optimizer, loss_fn, penalty, float(lamb), tuple(frozen),
+               float(smooth))
+  _check_task(task, batch_size, tolerance)
+  _check_frozen(task, variables['params'])
   data = _check_data(('x', 'y'), (x, y))
   held_out = validation and _check_data(
       ('validation[0]', 'validation[1]'), validation)
@@ -132,12 +148,16 @@ def fit(
     for grid, start in itertools.product(grids, range(0, steps, interval)):
       if start == 0:
         loop.refine(grid)
+        settled = False
+      elif settled:
+        continue
       rows = batches.next(min(interval, steps - start))
-      if loop.taken < stop_grid_update:
+      if start < stop_grid_update:
         loop.update_grids(batches.data[0][rows[0]])
       loop.take(batches.data, rows, held_out)
       loop.judge(patience)
-      bar.show(len(rows), {
+      settled = start >= stop_grid_update + interval and loop.rests(tolerance)
+      bar.show(steps - start if settled else len(rows), {
           name: loop.history[-1][name] for name in ('loss', 'validation_loss')})
       if loop.reason != 'steps':
         break
@@ -214,6 +234,11 @@ class _Loop:
     kind = diagnosis.find_nonfinite(self.model, objective, self.state, batch)
     return f'in step {self.taken}, {kind} is not finite'
 
+  def rests(self, tolerance: float) -> bool:
+    """Whether the last entry lowers the loss of that before it no further."""
+    before, now = (entry['loss'] for entry in self.history[-2:])
+    return tolerance > 0 and now > (1 - tolerance) * before
+
   def judge(self, patience: int | None) -> None:
     """Keeps what is best on the validation data, and may say to stop."""
     loss = self.history[-1]['validation_loss']
@@ -246,16 +271,41 @@ def _take(state, data, rows, held_out, *, model, task):
 
 
 def _objective(model: nn.Module, task: _Task) -> training.Objective:
-  return training.make_objective(
-      model, task.loss_fn, task.penalty, task.lamb)
+  return _hold(task.frozen, training.make_objective(
+      model, task.loss_fn, task.penalty, task.lamb))
 
 
 def _make_step(model: nn.Module, task: _Task) -> training.Step:
   if task.optimizer == 'lm':
-    return least_squares.make_step(model)
+    return least_squares.make_step(
+        _hold(task.frozen, least_squares.model_residuals(model)),
+        smooth=task.smooth)
   if task.optimizer == 'lbfgs':
     return training.make_lbfgs_step(_objective(model, task), optax.lbfgs())
-  return training.make_train_step(_objective(model, task), task.optimizer)
+  step = training.make_train_step(_objective(model, task), task.optimizer)
+
+  def held_step(state, batch):  # Some transforms move what has no gradient.
+    new, metrics = step(state, batch)
+    return new.replace(params=_where_frozen(
+        task.frozen, lambda old, _: old, state.params, new.params)), metrics
+
+  return held_step if task.frozen else step
+
+
+def _hold(frozen: tuple[str, ...], fn: Callable) -> Callable:
+  """A function of params and more, without gradient for some of them."""
+  def held(params, *args):
+    return fn(_where_frozen(frozen, jax.lax.stop_gradient, params), *args)
+
+  return held if frozen else fn
+
+
+def _where_frozen(
+    frozen: tuple[str, ...], fn: Callable, *params: Any) -> Any:
+  """Replaces the frozen ones of the last params by `fn` of all of them."""
+  return jax.tree.map_with_path(
+      lambda path, *leaves: (
+          fn(*leaves) if path[-1].key in frozen else leaves[-1]), *params)
 
 
 def _start(task: _Task, params: Any) -> Any:
@@ -285,8 +335,9 @@ def _check_counts(
           f'`{name}` is a whole number >= {least}; got {value!r}.')
 
 
-def _check_task(task: _Task, batch_size: int | None) -> None:
-  """Raises a ValueError for an optimizer that is none or does not fit."""
+def _check_task(
+    task: _Task, batch_size: int | None, tolerance: float) -> None:
+  """Raises a ValueError for an optimizer or an option that does not fit."""
   name = task.optimizer
   if name not in ('lbfgs', 'lm') and not isinstance(
       name, optax.GradientTransformation):
@@ -297,10 +348,24 @@ def _check_task(task: _Task, batch_size: int | None) -> None:
   if isinstance(name, str) and batch_size is not None:
     raise ValueError(
         f"`batch_size` is for optax transforms; '{name}' needs all rows.")
+  if not (0 <= task.smooth < math.inf) or (task.smooth and name != 'lm'):
+    raise ValueError(
+        f"`smooth` is a weight >= 0, and 0 but for 'lm'; got {task.smooth!r}.")
+  if not 0 <= tolerance < 1:
+    raise ValueError(f'`tolerance` lies in [0, 1); got {tolerance!r}.')
   if name == 'lm' and (task.lamb or task.loss_fn is not squared_error):
     raise ValueError(
         "`optimizer` 'lm' minimizes squared errors alone; it takes neither "
         "`loss_fn` nor `lamb`. Use 'lbfgs'.")
+
+
+def _check_frozen(task: _Task, params: Any) -> None:
+  """Raises a ValueError for names that are those of no parameter."""
+  names = {path[-1] for path in traverse_util.flatten_dict(params)}
+  if not names.issuperset(task.frozen):
+    raise ValueError(
+        f'`frozen` names parameters, of {", ".join(sorted(names))}; got '
+        f'{task.frozen!r}.')
 
 
 def _check_data(

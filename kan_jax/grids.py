@@ -115,8 +115,8 @@ def refit(
   say where samples are few.
 
   The system is solved for the change of the coefficients and driven by the
-  change of the basis: unchanged knots leave `coef` as it is to the last bit,
-  and no array of n x in x out is made.
+  change of the basis, and no array of n x in x out is made. Unchanged knots
+  leave `coef` as it is to the last bit.
 
   Args:
     x: Samples, [n, in].
@@ -164,7 +164,9 @@ def refit(
   error = _distance(x.T, knots, coef, new_knots, coef + exact, order, outside)
   growth = _GROWTH if x.shape[0] >= coef.shape[1] else float('inf')
   stays = (error <= _SAME * before) & (after <= growth * before)
-  return coef + jnp.where(stays, exact, damped)
+  # Two equal bases may be rounded differently, each where it is used.
+  moved = (knots != new_knots).any(-1)[:, None, None]
+  return coef + jnp.where(moved, jnp.where(stays, exact, damped), 0)
 
 
 def _distance(

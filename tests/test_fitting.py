@@ -116,6 +116,59 @@ class ScheduleTest(chex.TestCase):
     knots = found.variables['grid']['layers_0']['knots']
     np.testing.assert_allclose(knots[0, -4], width, rtol=1e-6)
 
+  @parameterized.parameters(
+      ('lm',), ('lbfgs',), (optax.adamw(0.1, weight_decay=0.1),))
+  def test_frozen(self, optimizer):
+    variables = _variables()
+    found = _fit(variables, _X, _Y, optimizer=optimizer, steps=3,
+                 frozen=('scale_base', 'node_bias'), stop_grid_update=0)
+    before, after = (v['params']['layers_0'] for v in (
+        variables, found.variables))
+    for name in before:
+      if name in ('scale_base', 'node_bias'):
+        np.testing.assert_array_equal(before[name], after[name])
+      else:
+        self.assertTrue((before[name] != after[name]).any(), name)
+
+  def test_tolerance(self):
+    """On each grid a linear fit arrives at once and is left early."""
+    found = _fit(_variables(), _X, _Y, optimizer='lm', steps=100, interval=5,
+                 stop_grid_update=5, refine=(5, 10), tolerance=0.01)
+    steps, grids = found.history['step'], found.history['grid']
+    self.assertLess(steps[-1], 100)
+    self.assertEqual(set(grids), {5, 10})
+    # An entry may hold a grid update; two more are compared.
+    self.assertGreaterEqual((grids == 5).sum(), 3)
+    loss = found.history['loss'][grids == 10]
+    self.assertGreater(loss[-1], 0.99 * loss[-2])
+
+  def test_grids_move_on_each_grid_of_refine(self):
+    """The second grid has even intervals again: 5 became 7 unevenly."""
+    options = {'optimizer': optax.sgd(1e-9), 'steps': 2, 'refine': (5, 7)}
+    uneven, even = (
+        np.diff(_fit(_variables(), _X, _Y, stop_grid_update=stop, **options)
+                .variables['grid']['layers_0']['knots'][0, 3:-3])
+        for stop in (0, 1))
+    np.testing.assert_allclose(even, even.mean(), rtol=1e-5)
+    self.assertGreater(np.ptp(uneven), 0.1)
+
+  def test_smooth_ends(self):
+    """Where no sample is, a cubic goes on as a cubic."""
+    x = np.random.default_rng(0).uniform(-0.6, 1, (40, 1))
+    end = np.linspace(-1, -0.6, 9)[:, None]
+    with jax.enable_x64(True):
+      model = layers.KAN([1, 1], grid=20, base_fn=_identity)
+      errors = []
+      for smooth in (0.0, 1e-6):
+        found = fitting.fit(
+            model, networks.kan([1, 1], grid=20, dtype=jnp.float64), x, x**3,
+            optimizer='lm', steps=40, stop_grid_update=0, smooth=smooth,
+            progress=False)
+        outputs = model.apply(found.variables, end)
+        errors.append(np.abs(outputs - end**3).max())
+    self.assertGreater(errors[0], 1e-2)
+    self.assertLess(errors[1], 1e-6)
+
   def test_patience(self):
     found = _fit(
         _variables(), _X[:8], _Y[:8], optimizer=optax.adam(0.1), steps=400,
@@ -165,6 +218,10 @@ class ErrorsTest(parameterized.TestCase):
       ({'optimizer': 'lm', 'lamb': 0.1}, '`optimizer`.*lamb'),
       ({'optimizer': 'lm', 'loss_fn': optax.l2_loss}, '`optimizer`.*loss_fn'),
       ({'lamb': -1.0}, '`lamb`.*got -1.0'),
+      ({'tolerance': 1.0}, '`tolerance`.*got 1.0'),
+      ({'smooth': 1e-8}, "`smooth`.*'lm'.*got 1e-08"),
+      ({'smooth': -1.0, 'optimizer': 'lm'}, '`smooth`.*got -1.0'),
+      ({'frozen': ('knots',)}, '`frozen`.*node_bias.*knots'),
       ({'batch_size': 10}, "`batch_size`.*'lbfgs'"),
       ({'batch_size': 10, 'optimizer': optax.sgd(0.1)}, '`key`'),
       ({'batch_size': 61, 'optimizer': optax.sgd(0.1),

@@ -32,6 +32,10 @@ def _state(w=None, damping=1e-3):
       params={'w': jnp.zeros((3, 2)) if w is None else jnp.asarray(w)})
 
 
+def _make_step(model):
+  return least_squares.make_step(least_squares.model_residuals(model))
+
+
 class StepTest(chex.TestCase):
 
   @parameterized.parameters((2**23,), (12,))  # All rows at once, and two.
@@ -39,7 +43,7 @@ class StepTest(chex.TestCase):
     """In a linear model with parameters 0, the damping is a ridge."""
     with jax.enable_x64(True), mock.patch.object(
         least_squares, '_CHUNK', chunk):
-      step = jax.jit(least_squares.make_step(Linear()))
+      step = jax.jit(_make_step(Linear()))
       state, metrics = step(_state(), (jnp.asarray(_X), jnp.asarray(_Y)))
       # The mean runs over both outputs of a row.
       ridge = _X.T @ _X / _Y.size + 1e-3 * np.eye(3)
@@ -62,7 +66,7 @@ class StepTest(chex.TestCase):
           step=jnp.zeros((), jnp.int32), params={'w': jnp.asarray(3.0)},
           grid={}, opt_state=jnp.asarray(1e-9))
       batch = jnp.ones((2, 1)), jnp.zeros((2, 1))
-      step = jax.jit(least_squares.make_step(Steep()))
+      step = jax.jit(_make_step(Steep()))
       seen = [3.0]
       for _ in range(12):
         state, _ = step(state, batch)
@@ -74,19 +78,62 @@ class StepTest(chex.TestCase):
     with jax.enable_x64(True):
       w = np.linalg.lstsq(_X, _X @ np.ones((3, 2)))[0].round()
       batch = jnp.asarray(_X), jnp.asarray(_X @ w)
-      state, metrics = jax.jit(least_squares.make_step(Linear()))(
+      state, metrics = jax.jit(_make_step(Linear()))(
           _state(w), batch)
       np.testing.assert_array_equal(state.params['w'], w)
       self.assertEqual((metrics['loss'], metrics['skipped']), (0, 0))
 
   def test_not_finite(self):
     x = jnp.asarray(_X, jnp.float32)
-    state, metrics = jax.jit(least_squares.make_step(Linear(nan=True)))(
+    state, metrics = jax.jit(_make_step(Linear(nan=True)))(
         _state(), (x, jnp.ones((7, 2))))
     np.testing.assert_array_equal(state.params['w'], 0)
     self.assertEqual(metrics['skipped'], 1)
 
   def test_shapes(self):
-    step = least_squares.make_step(Linear())
+    step = _make_step(Linear())
     with self.assertRaisesRegex(ValueError, r'\(7,\).*\(7, 2\)'):
       step(_state(), (jnp.ones((7, 3)), jnp.ones(7)))
+
+
+class RoughnessTest(chex.TestCase):
+
+  def test_is_zero_for_cubics_alone(self):
+    """Coefficients of x**k on even knots are polynomials in their index."""
+    index = np.arange(8.0)
+    knots = np.arange(12.0)[None]
+
+    def rough(coef):
+      params = {'a': {'coef': coef[None, :, None]}, 'coef': jnp.ones(3)}
+      return least_squares.roughness(params, {'a': {'knots': knots}})
+
+    np.testing.assert_allclose(rough(index**3 - 2 * index), 0, atol=1e-6)
+    # The fourth difference of k**4 is 4!, at 4 places.
+    np.testing.assert_allclose(rough(index**4), 4 * 24**2, rtol=1e-4)
+
+
+class BendTest(chex.TestCase):
+
+  def test_follows_a_curved_valley(self):
+    """Rosenbrock's: steps are few where straight ones are many."""
+    class Valley(nn.Module):
+      @nn.compact
+      def __call__(self, x):
+        a, b = self.param('w', lambda _: jnp.asarray([-1.2, 1.0], x.dtype))
+        return jnp.stack([100 * (b - a**2), 1 - a])[None] * x
+
+    def loss_after_15_steps():
+      with jax.enable_x64(True):
+        step = jax.jit(_make_step(Valley()))
+        state = _state([-1.2, 1.0])
+        batch = jnp.ones((1, 1)), jnp.zeros((1, 2))
+        for _ in range(16):
+          state, metrics = step(state, batch)
+        return float(metrics['loss'])
+
+    bent = loss_after_15_steps()
+    with mock.patch.object(
+        least_squares, '_curvature', lambda residuals, flat, along: 0 * flat):
+      straight = loss_after_15_steps()
+    self.assertLess(bent, 1e-12)
+    self.assertGreater(straight, 1e-4)

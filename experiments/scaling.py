@@ -1,0 +1,212 @@
+"""How the error of a fit falls with the number of intervals, to the floor.
+
+  python -m experiments.scaling --functions=exp,xy --seeds=3
+
+Five functions of arXiv 2404.19756, section 3.1, each by a KAN of its own shape,
+in float64, without noise. The floor is the error of that composition with each
+of its functions fitted by a spline alone. Nothing is written without --workdir,
+which gets the tables and a picture.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import csv
+import pathlib
+import time
+from typing import Any
+from typing import NamedTuple
+
+from absl import flags
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import special
+
+from experiments import cli
+from kan_jax import fitting
+from kan_jax import layers
+from kan_jax import starts
+
+_TEST, _TRAIN, _TRAIN_FINE, _FINE = 1000, 3000, 10_000, 200
+
+
+class Function(NamedTuple):
+  """A function to fit, of inputs uniform on [-1, 1].
+
+  Attributes:
+    features: Shape of its KAN.
+    fn: Of inputs [n, in], the values [n].
+    floors: For 5, 10, 20, 50, 100 and 200 intervals.
+    published: The best error published for a KAN: arXiv 2404.19756, fig. 3.1.
+  """
+  features: tuple[int, ...]
+  fn: Callable[[np.ndarray], np.ndarray]
+  floors: tuple[float, ...]
+  published: float
+
+
+def _deep(x: np.ndarray) -> np.ndarray:
+  pairs = np.square(x).reshape(-1, 2, 2).sum(-1)
+  return np.exp(np.sin(np.pi * pairs).sum(-1) / 2)
+
+
+GRIDS = (5, 10, 20, 50, 100, 200)
+FUNCTIONS = {
+    'bessel': Function(
+        (1, 1), lambda x: special.j0(20 * x[:, 0]),
+        (2.8e-1, 1.9e-1, 8.1e-3, 9.0e-5, 4.8e-6, 2.8e-7), 4e-7),
+    'exp': Function(
+        (2, 1, 1), lambda x: np.exp(np.sin(np.pi * x[:, 0]) + x[:, 1]**2),
+        (6.6e-3, 3.0e-4, 1.7e-5, 4.3e-7, 2.6e-8, 1.7e-9), 3.3e-8),
+    'xy': Function((2, 2, 1), lambda x: x.prod(1), (0.0,) * 6, 2.4e-8),
+    'mean': Function(
+        (100, 1, 1), lambda x: np.exp((np.sin(np.pi * x / 2)**2).mean(1)),
+        (1.9e-4, 8.8e-6, 5.3e-7, 1.3e-8, 8.1e-10, 5.1e-11), 1.1e-4),
+    'deep': Function(
+        (4, 2, 1, 1), _deep,
+        (3.3e-3, 1.5e-4, 8.2e-6, 2.1e-7, 1.3e-8, 8.0e-10), 5.1e-7),
+}
+
+
+class Point(NamedTuple):
+  """What one fit reached on one grid."""
+  function: str
+  seed: int
+  grid: int
+  parameters: int
+  rmse: float  # On the test points.
+  seconds: float  # Since the ladder began, compilation included.
+
+
+def climb(
+    name: str, seed: int, grids: tuple[int, ...], tries: int,
+    progress: bool = True) -> Iterator[Point]:
+  """Fits one function on finer and finer grids and yields what each reaches."""
+  function = FUNCTIONS[name]
+  rng = np.random.default_rng(seed)
+
+  def sample(rows):
+    x = rng.uniform(-1, 1, (rows, function.features[0]))
+    return x, function.fn(x)[:, None]
+
+  test, train = sample(_TEST), sample(_TRAIN)
+  options: dict[str, Any] = {
+      'optimizer': 'lm', 'steps': 100, 'interval': 5, 'stop_grid_update': 10,
+      'tolerance': 0.05, 'smooth': 1e-8, 'grid_options': {'margin': 0.02},
+      'progress': progress}
+  # Base functions that splines can cancel: none is left over in the fit.
+  model = layers.KAN(function.features, grid=grids[0], base_fn=_identity,
+                     param_dtype=jnp.float64)
+  started = time.monotonic()
+  found: fitting.Fitted | None = None
+  for grid in grids:
+    if grid >= _FINE and len(train[0]) < _TRAIN_FINE:
+      train = sample(_TRAIN_FINE)
+    found = starts.fit_best(
+        model, *train, key=jax.random.key(seed), starts=tries,
+        **options) if found is None else fitting.fit(
+            found.model, found.variables, *train, refine=(grid,), **options)
+    outputs = jnp.asarray(found.model.apply(found.variables, test[0]))
+    rmse = float(jnp.sqrt(jnp.square(outputs - test[1]).mean()))
+    size = sum(
+        leaf.size for leaf in jax.tree.leaves(found.variables['params']))
+    yield Point(name, seed, grid, size, rmse, time.monotonic() - started)
+
+
+def _identity(x: jax.Array) -> jax.Array:
+  return x
+
+
+def table(points: list[Point]) -> str:
+  """Returns a Markdown table: functions by grids, over their seeds."""
+  lines = [
+      '| function | G | parameters | seeds | test RMSE, median | greatest '
+      '| floor | median / floor | seeds within 2 × floor | seconds, median |',
+      '|---|---|---|---|---|---|---|---|---|---|']
+  for name, grid in dict.fromkeys((p.function, p.grid) for p in points):
+    runs = [p for p in points if (p.function, p.grid) == (name, grid)]
+    errors = np.array([run.rmse for run in runs])
+    floor = FUNCTIONS[name].floors[GRIDS.index(grid)]
+    limit = 2 * floor or 1e-12  # Rounding, where splines are exact.
+    ratio = f'{np.median(errors) / floor:.2f}' if floor else '–'
+    lines.append(
+        f'| `{name}` | {grid} | {runs[0].parameters} | {len(runs)} '
+        f'| {np.median(errors):.1e} | {errors.max():.1e} | {floor:.1e} '
+        f'| {ratio} | {(errors <= limit).sum()} '
+        f'| {np.median([run.seconds for run in runs]):.0f} |')
+  return '\n'.join(lines)
+
+
+def draw(points: list[Point], path: pathlib.Path) -> None:
+  """Draws error against parameters, with lines that fall as their -4th power.
+  """
+  from matplotlib import figure  # Slow to import, and needed here alone.
+  chart = figure.Figure(figsize=(7, 5), layout='constrained')
+  axes = chart.subplots()
+  axes.set(xscale='log', yscale='log', xlabel='parameters', ylabel='test RMSE')
+  for i, name in enumerate(dict.fromkeys(p.function for p in points)):
+    runs = [p for p in points if p.function == name]
+    sizes = sorted({run.parameters for run in runs})
+    errors = [np.median([run.rmse for run in runs if run.parameters == size])
+              for size in sizes]
+    axes.plot(sizes, errors, 'o-', color=f'C{i}', label=name)
+    floors = FUNCTIONS[name].floors[:len(sizes)]
+    if any(floors):
+      axes.plot(sizes, floors, ':', color=f'C{i}', linewidth=1)
+  low, high = axes.get_xlim()
+  limits = axes.get_ylim()
+  ends = np.array([low, high])
+  for start in 10.0 ** np.arange(-6, 15, 4):
+    axes.plot(ends, start * (ends / low)**-4.0, color='0.85', zorder=0)
+  axes.set(xlim=(low, high), ylim=limits,
+           title='dotted: floor · grey: parameters to the power of -4')
+  axes.legend()
+  chart.savefig(path, dpi=150)
+
+
+def main() -> None:
+  """Runs what the flags say."""
+  jax.config.update('jax_enable_x64', True)
+  values = flags.FLAGS
+  names = values.functions or list(FUNCTIONS)
+  unknown = sorted(set(names) - FUNCTIONS.keys())
+  if unknown:
+    raise cli.UsageError(
+        f'--functions knows {", ".join(FUNCTIONS)}; got {", ".join(unknown)}')
+  if values.grid not in GRIDS:
+    raise cli.UsageError(
+        f'--grid is one of {", ".join(map(str, GRIDS))}; got {values.grid}')
+  folder = values.workdir and pathlib.Path(values.workdir)
+  if folder and folder.exists() and (
+      not folder.is_dir() or any(folder.iterdir())):
+    raise cli.UsageError(f'--workdir={folder} is not an empty folder')
+  points = []
+  for name in names:
+    for seed in range(values.seeds):
+      for point in climb(name, seed, GRIDS[:GRIDS.index(values.grid) + 1],
+                         values.starts):
+        print(f'{name}, seed {seed}, G = {point.grid}: '
+              f'RMSE {point.rmse:.1e} after {point.seconds:.0f} s', flush=True)
+        points.append(point)
+  print(table(points), flush=True)
+  if folder:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'table.md').write_text(table(points) + '\n')
+    with (folder / 'points.csv').open('w', newline='') as file:
+      writer = csv.writer(file)
+      writer.writerow(Point._fields)
+      writer.writerows(points)
+    draw(points, folder / 'scaling.png')
+
+
+if __name__ == '__main__':
+  flags.DEFINE_list(
+      'functions', [], f'Which of {", ".join(FUNCTIONS)}; all by default.')
+  flags.DEFINE_integer('seeds', 3, 'Seeds, from 0 on.', lower_bound=1)
+  flags.DEFINE_integer('grid', 100, f'The last of {GRIDS} intervals.')
+  flags.DEFINE_integer(
+      'starts', 8, 'Random starts on the first grid.', lower_bound=1)
+  flags.DEFINE_string(
+      'workdir', None, 'Folder for tables and picture; it must not hold '
+      'anything yet. Without it nothing is written.')
+  cli.run(main)
