@@ -124,6 +124,7 @@ def _load() -> tuple[np.ndarray, np.ndarray, tuple[str, ...], str]:
 
 def main() -> None:
   """Runs what the flags say."""
+  cli.compile_quickly()
   jax.config.update('jax_enable_x64', True)
   folder = flags.FLAGS.workdir and pathlib.Path(flags.FLAGS.workdir)
   if folder and folder.exists() and (

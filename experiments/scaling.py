@@ -166,6 +166,7 @@ def draw(points: list[Point], path: pathlib.Path) -> None:
 
 def main() -> None:
   """Runs what the flags say."""
+  cli.compile_quickly()
   jax.config.update('jax_enable_x64', True)
   values = flags.FLAGS
   names = values.functions or list(FUNCTIONS)
