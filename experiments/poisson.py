@@ -56,11 +56,12 @@ def sample(rng: np.random.Generator, rows: int) -> tuple[jax.Array, jax.Array]:
   inside = rng.uniform(-1, 1, (rows, 2))
   edge = rng.uniform(-1, 1, (rows, 2))
   edge[np.arange(rows), rng.integers(2, size=rows)] = rng.choice([-1, 1], rows)
-  targets = np.concatenate([laplacian(exact, inside), exact(edge)])
+  points = jnp.concatenate([jnp.asarray(inside), jnp.asarray(edge)])
+  targets = jnp.concatenate(
+      [laplacian(exact, points[:rows]), exact(points[rows:])])
   # The mean over all rows gives each half the weight that the loss gives it.
   weights = np.repeat([(2 * _INTERIOR)**0.5, 2**0.5], rows)
-  return (jnp.asarray(np.concatenate([inside, edge])),
-          jnp.stack([targets, weights], 1))
+  return points, jnp.stack([targets, weights], 1)
 
 
 def make_residuals(model: nn.Module) -> least_squares.Residuals:
