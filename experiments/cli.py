@@ -4,6 +4,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import os
+import pathlib
 import signal
 import sys
 from typing import Any
@@ -51,6 +52,20 @@ class Signals:
       signal.signal(name, signal.SIG_DFL)
     print(f'{signal.Signals(number).name}: ending after this step; once more '
           'ends at once', file=sys.stderr, flush=True)
+
+
+def new_folder(name: str | None) -> pathlib.Path | None:
+  """Returns --workdir, if it is given, as a path.
+
+  Raises:
+    UsageError: If it is there and is not an empty folder.
+  """
+  if not name:
+    return None
+  folder = pathlib.Path(name)
+  if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    raise UsageError(f'--workdir={folder} is not an empty folder')
+  return folder
 
 
 def compile_quickly() -> None:

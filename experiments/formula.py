@@ -126,10 +126,7 @@ def main() -> None:
   """Runs what the flags say."""
   cli.compile_quickly()
   jax.config.update('jax_enable_x64', True)
-  folder = flags.FLAGS.workdir and pathlib.Path(flags.FLAGS.workdir)
-  if folder and folder.exists() and (
-      not folder.is_dir() or any(folder.iterdir())):
-    raise cli.UsageError(f'--workdir={folder} is not an empty folder')
+  folder = cli.new_folder(flags.FLAGS.workdir)
   x, y, names, target = _load()
   started = time.monotonic()
   try:
