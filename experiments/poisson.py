@@ -86,8 +86,8 @@ def solve(
   mesh = jnp.stack(jnp.meshgrid(*[jnp.linspace(-1, 1, 101)] * 2), -1)
   mesh = mesh.reshape(-1, 2)
   started = time.monotonic()
-  model = layers.KAN([2, 10, 1], grid=grids[0], order=order, base_fn=_identity,
-                     param_dtype=jnp.float64)
+  model = layers.KAN([2, 10, 1], grid=grids[0], order=order,
+                     base_fn=jax.nn.identity, param_dtype=jnp.float64)
   variables = jax.jit(model.init)(jax.random.key(seed), data[0])
   for grid in grids:
     model = model.clone(grid=grid)
@@ -104,10 +104,6 @@ def solve(
     error = jax.jit(model.apply)(variables, mesh)[:, 0] - exact(mesh)
     yield Solution(grid, float(jnp.square(error).mean()),
                    float(metrics['loss']), time.monotonic() - started)
-
-
-def _identity(x: jax.Array) -> jax.Array:
-  return x
 
 
 def main() -> None:

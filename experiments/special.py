@@ -74,7 +74,7 @@ def run(
 
   test, train, validation = sample(1000), sample(3000), sample(1000)
   model = layers.KAN([2, 5, 1], grid=grids[0], grid_range=(-0.1, 1.6),
-                     base_fn=_identity, param_dtype=jnp.float64)
+                     base_fn=jax.nn.identity, param_dtype=jnp.float64)
   found = starts.fit_best(
       model, *train, key=jax.random.key(seed), starts=tries, refine=grids,
       optimizer='lm', steps=100, interval=5, stop_grid_update=20,
@@ -83,10 +83,6 @@ def run(
   outputs = np.asarray(found.model.apply(found.variables, test[0]))
   rmse = float(np.sqrt(np.square(outputs - test[1]).mean()))
   return Result(rmse, time.monotonic() - started)
-
-
-def _identity(x: jax.Array) -> jax.Array:
-  return x
 
 
 def table(results: dict[str, list[Result]]) -> str:

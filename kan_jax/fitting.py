@@ -94,8 +94,7 @@ def fit(
     model: A Flax module with the collections `params` and `grid`.
     variables: Where to start, as from `model.init`.
     x: Inputs, [n, ...].
-    y: Targets, [n, ...], in the shape of the outputs or as `loss_fn` takes
-      them.
+    y: Targets, [n, ...], as `loss_fn` takes them.
     loss_fn: Of outputs and targets, the loss of each row, [n].
     optimizer: 'lbfgs', or an optax transform such as `optax.adam(1e-3)`, for
       any loss; 'lm', Levenberg-Marquardt, for squared errors without penalty in
@@ -120,8 +119,9 @@ def fit(
       after the last grid update, lowered the loss by less than this part of
       it; in [0, 1), and 0 takes all `steps`. For losses without batches.
     frozen: Names of parameters, such as 'scale_base', that stay as they are.
-    smooth: For 'lm', the weight of `least_squares.roughness`. About 1e-8 keeps
-      the ends of fine grids from following single samples, and costs smooth
+    smooth: For 'lm', the weight of the `roughness` for targets of about 1.
+      About 1e-14 keeps the ends of fine grids from following single samples
+      and lets them have more coefficients than there are rows; it costs smooth
       functions nothing.
     validation: Inputs and targets for the history and for `patience`.
     patience: With validation data, how many entries of the history in a row
@@ -196,8 +196,8 @@ class _Loop:
     if isinstance(self.task.optimizer, str):
       variables = refinement.refine(self.state.variables, grid)
       self.state = self.state.replace(
-          params=variables['params'], grid=variables['grid'],
-          opt_state=_start(self.task, variables['params']))
+          params=variables['params'], grid=variables['grid'])
+      self._forget()
     else:
       self.state = refinement.refine_state(
           self.state, grid, self.task.optimizer)
@@ -206,9 +206,17 @@ class _Loop:
     """Moves the grids to a batch."""
     self.state = training.update_grids(
         self.state, x, model=self.model, **self.grid_options)
-    if self.task.optimizer == 'lbfgs':  # Its memory is of other coefficients.
-      self.state = self.state.replace(
-          opt_state=_start(self.task, self.state.params))
+    self._forget()
+
+  def _forget(self) -> None:
+    """Starts anew what the optimizer remembers of other coefficients."""
+    if self.task.optimizer == 'lbfgs':
+      opt_state = _start(self.task, self.state.params)
+    elif self.task.optimizer == 'lm':
+      opt_state = least_squares.restart(self.state.opt_state)
+    else:
+      return
+    self.state = self.state.replace(opt_state=opt_state)
 
   def take(
       self, data: Data, rows: np.ndarray, held_out: Data | None) -> None:

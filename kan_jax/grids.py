@@ -225,6 +225,7 @@ def update(
           jnp.where(sound[:, None, None], new_coef.astype(coef.dtype), coef))
 
 
+@functools.partial(jax.jit, static_argnames=('order', 'grid'))
 def refine(
     knots: jax.Array, coef: jax.Array, order: int, grid: int) -> tuple[
         jax.Array, jax.Array]:

@@ -12,10 +12,9 @@ take back, and straight steps along them stay tiny. On xy with KAN([2, 2, 1])
 50 straight steps stop at a root mean square of 1e-5, bent ones below 1e-7.
 
 Where samples are few, at the ends of a hidden node's range above all, single
-coefficients could take any value. So rough changes are damped more than smooth
-ones, damping falls only while that pays, and a small weight on roughness itself
-lets what the samples leave open go on as a polynomial (P-splines; Eilers and
-Marx, Statistical Science 11, 1996).
+coefficients could take any value. A small weight on their `roughness` lets what
+the samples leave open go on smoothly. Steps are taken in the coordinates of
+that module, where it is diagonal, however large the weight.
 
 Each step is one of `training`'s, so that grid updates, refinement and
 validation can come between two of them, and keeps its damping meanwhile; the
@@ -23,14 +22,15 @@ solvers of optimistix run to their end.
 """
 
 from collections.abc import Callable
-from typing import Any
+import functools
+from typing import NamedTuple
 
 from flax import linen as nn
-from flax import traverse_util
 import jax
 from jax import flatten_util
 import jax.numpy as jnp
 
+from kan_jax import roughness
 from kan_jax import training
 
 # Of params, grid, x and y, what the rows leave.
@@ -39,7 +39,6 @@ Residuals = Callable[..., jax.Array]
 _START = 1e-3  # Damping of the first step, for the normal matrix of the mean.
 _DECREASE, _INCREASE = 1 / 5, 4.0
 _LIMITS = 1e-18, 1e12
-_PAYS = 0.01  # Damping falls after a step that lowers the loss by this part.
 _ATTEMPTS = 12
 _BEND = 0.75  # Largest part of a step that may come from its acceleration.
 _CHUNK = 2**23  # Entries of the Jacobian at a time: 64 MiB in float64.
@@ -48,6 +47,12 @@ _CHUNK = 2**23  # Entries of the Jacobian at a time: 64 MiB in float64.
 def init(dtype: jax.typing.DTypeLike) -> jax.Array:
   """Returns the damping of the first step, what a state keeps of the others."""
   return jnp.asarray(_START, dtype)
+
+
+def restart(damping: jax.Array) -> jax.Array:
+  """Returns the damping for other grids: what an optimum raised is forgotten.
+  """
+  return jnp.minimum(damping, _START)
 
 
 def model_residuals(model: nn.Module) -> Residuals:
@@ -75,7 +80,7 @@ def make_step(
   Args:
     residuals: Of params, grid, x [n, ...] and y [n, ...], what each row leaves,
       [n, ...], whatever the other rows are; see `model_residuals`.
-    smooth: Weight of `roughness` beside the mean square, >= 0.
+    smooth: Weight of the `roughness` beside the mean square, >= 0.
 
   Returns:
     A pure function, not jitted. A step damps as much as it takes for the loss
@@ -83,35 +88,79 @@ def make_step(
     those of `training.make_train_step`, at the parameters before the step.
   """
   def step(state, batch):
-    flat, unravel = flatten_util.ravel_pytree(state.params)
+    flat, unravel = flatten_util.ravel_pytree(
+        roughness.to_modes(state.params, state.grid))
+    rough, _ = flatten_util.ravel_pytree(
+        roughness.squares(state.params, state.grid))
+
+    def params_at(flat):
+      return roughness.from_modes(unravel(flat), state.grid)
 
     def of_rows(flat, x, y):
-      return residuals(unravel(flat), state.grid, x, y)
+      return residuals(params_at(flat), state.grid, x, y)
 
-    size = jax.eval_shape(of_rows, flat, *batch).size
-    equations = _normal_equations(of_rows, flat, *batch, size)
-    flat, damping = _descend(
+    loss, slope, make_solve = _equations(of_rows, flat, *batch)
+    new, damping, fell = _descend(
         lambda flat: of_rows(flat, *batch),
-        lambda flat: roughness(unravel(flat), state.grid), smooth,
-        flat, state.opt_state, *equations)
-    loss = equations[0]
+        _Problem(loss, slope, make_solve, smooth * rough), flat,
+        state.opt_state)
     skipped = 1 - jnp.isfinite(loss).astype(loss.dtype)
     metrics = {
         'loss': loss, 'penalty': jnp.zeros_like(loss), 'skipped': skipped}
-    return state.replace(step=state.step + 1, params=unravel(flat),
-                         opt_state=damping), metrics
+    return state.replace(
+        step=state.step + 1, opt_state=damping, params=jax.tree.map(
+            lambda old, new: jnp.where(fell, new, old),
+            state.params, params_at(new))), metrics
 
   return step
 
 
-def _normal_equations(residuals, flat, x, y, size):
-  """Mean square [], J'r [p] and J'J [p, p] over `size`, that of the residuals.
+class _Problem(NamedTuple):
+  """The quadratic model of the loss around some parameters."""
+  loss: jax.Array  # Mean square, [].
+  slope: jax.Array  # Half its gradient, J'r over their number, [p].
+  make_solve: Callable  # Of weights [p], the solver with these on the diagonal.
+  ridge: jax.Array  # What is on the diagonal and counts in the loss, [p].
 
-  Row by row, since a row's residuals depend on no other row, and some rows at
-  a time, so that the Jacobian of all is never stored.
+
+def _equations(residuals, flat, x, y):
+  """Mean square [], J'r [p] over the number of residuals, and a solver.
+
+  Solved are the normal equations J'J, or, with fewer residuals than parameters,
+  as many equations as there are residuals.
+  """
+  size = jax.eval_shape(residuals, flat, x, y).size
+  rows = len(x)
+  chunk = max(1, _CHUNK * rows // (flat.size * size))
+  if size < flat.size:
+    r, jac = _jacobian(residuals, flat, x, y)
+    root = size**-0.5
+    return (jnp.square(r).mean(), jac.T @ r / size,
+            functools.partial(_solve_wide, jac * root))
+  loss, slope, normal = _normal_equations(
+      residuals, flat, x, y, min(rows, chunk))
+  return loss / size, slope / size, functools.partial(
+      _solve_square, normal / size)
+
+
+def _jacobian(residuals, flat, x, y):
+  """Residuals [m] and their Jacobian [m, p], row by row of the data."""
+  def of_row(x, y):
+    def residual(flat):
+      return residuals(flat, x[None], y[None]).reshape(-1)
+
+    return residual(flat), jax.jacrev(residual)(flat)
+
+  r, jac = jax.vmap(of_row)(x, y)
+  return r.reshape(-1), jac.reshape(-1, flat.size)
+
+
+def _normal_equations(residuals, flat, x, y, chunk):
+  """Sums r'r [], J'r [p] and J'J [p, p], over some rows at a time.
+
+  So the Jacobian of all rows is never stored.
   """
   rows = len(x)
-  chunk = min(rows, max(1, _CHUNK * rows // (flat.size * size)))
   count = -(-rows // chunk)
   weight = jnp.arange(count * chunk) < rows  # The last chunk is filled up.
   parts = jax.tree.map(
@@ -119,81 +168,78 @@ def _normal_equations(residuals, flat, x, y, size):
           a, [(0, len(weight) - rows)] + [(0, 0)] * (a.ndim - 1), 'edge'
       ).reshape(count, chunk, *a.shape[1:]), (x, y))
 
-  def of_row(x, y):
-    def residual(flat):
-      return residuals(flat, x[None], y[None]).reshape(-1)
-
-    return residual(flat), jax.jacrev(residual)(flat)
-
   def add(totals, part):
     weight, (x, y) = part
-    r, jac = jax.vmap(of_row)(x, y)
-    r = jnp.where(weight[:, None], r, 0).reshape(-1)
-    jac = jnp.where(weight[:, None, None], jac, 0).reshape(-1, flat.size)
+    r, jac = _jacobian(residuals, flat, x, y)
+    weight = jnp.repeat(weight, len(r) // chunk)
+    r = jnp.where(weight, r, 0)
+    jac = jnp.where(weight[:, None], jac, 0)
     new = r @ r, jac.T @ r, jac.T @ jac
     return jax.tree.map(jnp.add, totals, new), None
 
   zeros = (jnp.zeros((), flat.dtype), jnp.zeros_like(flat),
            jnp.zeros((flat.size, flat.size), flat.dtype))
-  totals, _ = jax.lax.scan(
-      add, zeros, (weight.reshape(count, chunk), parts))
-  return jax.tree.map(lambda total: total / size, totals)
+  return jax.lax.scan(add, zeros, (weight.reshape(count, chunk), parts))[0]
 
 
-def roughness(params: Any, grid: Any) -> jax.Array:
-  """Returns the sum of squared differences of neighbouring coefficients, [].
+def _solve_square(normal, weights):
+  """Solver of (normal + diag(weights)) s = b, from `normal` [p, p]."""
+  scale = jax.lax.rsqrt(weights)
+  factor = _factor(jnp.outer(scale, scale) * normal)
+  return lambda b: scale * jax.scipy.linalg.cho_solve(factor, scale * b)
 
-  Of one order more than the degree of the splines: on a uniform grid, 0 for a
-  polynomial of that degree, and tiny for what is smooth at the grid's scale.
 
-  Args:
-    params: Parameters of any model that holds KAN layers.
-    grid: Their knots, in the collection of that name.
+def _solve_wide(jac, weights):
+  """Solver of (jac' jac + diag(weights)) s = b, from `jac` [m, p], m < p.
+
+  By the formula of Woodbury, so that only a matrix [m, m] is factored.
   """
-  held = traverse_util.flatten_dict(grid)
-  total = jnp.zeros(())
-  for path, coef in traverse_util.flatten_dict(params).items():
-    knots = held.get((*path[:-1], 'knots'))
-    if path[-1] == 'coef' and knots is not None:
-      degree = knots.shape[-1] - coef.shape[1] - 1
-      total += jnp.square(jnp.diff(coef, degree + 1, axis=1)).sum()
-  return total
+  scale = jax.lax.rsqrt(weights)
+  jac = jac * scale[None]
+  factor = _factor(jac @ jac.T)
+
+  def solve(b):
+    b = scale * b
+    return scale * (b - jax.scipy.linalg.cho_solve(factor, jac @ b) @ jac)
+
+  return solve
 
 
-def _descend(
-    residuals, rough, smooth, flat, damping, loss, slope, normal):
-  """Damps more until the loss falls; returns parameters and next damping."""
+def _factor(matrix):
+  """Cholesky factor of a matrix plus the identity."""
   # Without the barrier, XLA computes this large constant while it compiles.
-  eye = jax.lax.optimization_barrier(jnp.eye(flat.size, dtype=flat.dtype))
-  rough_slope = jax.grad(lambda flat: rough(flat).astype(flat.dtype) / 2)
-  rough_normal = jax.vmap(
-      lambda row: jax.jvp(rough_slope, (flat,), (row,))[1])(eye)
-  slope = slope + smooth * rough_slope(flat)
-  normal = normal + smooth * rough_normal
-  loss = loss + smooth * rough(flat)
+  eye = jax.lax.optimization_barrier(jnp.eye(len(matrix), dtype=matrix.dtype))
+  return jax.scipy.linalg.cho_factor(matrix + eye)
+
+
+def _descend(residuals, problem, flat, damping):
+  """Damps more until the loss falls.
+
+  Returns parameters, the next damping and whether the loss fell.
+  """
+  def penalty(flat):
+    return jnp.sum(problem.ridge * jnp.square(flat))
+
+  slope = problem.slope + problem.ridge * flat
+  loss = problem.loss + penalty(flat)
 
   def attempt(carry):
     attempts, _, damping, _ = carry
-    factor = jax.scipy.linalg.cho_factor(
-        normal + damping * (eye + rough_normal))
-    straight = -jax.scipy.linalg.cho_solve(factor, slope)
-    bend = jax.scipy.linalg.cho_solve(
-        factor, _curvature(residuals, flat, straight)) / -2
+    solve = problem.make_solve(damping + problem.ridge)
+    straight = -solve(slope)
+    bend = solve(_curvature(residuals, flat, straight)) / -2
     new = flat + straight + bend
-    new_loss = jnp.square(residuals(new)).mean() + smooth * rough(new)
+    new_loss = jnp.square(residuals(new)).mean() + penalty(new)
     # Both are False for what is not finite.
     fell = (new_loss < loss) & (
         2 * jnp.linalg.norm(bend) <= _BEND * jnp.linalg.norm(straight))
-    pays = new_loss < (1 - _PAYS) * loss
-    damping = damping * jnp.where(
-        fell, jnp.where(pays, _DECREASE, 1), _INCREASE)
-    return (attempts + 1, jnp.where(fell, new, flat),
-            jnp.clip(damping, *_LIMITS), fell)
+    damping = damping * jnp.where(fell, _DECREASE, _INCREASE)
+    return attempts + 1, new, jnp.clip(damping, *_LIMITS), fell
 
-  _, flat, damping, _ = jax.lax.while_loop(
+  _, new, damping, fell = jax.lax.while_loop(
       lambda carry: ~carry[3] & (carry[0] < _ATTEMPTS), attempt,
       (0, flat, damping, jnp.asarray(False)))
-  return flat, damping
+  return new, damping, fell
 
 
 def _curvature(residuals, flat, direction):

@@ -8,7 +8,7 @@ from experiments import scaling
 
 def test_errors_stay_near_the_floor():
   with jax.enable_x64(True):
-    points = list(scaling.climb('bessel', 0, (5, 10), 1, progress=False))
+    points = list(scaling.climb('bessel', 0, (5, 10), progress=False))
   assert [p.grid for p in points] == [5, 10]
   # Coefficients, base and spline scale, bias.
   assert [p.parameters for p in points] == [5 + 3 + 3, 10 + 3 + 3]
@@ -35,8 +35,13 @@ def _points():
 def test_table():
   lines = scaling.table(_points()).splitlines()
   assert lines[2] == ('| `exp` | 5 | 50 | 2 | 1.5e-02 | 2.0e-02 | 6.6e-03 '
-                      '| 2.27 | 1 | 1 |')
+                      '| 2.27 | 1 | 3.3e-08 |')
   assert len(lines) == 4
+
+
+def test_times():
+  line = scaling.times(_points()).splitlines()[2]
+  assert line == '| `exp` | 2 | 10 | 1 | 1 | 1 |'
 
 
 def test_picture(tmp_path):

@@ -33,6 +33,13 @@ class FitBestTest(parameterized.TestCase):
         found.history['loss'][:2], best.history['loss'])
     self.assertLess(min(losses), max(losses))  # Else any start would do.
 
+  def test_short_trials(self):
+    found = starts.fit_best(
+        _MODEL, _X, _Y, key=jax.random.key(3), starts=2, trial=2,
+        refine=(5, 10), **_OPTIONS)
+    np.testing.assert_array_equal(found.history['step'], [2, 4, 6, 8, 10])
+    np.testing.assert_array_equal(found.history['grid'], [5, 5, 5, 10, 10])
+
   def test_errors(self):
     with self.assertRaisesRegex(ValueError, '`starts`.*got 0'):
       starts.fit_best(_MODEL, _X, _Y, key=jax.random.key(0), starts=0)

@@ -1,0 +1,91 @@
+"""How rough the curves of a model are, in coordinates where that is diagonal.
+
+The roughness of a spline is the sum of squared differences of its neighbouring
+coefficients (P-splines; Eilers and Marx, Statistical Science 11, 1996). Their
+order here is twice that which a spline of degree k approximates to, 2 (k + 1):
+for a smooth function they shrink with the intervals h as h^(2k + 2), faster
+than the error h^(k + 1) of the best spline. So a weight that lets what the
+samples leave open go on smoothly costs such a function next to nothing.
+
+The squares are weighted with the number of intervals to the power of 2 (k + 1):
+then they fall with h as the squared error of the best spline does, and one
+weight serves all grids.
+"""
+
+import functools
+import math
+from typing import Any
+
+from flax import traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@functools.cache
+def _modes(size: int, order: int) -> tuple[np.ndarray, np.ndarray]:
+  """Orthonormal columns [size, size], and the squared differences of each.
+
+  Few coefficients leave room for differences of a lower order alone.
+  """
+  degree = min(2 * (order + 1), size - 1)
+  differences = np.diff(np.eye(size), degree, axis=0)
+  _, values, rows = np.linalg.svd(differences)
+  return rows.T, np.pad(np.square(values), (0, size - len(values)))
+
+
+def _splines(params: Any, grid: Any) -> dict[tuple, int]:
+  """Paths of the coefficients of splines, and the order of each."""
+  held = traverse_util.flatten_dict(grid)
+  found = {}
+  for path, coef in traverse_util.flatten_dict(params).items():
+    knots = held.get((*path[:-1], 'knots'))
+    if path[-1] == 'coef' and knots is not None:
+      found[path] = knots.shape[-1] - coef.shape[1] - 1
+  return found
+
+
+def to_modes(params: Any, grid: Any) -> Any:
+  """Returns parameters with coefficients in coordinates along the modes.
+
+  A rotation for each layer, so that lengths stay as they are; `from_modes`
+  turns back.
+
+  Args:
+    params: Parameters of any model that holds KAN layers.
+    grid: Their knots, in the collection of that name.
+  """
+  return _rotate(params, grid, lambda modes: modes.T)
+
+
+def from_modes(params: Any, grid: Any) -> Any:
+  """Returns what `to_modes` was given."""
+  return _rotate(params, grid, lambda modes: modes)
+
+
+def _rotate(params, grid, matrix):
+  flat = traverse_util.flatten_dict(params)
+  for path, order in _splines(params, grid).items():
+    coef = flat[path]
+    modes = jnp.asarray(matrix(_modes(coef.shape[1], order)[0]), coef.dtype)
+    flat[path] = jnp.einsum('kl,ilo->iko', modes, coef, precision='highest')
+  return traverse_util.unflatten_dict(flat)
+
+
+def squares(params: Any, grid: Any) -> Any:
+  """Returns what the square of a coordinate counts, in a tree like `params`.
+
+  The roughness is the sum of these times the squares of the coordinates: the
+  weighted squares of the differences that a unit along each mode has, and 0
+  for all that is no coefficient of a spline.
+
+  Args:
+    params: See `to_modes`.
+    grid: Likewise.
+  """
+  found = traverse_util.flatten_dict(jax.tree.map(jnp.zeros_like, params))
+  for path, order in _splines(params, grid).items():
+    size = found[path].shape[1]
+    values = _modes(size, order)[1] * math.pow(size - order, 2 * (order + 1))
+    found[path] += jnp.asarray(values, found[path].dtype)[None, :, None]
+  return traverse_util.unflatten_dict(found)
