@@ -25,8 +25,7 @@ from kan_jax import estimators
 from kan_jax import shrinkage
 from kan_jax import symbolic
 
-# Few steps, and large ones: enough for what is tested. Their alpha is given;
-# `check_estimator` passes with the defaults as well, in 90 seconds.
+# Few steps, and large ones, with a given alpha: enough for what is tested.
 _QUICK = {'steps': 20, 'learning_rate': 0.05, 'alpha': 1.0}
 _RNG = np.random.default_rng(0)
 _X = _RNG.uniform(-1, 1, (120, 3))
