@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from kan_jax import local
 from kan_jax import pieces
 from kan_jax import splines
 
@@ -21,6 +22,11 @@ _CHUNK = 2**22
 # Most values of B-splines that `node_sums` holds at a time: 4 MiB in float32,
 # which stay in a processor's cache. More took up to twice as long on two cores.
 _BLOCK = 2**20
+
+# With more B-splines than this, `node_sums` looks up those that are not zero.
+# For 100 -> 100 edges and a batch of 1024, forward and backward took on two
+# cores, in ms: 17 with all and 34 looked up at G = 50, 64 and 46 at G = 200.
+_MANY = 128
 
 
 class Edges(NamedTuple):
@@ -101,7 +107,8 @@ def node_sums(
   """Returns `contract(features(...), weights(edges))`, faster and in less room.
 
   Many inputs are taken some at a time, so that the B-splines of all of them are
-  never stored; the backward pass evaluates them again.
+  never stored; the backward pass evaluates them again. Of many B-splines, those
+  that are not zero are looked up.
 
   Args:
     x: Inputs, [n, in].
@@ -123,10 +130,15 @@ def node_sums(
         weight.reshape(inputs * size, -1), values.reshape(inputs * size, n),
         dtype)
 
-  arrays = (x.T, edges.knots, pieces.tabulate(edges.knots, order),
-            edges.mask * edges.scale_base,
-            (edges.mask * edges.scale_spline)[:, None] * edges.coef)
-  size = x.size * edges.coef.shape[1]
+  base_weight = edges.mask * edges.scale_base
+  weight = (edges.mask * edges.scale_spline)[:, None] * edges.coef
+  if weight.shape[1] > _MANY:
+    found = local.values(x.T, edges.knots, order, outside)
+    return (_product(base_weight, base_fn(x.T), dtype).T
+            + local.sums(*found, weight.astype(dtype))).astype(dtype)
+  arrays = (x.T, edges.knots, pieces.tabulate(edges.knots, order), base_weight,
+            weight)
+  size = x.size * weight.shape[1]
   return _sum_over_inputs(
       of_inputs, arrays, math.ceil(size / _BLOCK)).T.astype(dtype)
 
