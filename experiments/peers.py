@@ -172,11 +172,15 @@ def _of_torch(model: Any, x: Array, weight: Array) -> Contender:
     compiled = contender(torch.compile(model, dynamic=False))
     compiled.backward()
     compiled.forward()
-  except Exception:  # Whatever a compiler may say to a peer's code.
+  except Exception as error:  # Whatever a compiler may say to a peer's code.
+    print(f'torch.compile fails: {str(error).splitlines()[:1]}', flush=True)
     return plain
   plain.backward()
-  return min(plain, compiled, key=lambda made: min(
+  faster = min(plain, compiled, key=lambda made: min(
       seconds(made.backward) for _ in range(5)))
+  print('faster compiled' if faster is compiled else 'faster as it is',
+        flush=True)
+  return faster
 
 
 def seconds(run: Callable[[], Any]) -> float:
