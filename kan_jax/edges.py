@@ -12,10 +12,21 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from kan_jax import local
+from kan_jax import pieces
 from kan_jax import splines
 
 # Most edge values that `mean_abs` holds at a time: 16 MiB in float32.
 _CHUNK = 2**22
+
+# Most values of B-splines that `node_sums` holds at a time: 4 MiB in float32,
+# which stay in a processor's cache. More took up to twice as long on two cores.
+_BLOCK = 2**20
+
+# With more B-splines than this, `node_sums` looks up those that are not zero.
+# For 100 -> 100 edges and a batch of 1024, forward and backward took on two
+# cores, in ms: 17 with all and 34 looked up at G = 50, 64 and 46 at G = 200.
+_MANY = 128
 
 
 class Edges(NamedTuple):
@@ -88,6 +99,76 @@ def contract(values: jax.Array, weight: jax.Array) -> jax.Array:
   inputs, size, n = values.shape
   flat = values.reshape(inputs * size, n)
   return flat.T @ weight.reshape(-1, weight.shape[-1])
+
+
+def node_sums(
+    x: jax.Array, edges: Edges, order: int, base_fn: BaseFn,
+    outside: splines.Outside, dtype: jax.typing.DTypeLike) -> jax.Array:
+  """Returns `contract(features(...), weights(edges))`, faster and in less room.
+
+  Many inputs are taken some at a time, so that the B-splines of all of them are
+  never stored; the backward pass evaluates them again. Of many B-splines, those
+  that are not zero are looked up.
+
+  Args:
+    x: Inputs, [n, in].
+    edges: The arrays of the layer.
+    order: Degree of the splines.
+    base_fn: Applied to `x` elementwise.
+    outside: What the splines do beyond their grid; see `splines.basis`.
+    dtype: Type of the matrix products.
+
+  Returns:
+    [n, out] in `dtype`.
+  """
+  def of_inputs(x, knots, table, base_weight, weight):
+    values = splines.basis_by_input(
+        x, knots, order, outside=outside, table=table)
+    # Products of this form, the batch last on both sides, are the fastest.
+    inputs, size, n = values.shape
+    return _product(base_weight, base_fn(x), dtype) + _product(
+        weight.reshape(inputs * size, -1), values.reshape(inputs * size, n),
+        dtype)
+
+  base_weight = edges.mask * edges.scale_base
+  weight = (edges.mask * edges.scale_spline)[:, None] * edges.coef
+  if weight.shape[1] > _MANY:
+    found = local.values(x.T, edges.knots, order, outside)
+    return (_product(base_weight, base_fn(x.T), dtype).T
+            + local.sums(*found, weight.astype(dtype))).astype(dtype)
+  arrays = (x.T, edges.knots, pieces.tabulate(edges.knots, order), base_weight,
+            weight)
+  size = x.size * weight.shape[1]
+  return _sum_over_inputs(
+      of_inputs, arrays, math.ceil(size / _BLOCK)).T.astype(dtype)
+
+
+def _product(
+    weight: jax.Array, values: jax.Array,
+    dtype: jax.typing.DTypeLike) -> jax.Array:
+  """Sums [k, out], [k, n] -> [out, n], in float32 at least."""
+  return jax.lax.dot_general(
+      weight.astype(dtype), values.astype(dtype), (((0,), (0,)), ((), ())),
+      preferred_element_type=jnp.promote_types(dtype, jnp.float32))
+
+
+def _sum_over_inputs(
+    fn: Callable[..., jax.Array], arrays: tuple[jax.Array, ...],
+    parts: int) -> jax.Array:
+  """Adds up `fn` of parts of arrays whose first axis counts inputs."""
+  inputs = len(arrays[0])
+  size = inputs // min(max(parts, 1), inputs)
+  whole = inputs - inputs % size
+  if whole == size:
+    total = fn(*(a[:size] for a in arrays))
+  else:
+    blocks = tuple(
+        a[:whole].reshape(-1, size, *a.shape[1:]) for a in arrays)
+    of_block = jax.checkpoint(fn, prevent_cse=False)
+    start = jnp.zeros_like(fn(*(a[0] for a in blocks)))
+    total = jax.lax.scan(
+        lambda total, block: (total + of_block(*block), None), start, blocks)[0]
+  return total + fn(*(a[whole:] for a in arrays)) if whole < inputs else total
 
 
 def outputs(values: jax.Array, weight: jax.Array) -> jax.Array:

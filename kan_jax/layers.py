@@ -118,16 +118,17 @@ class KANLayer(nn.Module):
     dtype = self.dtype or jnp.promote_types(x.dtype, arrays.coef.dtype)
     rows = x.reshape(-1, x.shape[-1])
     rows = rows.astype(jnp.promote_types(x.dtype, arrays.knots.dtype))
-    values = edges.features(
-        rows, arrays.knots, self.order, self.base_fn, self.outside)
     curves = self._curves(rows)
     if self.is_mutable_collection('edges') and not self.is_initializing():
-      stats = edges.statistics(rows, values, arrays, self.order)
+      stats = edges.statistics(
+          rows, edges.features(
+              rows, arrays.knots, self.order, self.base_fn, self.outside),
+          arrays, self.order)
       if curves is not None:
         stats = groups.add_to_statistics(stats, curves, self.symbolic)
       self.sow('edges', 'stats', stats)
-    weight = edges.weights(arrays).astype(dtype)
-    y = edges.contract(values.astype(dtype), weight)
+    y = edges.node_sums(
+        rows, arrays, self.order, self.base_fn, self.outside, dtype)
     if curves is not None:
       y = groups.add_to_nodes(y, curves, self.symbolic)
     y = y.reshape(*x.shape[:-1], self.features)

@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kan_jax import pieces
+
 MAX_ORDER = 5
 
 Outside = Literal['zero', 'clamp', 'linear']
@@ -141,7 +143,7 @@ def basis(
     jax.jit, static_argnames=('order', 'derivative', 'outside'))
 def basis_by_input(
     x: jax.Array, knots: jax.Array, order: int, *, derivative: int = 0,
-    outside: Outside = 'zero') -> jax.Array:
+    outside: Outside = 'zero', table: jax.Array | None = None) -> jax.Array:
   """Evaluates `basis` in the layout that layers work in: the batch comes last.
 
   The axis of the basis functions is short; with it last, a processor's vector
@@ -153,29 +155,46 @@ def basis_by_input(
     order: Degree of the splines.
     derivative: Which derivative with respect to `x`; 0 is the value.
     outside: What a spline does beyond its grid; see `basis`.
+    table: `pieces.tabulate(knots, order)`, made here if it is not given.
 
   Returns:
     [in, grid + order, n].
   """
+  if table is None:
+    table = pieces.tabulate(knots, order)
+  x = x.astype(jnp.promote_types(x.dtype, table.dtype))
   if outside == 'zero':
-    return _basis(x, knots, order, derivative)
+    return pieces.evaluate(x, table, order, derivative)
   low, high = knots[:, order, None], knots[:, -order - 1, None]
   nearest = jnp.where(x < low, low, jnp.where(x > high, high, x))
   beyond = (x - nearest)[:, None]
-  values = _basis(nearest, knots, order, derivative)
+  values = pieces.evaluate(nearest, table, order, derivative)
   if outside == 'linear' and derivative == 0:
-    return values + beyond * _basis(nearest, knots, order, 1)
+    return values + beyond * pieces.evaluate(nearest, table, order, 1)
   if derivative == 0 or (outside == 'linear' and derivative == 1):
     return values
   return jnp.where(beyond == 0, values, 0)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _basis(
-    x: jax.Array, knots: jax.Array, order: int, derivative: int) -> jax.Array:
-  """The Cox-de Boor recursion, and its differences for a derivative."""
+def cox_de_boor(
+    x: jax.Array, knots: jax.Array, order: int,
+    derivative: int = 0) -> jax.Array:
+  """The definition: the recursion, and its differences for a derivative.
+
+  Slow, and here to be read and compared with: `basis_by_input` gives the same
+  values from polynomials; see `pieces`.
+
+  Args:
+    x: Inputs, [in, n].
+    knots: Strictly increasing knots, [in, grid + 2 * order + 1].
+    order: Degree of the splines.
+    derivative: Which derivative with respect to `x`; 0 is the value.
+
+  Returns:
+    [in, grid + order, n].
+  """
   if derivative > order:
-    return jnp.zeros_like(_basis(x, knots, order, 0))
+    return jnp.zeros_like(cox_de_boor(x, knots, order))
   x = x.astype(jnp.promote_types(x.dtype, knots.dtype))[:, None]
   knots = knots[..., None]
   values = _cells(x, knots, order)
@@ -183,7 +202,7 @@ def _basis(
   # something finite.
   x = jnp.clip(x, knots[:, :1], knots[:, -1:])
   for k in range(1, order + 1):
-    span = 1 / (knots[:, k:] - knots[:, :-k])  # No division per sample.
+    span = 1 / (knots[:, k:] - knots[:, :-k])
     if k > order - derivative:
       slope = k * span * values
       values = slope[:, :-1] - slope[:, 1:]
@@ -191,14 +210,6 @@ def _basis(
       rise = (x - knots[:, :-k]) * span * values
       values = rise[:, :-1] + values[:, 1:] - rise[:, 1:]
   return values
-
-
-@_basis.defjvp
-def _basis_jvp(order, derivative, primals, tangents):
-  """The next derivative, at a third of what differentiating the loop costs."""
-  x, knots = primals
-  slope = _basis(x, knots, order, derivative + 1)
-  return _basis(x, knots, order, derivative), slope * tangents[0][:, None]
 
 
 def _cells(x: jax.Array, knots: jax.Array, order: int) -> jax.Array:
@@ -301,15 +312,15 @@ def insert_knots(
   # Of the pieces under a B-spline, the middle one that is inside the grid.
   middle = np.clip(index - order + order // 2, 0, len(parents) - 1)
   first = np.asarray(parents)[middle]
-  pieces = [coef[:, first + i] for i in range(order + 1)]
+  blossoms = [coef[:, first + i] for i in range(order + 1)]
   for level in range(1, order + 1):
     at = new_knots[:, index + level]
     for i in range(order, level - 1, -1):
       left = knots[:, first + i]
       right = knots[:, first + i + order + 1 - level]
       part = ((at - left) / (right - left))[..., None]
-      pieces[i] = (1 - part) * pieces[i - 1] + part * pieces[i]
-  return pieces[order]
+      blossoms[i] = (1 - part) * blossoms[i - 1] + part * blossoms[i]
+  return blossoms[order]
 
 
 def quadrature(breaks: jax.Array, order: int) -> tuple[jax.Array, jax.Array]:

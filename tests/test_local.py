@@ -1,0 +1,63 @@
+"""B-splines that are looked up, against the recursion that defines them."""
+
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kan_jax import grids
+from kan_jax import local
+from kan_jax import splines
+
+
+def _dense(x, knots, order, outside):
+  """Puts the values where they belong, [in, grid + order, n]."""
+  number, value = local.values(x, knots, order, outside)
+  size = knots.shape[1] - order - 1
+  here = number[:, :, None] == jnp.arange(size)[None, None, :, None]
+  return (value[:, :, None] * here).sum(0)
+
+
+class LocalTest(parameterized.TestCase):
+
+  @parameterized.product(
+      order=tuple(range(6)), outside=('zero', 'clamp', 'linear'))
+  def test_equal_to_all_splines(self, order, outside):
+    """Values and two derivatives, on a grid between uniform and quantiles."""
+    with jax.enable_x64(True):
+      samples = np.random.default_rng(order).normal(size=(200, 2))**3
+      knots = grids.knots_from_samples(
+          jnp.asarray(samples), 6, order, grid_eps=0.5)
+      rows = np.asarray(knots)
+      x = np.linspace(rows[:, 0] - 1, rows[:, -1] + 1, 301).T
+      # Ends belong to the grid; other knots only to the interval on the right.
+      x = jnp.asarray(np.concatenate([x, rows[:, order:-order - 1]], 1)
+                      if order else x)
+
+      def found(x):
+        return _dense(x, knots, order, outside)
+
+      def slope(x):
+        return jax.jvp(found, (x,), (jnp.ones_like(x),))[1]
+
+      def bend(x):
+        return jax.jvp(slope, (x,), (jnp.ones_like(x),))[1]
+
+      for derivative, fn in enumerate((found, slope, bend)):
+        expected = splines.basis_by_input(
+            x, knots, order, derivative=derivative, outside=outside)
+        scale = max(1.0, np.abs(expected).max())
+        # The ends of `clamp` and `linear` have a derivative on either side.
+        inside = ((x > rows[:, order, None]) & (x < rows[:, -order - 1, None])
+                  ) | (outside == 'zero') | (derivative == 0)
+        np.testing.assert_allclose(
+            jnp.where(inside[:, None], jax.jit(fn)(x) - expected, 0), 0,
+            atol=1e-11 * scale)
+
+  def test_extreme_inputs_give_zero(self):
+    knots = splines.uniform_knots(1, 5, 3)
+    x = jnp.array([[1e6, -1e38, jnp.inf, -jnp.inf]])
+    value, slope = jax.value_and_grad(
+        lambda x: local.values(x, knots, 3)[1].sum())(x)
+    self.assertEqual(value, 0)
+    np.testing.assert_array_equal(slope, 0)
