@@ -97,7 +97,7 @@ def solve(
         grid=variables['grid'], opt_state=least_squares.init(jnp.float64))
     state = training.update_grids(state, data[0], model=model, margin=0.02)
     step = jax.jit(least_squares.make_step(
-        make_residuals(model), smooth=1e-10))
+        make_residuals(model), smooth=1e-14))
     for _ in range(steps):
       state, metrics = step(state, data)
     variables = state.variables

@@ -78,7 +78,7 @@ def run(
   found = starts.fit_best(
       model, *train, key=jax.random.key(seed), starts=tries, refine=grids,
       optimizer='lm', steps=100, interval=5, stop_grid_update=20,
-      tolerance=0.05, smooth=1e-10, grid_options={'margin': 0.02},
+      tolerance=0.05, smooth=1e-14, grid_options={'margin': 0.02},
       validation=validation, patience=100, progress=progress)
   outputs = np.asarray(found.model.apply(found.variables, test[0]))
   rmse = float(np.sqrt(np.square(outputs - test[1]).mean()))

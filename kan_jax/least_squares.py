@@ -13,8 +13,9 @@ take back, and straight steps along them stay tiny. On xy with KAN([2, 2, 1])
 
 Where samples are few, at the ends of a hidden node's range above all, single
 coefficients could take any value. A small weight on their `roughness` lets what
-the samples leave open go on smoothly. Steps are taken in the coordinates of
-that module, where it is diagonal, however large the weight.
+the samples leave open go on smoothly; rough changes are then damped more than
+smooth ones, too. Steps are taken in the coordinates of that module, where both
+are diagonal, however large the weight.
 
 Each step is one of `training`'s, so that grid updates, refinement and
 validation can come between two of them, and keeps its damping meanwhile; the
@@ -90,8 +91,8 @@ def make_step(
   def step(state, batch):
     flat, unravel = flatten_util.ravel_pytree(
         roughness.to_modes(state.params, state.grid))
-    rough, _ = flatten_util.ravel_pytree(
-        roughness.squares(state.params, state.grid))
+    plain, weighted = (flatten_util.ravel_pytree(tree)[0] for tree in (
+        roughness.squares(state.params, state.grid)))
 
     def params_at(flat):
       return roughness.from_modes(unravel(flat), state.grid)
@@ -102,8 +103,8 @@ def make_step(
     loss, slope, make_solve = _equations(of_rows, flat, *batch)
     new, damping, fell = _descend(
         lambda flat: of_rows(flat, *batch),
-        _Problem(loss, slope, make_solve, smooth * rough), flat,
-        state.opt_state)
+        _Problem(loss, slope, make_solve, 1 + plain * (smooth > 0),
+                 smooth * weighted), flat, state.opt_state)
     skipped = 1 - jnp.isfinite(loss).astype(loss.dtype)
     metrics = {
         'loss': loss, 'penalty': jnp.zeros_like(loss), 'skipped': skipped}
@@ -120,7 +121,8 @@ class _Problem(NamedTuple):
   loss: jax.Array  # Mean square, [].
   slope: jax.Array  # Half its gradient, J'r over their number, [p].
   make_solve: Callable  # Of weights [p], the solver with these on the diagonal.
-  ridge: jax.Array  # What is on the diagonal and counts in the loss, [p].
+  metric: jax.Array  # What a unit of damping adds to the diagonal, [p].
+  ridge: jax.Array  # What is always on it, and counts in the loss, [p].
 
 
 def _equations(residuals, flat, x, y):
@@ -225,7 +227,7 @@ def _descend(residuals, problem, flat, damping):
 
   def attempt(carry):
     attempts, _, damping, _ = carry
-    solve = problem.make_solve(damping + problem.ridge)
+    solve = problem.make_solve(damping * problem.metric + problem.ridge)
     straight = -solve(slope)
     bend = solve(_curvature(residuals, flat, straight)) / -2
     new = flat + straight + bend

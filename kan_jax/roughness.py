@@ -72,20 +72,24 @@ def _rotate(params, grid, matrix):
   return traverse_util.unflatten_dict(flat)
 
 
-def squares(params: Any, grid: Any) -> Any:
-  """Returns what the square of a coordinate counts, in a tree like `params`.
-
-  The roughness is the sum of these times the squares of the coordinates: the
-  weighted squares of the differences that a unit along each mode has, and 0
-  for all that is no coefficient of a spline.
+def squares(params: Any, grid: Any) -> tuple[Any, Any]:
+  """Returns the squared differences that a unit along each mode has.
 
   Args:
     params: See `to_modes`.
     grid: Likewise.
+
+  Returns:
+    Two trees like `params`: plain, and weighted as the module says. The
+    roughness is the sum of the second one times the squares of the
+    coordinates. 0 for all that is no coefficient of a spline.
   """
-  found = traverse_util.flatten_dict(jax.tree.map(jnp.zeros_like, params))
+  plain = traverse_util.flatten_dict(jax.tree.map(jnp.zeros_like, params))
+  weighted = dict(plain)
   for path, order in _splines(params, grid).items():
-    size = found[path].shape[1]
-    values = _modes(size, order)[1] * math.pow(size - order, 2 * (order + 1))
-    found[path] += jnp.asarray(values, found[path].dtype)[None, :, None]
-  return traverse_util.unflatten_dict(found)
+    size = plain[path].shape[1]
+    values = jnp.asarray(_modes(size, order)[1], plain[path].dtype)
+    plain[path] += values[None, :, None]
+    weighted[path] = plain[path] * math.pow(size - order, 2 * (order + 1))
+  return (traverse_util.unflatten_dict(plain),
+          traverse_util.unflatten_dict(weighted))
