@@ -170,7 +170,11 @@ def basis_by_input(
   beyond = (x - nearest)[:, None]
   values = pieces.evaluate(nearest, table, order, derivative)
   if outside == 'linear' and derivative == 0:
-    return values + beyond * pieces.evaluate(nearest, table, order, 1)
+    # Slopes at the two ends; far out, their roundings must cancel.
+    ends = jax.lax.stop_gradient(cox_de_boor(
+        jnp.concatenate([low, high], 1), knots, order, 1))
+    return values + beyond * jnp.where(
+        (x < low)[:, None], ends[..., :1], ends[..., 1:])
   if derivative == 0 or (outside == 'linear' and derivative == 1):
     return values
   return jnp.where(beyond == 0, values, 0)
