@@ -86,7 +86,9 @@ def _half_open(knots: jax.Array, order: int) -> jax.Array:
   above = jnp.nextafter(high, jnp.full_like(high, jnp.inf))
   # What is too small to be normal may be flushed to zero.
   tiny = jnp.finfo(knots.dtype).tiny
-  return knots.at[:, at].set(jnp.where(jnp.abs(above) < tiny, tiny, above))
+  above = jnp.where(jnp.abs(above) < tiny, tiny, above)
+  return jnp.concatenate(
+      [knots[:, :at], above[:, None], knots[:, at + 1:]], 1)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))

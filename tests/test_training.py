@@ -251,7 +251,7 @@ class CollapseTest(chex.TestCase):
         model, {'accuracy': lambda outputs, y: outputs.argmax(-1) == y})
     state = training.create_state(model, tx, jax.random.key(0), x)
     narrowest, best = np.inf, 0
-    for lamb, steps in ((3.0, 150), (0.0, 1500)):
+    for lamb, steps in ((10.0, 150), (0.0, 1500)):
       run = training.make_run_steps(training.make_train_step(
           training.make_objective(model, loss_fn, _PENALTY, lamb), tx))
       for start in range(0, steps, 5):
