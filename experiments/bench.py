@@ -148,15 +148,6 @@ def draw(timings: list[Timing], path: pathlib.Path) -> None:
   picture.savefig(path, bbox_inches='tight', dpi=120)
 
 
-def _chosen(names: list[str]) -> list[str]:
-  unknown = sorted(set(names) - peers.CONTENDERS.keys())
-  if unknown:
-    raise cli.UsageError(
-        f'--contenders knows {", ".join(peers.CONTENDERS)}; got '
-        f'{", ".join(unknown)}')
-  return names or list(peers.CONTENDERS)
-
-
 def _shapes(numbers: list[str]) -> list[peers.Shape]:
   known = {str(i + 1): shape for i, shape in enumerate(SHAPES)}
   if not set(numbers) <= known.keys():
@@ -168,13 +159,15 @@ def _shapes(numbers: list[str]) -> list[peers.Shape]:
 
 def main() -> None:
   """Runs what the flags say."""
-  names = _chosen(flags.FLAGS.contenders)
+  names = cli.choose(
+      'contenders', flags.FLAGS.contenders, peers.CONTENDERS)
   shapes = _shapes(flags.FLAGS.shapes)
   folder = cli.new_folder(flags.FLAGS.workdir)
   timings: list[Timing] = []
   for shape in shapes:
-    timings += measure(shape, names, flags.FLAGS.seconds)
-    print(table(timings[-2 * len(names):]), flush=True)
+    measured = list(measure(shape, names, flags.FLAGS.seconds))
+    print(table(measured), flush=True)
+    timings += measured
   print(table(timings), flush=True)
   if folder:
     folder.mkdir(parents=True, exist_ok=True)

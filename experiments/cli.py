@@ -1,6 +1,7 @@
 """What all programs share at the command line: errors, signals, --help."""
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 import contextlib
 import os
@@ -52,6 +53,21 @@ class Signals:
       signal.signal(name, signal.SIG_DFL)
     print(f'{signal.Signals(number).name}: ending after this step; once more '
           'ends at once', file=sys.stderr, flush=True)
+
+
+def choose(
+    flag: str, names: list[str], known: Iterable[str]) -> list[str]:
+  """Returns the names that a flag gives, or without any all that are known.
+
+  Raises:
+    UsageError: If one is not known.
+  """
+  known = list(known)
+  unknown = sorted(set(names).difference(known))
+  if unknown:
+    raise UsageError(
+        f'--{flag} knows {", ".join(known)}; got {", ".join(unknown)}')
+  return names or known
 
 
 def new_folder(name: str | None) -> pathlib.Path | None:

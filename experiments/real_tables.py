@@ -10,7 +10,6 @@ which gets the tables.
 
 from collections.abc import Callable
 from collections.abc import Iterator
-import csv
 import time
 from typing import Any
 from typing import NamedTuple
@@ -29,6 +28,7 @@ from sklearn import pipeline
 from sklearn import preprocessing
 
 from experiments import cli
+from experiments import tables
 from kan_jax import estimators
 
 TABLES: dict[str, Callable[..., Any]] = {
@@ -123,11 +123,7 @@ def report(scores: list[Score]) -> str:
 def main() -> None:
   """Runs what the flags say."""
   values = flags.FLAGS
-  names = values.tables or list(TABLES)
-  unknown = sorted(set(names) - TABLES.keys())
-  if unknown:
-    raise cli.UsageError(
-        f'--tables knows {", ".join(TABLES)}; got {", ".join(unknown)}')
+  names = cli.choose('tables', values.tables, TABLES)
   folder = cli.new_folder(values.workdir)
   scores = []
   for name in names:
@@ -139,10 +135,7 @@ def main() -> None:
   if folder:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'table.md').write_text(report(scores) + '\n')
-    with (folder / 'scores.csv').open('w', newline='') as file:
-      writer = csv.writer(file)
-      writer.writerow(Score._fields)
-      writer.writerows(scores)
+    tables.write(folder / 'scores.csv', scores)
 
 
 if __name__ == '__main__':

@@ -10,7 +10,6 @@ which gets the tables and a picture.
 
 from collections.abc import Callable
 from collections.abc import Iterator
-import csv
 import pathlib
 import time
 from typing import Any
@@ -24,6 +23,7 @@ import numpy as np
 from scipy import special
 
 from experiments import cli
+from experiments import tables
 from kan_jax import fitting
 from kan_jax import layers
 from kan_jax import starts
@@ -207,11 +207,7 @@ def main() -> None:
   cli.compile_quickly()
   jax.config.update('jax_enable_x64', True)
   values = flags.FLAGS
-  names = values.functions or list(FUNCTIONS)
-  unknown = sorted(set(names) - FUNCTIONS.keys())
-  if unknown:
-    raise cli.UsageError(
-        f'--functions knows {", ".join(FUNCTIONS)}; got {", ".join(unknown)}')
+  names = cli.choose('functions', values.functions, FUNCTIONS)
   if values.grid not in GRIDS:
     raise cli.UsageError(
         f'--grid is one of {", ".join(map(str, GRIDS))}; got {values.grid}')
@@ -223,15 +219,12 @@ def main() -> None:
         print(f'{name}, seed {seed}, G = {point.grid}: '
               f'RMSE {point.rmse:.1e} after {point.seconds:.0f} s', flush=True)
         points.append(point)
-  tables = f'{table(points)}\n\n{times(points)}\n'
-  print(tables, flush=True)
+  text = f'{table(points)}\n\n{times(points)}\n'
+  print(text, flush=True)
   if folder:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'table.md').write_text(tables)
-    with (folder / 'points.csv').open('w', newline='') as file:
-      writer = csv.writer(file)
-      writer.writerow(Point._fields)
-      writer.writerows(points)
+    (folder / 'table.md').write_text(text)
+    tables.write(folder / 'points.csv', points)
     draw(points, folder / 'scaling.png')
 
 

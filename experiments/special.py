@@ -105,11 +105,7 @@ def main() -> None:
   """Runs what the flags say."""
   cli.compile_quickly()
   jax.config.update('jax_enable_x64', True)
-  names = flags.FLAGS.functions or list(FUNCTIONS)
-  unknown = sorted(set(names) - FUNCTIONS.keys())
-  if unknown:
-    raise cli.UsageError(
-        f'--functions knows {", ".join(FUNCTIONS)}; got {", ".join(unknown)}')
+  names = cli.choose('functions', flags.FLAGS.functions, FUNCTIONS)
   results: dict[str, list[Result]] = {}
   for name in names:
     for seed in range(flags.FLAGS.seeds):

@@ -1,7 +1,9 @@
-"""Tables of numbers from CSV files, checked: what is wrong, and where."""
+"""Tables in CSV files: numbers to read, checked, and results to write."""
 
+from collections.abc import Sequence
 import csv
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +49,14 @@ def read(
   at = names.index(target)
   return (np.delete(table, at, 1), table[:, at],
           tuple(names[:at] + names[at + 1:]))
+
+
+def write(path: pathlib.Path, rows: Sequence[Any]) -> None:
+  """Writes named tuples of one kind, at least one, below a line of names."""
+  with path.open('w', newline='') as file:
+    writer = csv.writer(file)
+    writer.writerow(rows[0]._fields)
+    writer.writerows(rows)
 
 
 def _lines(path: pathlib.Path) -> tuple[

@@ -86,8 +86,8 @@ def make_model(features: tuple[int, ...], grid: int, order: int, *,
                dtype: jax.typing.DTypeLike = jnp.float32) -> layers.KAN:
   """Returns a KAN that `fit` takes: straight lines plus splines, [in] first."""
   return layers.KAN(
-      features, grid=grid, order=order, base_fn=_identity, outside='linear',
-      grid_range=(-_HIDDEN, _HIDDEN), param_dtype=dtype)
+      features, grid=grid, order=order, base_fn=jax.nn.identity,
+      outside='linear', grid_range=(-_HIDDEN, _HIDDEN), param_dtype=dtype)
 
 
 def fit(
@@ -332,7 +332,3 @@ def _prior(params: Any) -> jax.Array:
                          (_SPLINE, coef), (_LINE, layer['scale_base'])):
       total += weight / 2 * jnp.square(leaf).sum()
   return total
-
-
-def _identity(x: jax.Array) -> jax.Array:
-  return x

@@ -58,4 +58,9 @@ def test_unknown_shapes(shapes):
 
 def test_unknown_contenders():
   with pytest.raises(cli.UsageError, match='got torchkan'):
-    bench._chosen(['torchkan'])
+    cli.choose('contenders', ['torchkan'], peers.CONTENDERS)
+
+
+def test_no_contenders_named_are_all():
+  assert cli.choose('contenders', [], peers.CONTENDERS) == [
+      'kan_jax', 'pykan', 'jaxkan', 'inkan', 'flashkan', 'mlp', 'floor']
