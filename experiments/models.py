@@ -1,13 +1,19 @@
 """The networks of the MNIST experiment."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
+import math
+from typing import Any
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from experiments import cli
 from experiments import configs
 import kan_jax
+
+_IMAGE = (28, 28)  # Of MNIST.
 
 # Of the variance 1 / (3 * fan_in), as PyTorch initializes its layers and so the
 # original: its features stay within a grid on [-1, 1], LeCun's do not.
@@ -73,25 +79,50 @@ class ConvMLP(nn.Module):
 
 
 class PixelKAN(nn.Module):
-  """A KAN on the bare pixels."""
+  """A KAN on bare pixels, or on the columns of a table."""
   kan: kan_jax.KAN
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:  # [n, 28, 28] -> [n, 10]
-    return self.kan(x.reshape(len(x), -1))
+  def __call__(self, x: jax.Array) -> jax.Array:  # [n, ...] -> [n, 10]
+    return self.kan(x.reshape(x.shape[0], -1))
 
 
-def build(config: configs.Config, classes: int = 10) -> nn.Module:
-  """Returns the network that a config describes."""
+def build(
+    config: configs.Config, classes: int = 10,
+    shape: tuple[int, ...] = _IMAGE) -> nn.Module:
+  """Returns the network that a config describes.
+
+  Args:
+    config: The run.
+    classes: How many outputs there are.
+    shape: Of one input.
+
+  Raises:
+    cli.UsageError: If the network is not for inputs of this shape.
+  """
+  if config.model != 'kan' and shape != _IMAGE:
+    raise cli.UsageError(
+        f'--model={config.model} is for images of {list(_IMAGE)}; those of '
+        f'--dataset={config.dataset} have {list(shape)}, which --model=kan '
+        'takes')
   if config.model == 'conv_mlp':
     return ConvMLP((config.hidden, classes))
-  size, wrap = (16, ConvKAN) if config.model == 'conv_kan' else (784, PixelKAN)
+  size, wrap = (16, ConvKAN) if config.model == 'conv_kan' else (
+      math.prod(shape), PixelKAN)
   init = nn.initializers.ones if config.scale_spline == 'one' else _fan_in
   return wrap(kan_jax.KAN(
       [size, config.hidden, classes], grid=config.grid, order=config.order,
       outside=config.outside, scale_spline_init=init,
       scale_base_init=nn.initializers.variance_scaling(
           config.scale_base, 'fan_in', 'normal')))
+
+
+def count_classes(variables: Mapping[str, Any]) -> int:
+  """Returns the number of classes that a network with these variables knows."""
+  params = variables['params']
+  head = params['kan']['layers_1']['node_bias'] if 'kan' in params else (
+      params['Dense_1']['bias'])
+  return len(head)
 
 
 def _fan_in(

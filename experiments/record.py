@@ -21,7 +21,7 @@ from experiments import cli
 from experiments import configs
 from kan_jax import training
 
-_METRICS = 'metrics.csv'
+_CONFIG, _METRICS = 'config.json', 'metrics.csv'
 
 
 class Progress(NamedTuple):
@@ -152,6 +152,38 @@ def _replace(path: pathlib.Path, text: str) -> None:
   os.replace(partial, path)
 
 
+def read_config(workdir: pathlib.Path) -> configs.Config:
+  """Returns the config of the run that is in a folder.
+
+  Raises:
+    cli.UsageError: If there is none, or it is not one of this version.
+  """
+  try:
+    return configs.Config(**json.loads((workdir / _CONFIG).read_text()))
+  except (OSError, ValueError, TypeError) as error:
+    raise cli.UsageError(
+        f'--workdir={workdir} holds no run of experiments.mnist that this '
+        f'version knows: {error}') from error
+
+
+def read_variables(workdir: pathlib.Path) -> dict[str, Any]:
+  """Returns the variables of a run's last checkpoint; its data are not needed.
+
+  Raises:
+    cli.UsageError: If there is none, or it is damaged.
+  """
+  from kan_jax import checkpoints
+  folder = workdir / 'checkpoints'
+  steps = checkpoints.steps(folder)
+  if not steps:
+    raise cli.UsageError(f'--workdir={workdir} has no complete checkpoint')
+  try:
+    state = checkpoints.load(folder, steps[-1])['state']
+  except checkpoints.CheckpointError as error:
+    raise cli.UsageError(f'the run cannot be read: {error}') from error
+  return {'params': state['params'], 'grid': state.get('grid', {})}
+
+
 @contextlib.contextmanager
 def open_recorder(
     workdir: str | None, config: configs.Config,
@@ -184,7 +216,7 @@ def open_recorder(
 def _claim(
     workdir: pathlib.Path, config: dict[str, Any], resume: bool) -> None:
   """Writes the config into a new folder; to resume, it must be the same."""
-  file = workdir / 'config.json'
+  file = workdir / _CONFIG
   text = json.dumps(config, indent=2) + '\n'
   if not any(workdir.iterdir()):
     _replace(file, text)

@@ -48,14 +48,14 @@ def steps(directory: _Path) -> list[int]:
                 if file.parent.name.isdecimal())
 
 
-def load(directory: _Path, step: int, like: Any) -> Any:
+def load(directory: _Path, step: int, like: Any = None) -> Any:
   """Reads a checkpoint. No code in it is run: it holds numbers and names.
 
   Args:
     directory: The folder that `save` wrote to.
     step: Which checkpoint.
     like: A state with the structure, shapes, dtypes and devices that are
-      expected.
+      expected; None takes what is there, in dicts and lists.
 
   Raises:
     CheckpointError: If there is none, it is damaged, or a leaf of it differs
@@ -70,7 +70,11 @@ def load(directory: _Path, step: int, like: Any) -> Any:
   if not intact:
     raise CheckpointError(
         f'{path} is damaged: its files do not match its {_SUMS}')
-  _compare(path, ocp.metadata(path).metadata, like)
+  stored = ocp.metadata(path).metadata
+  if like is None:
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), stored)
+  _compare(path, stored, like)
   return ocp.load(path, jax.tree.map(_abstract, like))
 
 

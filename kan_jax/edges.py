@@ -23,6 +23,9 @@ _CHUNK = 2**22
 # which stay in a processor's cache. More took up to twice as long on two cores.
 _BLOCK = 2**20
 
+# What a batch is taken for whose size is a symbol, as when it is exported.
+_ROWS = 1024
+
 # With more B-splines than this, `node_sums` looks up those that are not zero.
 # For 100 -> 100 edges and a batch of 1024, forward and backward took on two
 # cores, in ms: 17 with all and 34 looked up at G = 50, 64 and 46 at G = 200
@@ -139,7 +142,8 @@ def node_sums(
             + local.sums(*found, weight.astype(dtype))).astype(dtype)
   arrays = (x.T, edges.knots, pieces.tabulate(edges.knots, order), base_weight,
             weight)
-  size = x.size * weight.shape[1]
+  rows = x.shape[0] if isinstance(x.shape[0], int) else _ROWS
+  size = rows * x.shape[1] * weight.shape[1]
   return _sum_over_inputs(
       of_inputs, arrays, math.ceil(size / _BLOCK)).T.astype(dtype)
 
