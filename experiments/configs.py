@@ -80,8 +80,9 @@ class Config:
       'the run, skip leaves the step out and counts it.',
       choices=('stop', 'skip'))
   dataset: str = _setting(
-      'mnist', 'mnist ships with this repository; another name, such as '
-      'fashion_mnist, is looked up in tensorflow_datasets.')
+      'mnist', 'mnist ships with this repository; a folder that '
+      'experiments.records wrote; another name, such as fashion_mnist, is '
+      'looked up in tensorflow_datasets.')
 
   def __post_init__(self):
     for field in dataclasses.fields(self):

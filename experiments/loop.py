@@ -10,14 +10,17 @@ from typing import NamedTuple
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import tqdm
 
 from experiments import cli
 from experiments import configs
 from experiments import data
+from experiments import feeds
 from experiments import models
 from experiments import record
+from experiments import sources
 from kan_jax import diagnosis
 from kan_jax import pruning
 from kan_jax import regularization
@@ -52,9 +55,17 @@ class Result(NamedTuple):
   acc_pruned: float | None = None
 
 
-def build_programs(config: configs.Config, classes: int) -> Programs:
-  """Returns the jitted functions of a config; its seed is not read."""
-  model = models.build(config, classes)
+def build_programs(
+    config: configs.Config, classes: int,
+    shape: tuple[int, ...] = (28, 28)) -> Programs:
+  """Returns the jitted functions of a config; its seed is not read.
+
+  Args:
+    config: The run.
+    classes: How many classes its data set has.
+    shape: Of one input.
+  """
+  model = models.build(config, classes, shape)
   tx = optax.adam(config.learning_rate)
   penalty = regularization.Penalty(
       l1=config.lamb_l1, entropy=config.lamb_entropy, coef=config.lamb_coef,
@@ -100,15 +111,15 @@ class Loop:
   """
 
   def __init__(
-      self, config: configs.Config, dataset: data.Dataset, programs: Programs,
-      *, log: Callable[[str], None] = print,
+      self, config: configs.Config, dataset: data.Dataset | sources.Set,
+      programs: Programs, *, log: Callable[[str], None] = print,
       recorder: record.Recorder | None = None,
       signals: cli.Signals | None = None, checkpoint_every: int = 0):
     """Prepares a run, or takes up the one that the recorder resumes.
 
     Args:
       config: The run.
-      dataset: Its examples.
+      dataset: Its examples: in memory, or to be read as they are needed.
       programs: Made by `build_programs` for this config, up to the seed.
       log: Takes each log line.
       recorder: Takes metrics and checkpoints, if they are to be kept.
@@ -116,15 +127,14 @@ class Loop:
       checkpoint_every: Steps between checkpoints within an epoch; 0 makes none
         before its end.
     """
-    data.check(dataset)
     self._config, self._programs, self._log = config, programs, log
     self._recorder, self._signals = recorder, signals or cli.Signals()
     self._checkpoint_every = checkpoint_every
-    self._train_set, self._test_set = jax.device_put(
-        (tuple(dataset.train), tuple(dataset.test)))
-    self._size = len(dataset.train.labels)
+    self._train, self._test = feeds.open_feeds(dataset)
+    self._size = len(self._train)
     self._steps = -(-self._size // config.batch_size)  # In an epoch.
-    self.progress = begin(config, programs, self._train_set[0][:1])
+    self.progress = begin(
+        config, programs, np.zeros((1, *dataset.shape), np.float32))
     self._rows: list[dict[str, float]] = []
     if recorder:
       self.progress, self._rows = recorder.restore(self.progress)
@@ -156,16 +166,12 @@ class Loop:
 
   def _run_epoch(self, epoch: int, order: jax.Array) -> None:
     """Takes the steps of an epoch that are still to be taken."""
-    batch = self._config.batch_size
-    whole = order[:self._size - self._size % batch].reshape(-1, batch)
-    short = order[whole.size:][None]
-    first = epoch * self._steps
+    batch, first = self._config.batch_size, epoch * self._steps
+    done = int(self.progress.state.step) - first
     with tqdm.tqdm(total=self._steps, desc=f'Epoch {epoch}', leave=False,
                    disable=None) as bar:
-      for start, stop in self._spans(first, len(whole)):
-        rows, offset = (
-            (whole, 0) if start < len(whole) else (short, len(whole)))
-        self._run_span(first, rows, start - offset, stop - offset, offset)
+      for chunk, start, stop in self._spans(first, done, order):
+        self._run_span(first, chunk, start, stop)
         bar.update(stop - start)
         if stop % LOG_EVERY == 1:
           self._check(order)
@@ -177,32 +183,43 @@ class Loop:
           self._maybe_save(stop, order)
     self._check(order)
 
-  def _spans(self, first: int, whole: int) -> Iterator[tuple[int, int]]:
+  def _spans(
+      self, first: int, done: int,
+      order: jax.Array) -> Iterator[tuple[feeds.Chunk, int, int]]:
     """Splits an epoch into spans that the device runs without the host.
 
     A span ends before a grid update, after a step that is logged, where a
-    checkpoint is due, and where the short batch begins.
+    checkpoint is due, and where its chunk of batches does.
     """
-    freq, done = self._config.grid_update_freq, (
-        int(self.progress.state.step) - first)
-    cuts = {done, whole, self._steps}
-    cuts.update(range(1, self._steps, LOG_EVERY))
-    cuts.update(range(-first % freq, self._steps, freq))
+    freq = self._config.grid_update_freq
+    cuts = {*range(1, self._steps, LOG_EVERY),
+            *range(-first % freq, self._steps, freq)}
     if self._checkpoint_every:
       cuts.update(range(0, self._steps, self._checkpoint_every))
-    return itertools.pairwise(sorted(cut for cut in cuts if cut >= done))
+    before = None
+    for chunk in self._train.chunks(order, self._config.batch_size, done):
+      low = max(done, chunk.start)
+      ends = sorted({low, chunk.stop, *(
+          cut for cut in cuts if low < cut < chunk.stop)})
+      for start, stop in itertools.pairwise(ends):
+        yield chunk, start, stop
+      # The host runs ahead of the device by a chunk; more would pile up there.
+      reached = self.progress.totals['loss'] + 0  # Its own is given away.
+      if before is not None:
+        before.block_until_ready()
+      before = reached
 
   def _run_span(
-      self, first: int, rows: jax.Array, start: int, stop: int,
-      offset: int) -> None:
+      self, first: int, chunk: feeds.Chunk, start: int, stop: int) -> None:
     """Updates the grids if that is due, then takes steps start <= i < stop."""
     state, totals, key = self.progress
     if self._config.update_grid and not (
-        (first + offset + start) % self._config.grid_update_freq):
+        (first + start) % self._config.grid_update_freq):
       state = self._programs.update_grids(
-          state, self._train_set[0][rows[start]])
+          state, chunk.data[0][chunk.rows[start - chunk.start]])
     state, totals = self._programs.run_steps(
-        state, totals, self._train_set, rows, start, stop)
+        state, totals, chunk.data, chunk.rows, start - chunk.start,
+        stop - chunk.start)
     self.progress = record.Progress(state, totals, key)
 
   def _maybe_save(self, stop: int, order: jax.Array) -> None:
@@ -227,10 +244,8 @@ class Loop:
     skipped, counted = int(totals['skipped']), self._counted(self._steps)
     row: dict[str, float] = {'epoch': epoch, 'step': int(state.step)}
     row |= {name: float(totals[name]) / counted for name in ('loss', 'penalty')}
-    for name, split in (
-        ('acc_train', self._train_set), ('acc_test', self._test_set)):
-      row[name] = 100 * float(
-          self._programs.evaluate(state.variables, split)['accuracy'])
+    for name, feed in (('acc_train', self._train), ('acc_test', self._test)):
+      row[name] = 100 * feed.evaluate(self._programs.evaluate, state.variables)
     row |= {'skipped': skipped, 'seconds': time.perf_counter() - start}
     self._log(
         f'Epoch: {epoch} [{self._size}/{self._size}] Loss: {row["loss"]:.6f} '
@@ -258,7 +273,7 @@ class Loop:
     rows = order[start:start + batch]
     found = diagnosis.find_nonfinite(
         self._programs.model, self._programs.objective, state,
-        tuple(part[rows] for part in self._train_set))
+        self._train.take(rows))
     raise cli.RunError(
         f'step {step} was not finite: {found}. Training has stopped'
         + (', the last checkpoint is kept' if self._recorder else '')
@@ -270,12 +285,19 @@ class Loop:
     if not config.lamb or not state.grid:
       return result
     stats = self._programs.edge_stats(
-        state.variables, self._train_set[0][:SCORED])
+        state.variables, _first(self._train))
     grid = pruning.mask_edges(
         state.grid, stats, config.prune_threshold, config.reg_metric)
     left, edges = pruning.count_edges(grid)
-    accuracy = self._programs.evaluate(
-        {**state.variables, 'grid': grid}, self._test_set)
+    accuracy = self._test.evaluate(
+        self._programs.evaluate, {**state.variables, 'grid': grid})
     return result._replace(
-        edges_left=int(left), edges=edges,
-        acc_pruned=100 * float(accuracy['accuracy']))
+        edges_left=int(left), edges=edges, acc_pruned=100 * accuracy)
+
+  def test_images(self) -> np.ndarray:
+    """Returns the first test images, for pictures."""
+    return np.asarray(_first(self._test))
+
+
+def _first(feed: feeds.Feed) -> jax.Array:
+  return feed.take(np.arange(min(len(feed), SCORED)))[0]

@@ -42,18 +42,19 @@ def main() -> None:
   config = configs.config_from_flags()
   name, workdir = flags.FLAGS.config, flags.FLAGS.workdir
   every = _checkpoint_every()
-  dataset = data.load(config.dataset, flags.FLAGS.data_dir)
+  found = data.open_set(config.dataset, flags.FLAGS.data_dir)
+  dataset = found if flags.FLAGS.loader == 'grain' else data.read(found)
   with (record.open_recorder(workdir, config, flags.FLAGS.resume) as recorder,
         cli.signals() as signals):
-    programs = loop.build_programs(config, dataset.classes)
-    result = loop.Loop(
+    programs = loop.build_programs(config, dataset.classes, dataset.shape)
+    job = loop.Loop(
         config, dataset, programs, log=_log, recorder=recorder,
-        signals=signals, checkpoint_every=every).run()
+        signals=signals, checkpoint_every=every)
+    result = job.run()
     line = summary(result, name)
     _log(line)
     if recorder:
-      recorder.finish(programs.model, result.state,
-                      dataset.test.images[:loop.SCORED], line)
+      recorder.finish(programs.model, result.state, job.test_images(), line)
 
 
 def _checkpoint_every() -> int:
@@ -81,6 +82,9 @@ if __name__ == '__main__':
   flags.DEFINE_integer(
       'checkpoint_every', 0, 'Steps between checkpoints within an epoch; there '
       'is always one at its end.')
+  flags.DEFINE_enum(
+      'loader', 'memory', ['memory', 'grain'], 'Whether the device holds the '
+      'data set, or it is read bit by bit, as one larger than memory must be.')
   flags.DEFINE_string(
       'data_dir', None, 'Where tensorflow_datasets keeps its sets.')
   cli.run(main)

@@ -19,11 +19,12 @@ def check_rows(name: str, rows: jax.typing.ArrayLike) -> None:
     return
   # In numpy: a constant under a jit would give a traced answer.
   finite = np.isfinite(np.asarray(rows))
+  if finite.all():
+    return
   bad = np.unique(np.nonzero(~finite)[0])
-  if bad.size:
-    raise ValueError(
-        f'`{name}` needs finite numbers; {bad.size} of its {len(finite)} rows '
-        f'have NaN or infinity, the first is row {bad[0]}.')
+  raise ValueError(
+      f'`{name}` needs finite numbers; {bad.size} of its {len(finite)} rows '
+      f'have NaN or infinity, the first is row {bad[0]}.')
 
 
 def check_labels(name: str, labels: np.ndarray, classes: int) -> None:

@@ -163,10 +163,11 @@ class TfdsTest(parameterized.TestCase):
     self.assertEqual(loaded.train.labels.dtype, np.int32)
 
   @parameterized.parameters(
-      ((32, 32, 3),), ((28, 28, 3),), ((None, None, 1),))
-  def test_other_images(self, shape):
-    self.assertIn('not a classification set of 28 x 28 x 1',
-                  self._error(Builder(shape)))
+      ((32, 32, 3), '28 x 28 x 1'), ((28, 28, 3), '28 x 28 x 1'),
+      ((None, None, 1), 'an image of one size'))
+  def test_other_images(self, shape, wanted):
+    self.assertRegex(self._error(Builder(shape)),
+                     f'not a classification set .*{wanted}')
 
   @parameterized.parameters('image', 'label')
   def test_other_features(self, missing):

@@ -1,0 +1,167 @@
+"""Where a run takes its batches from: the device's memory, or files.
+
+Both give the same batches in the same order.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import functools
+import itertools
+from typing import Any
+from typing import NamedTuple
+from typing import Protocol
+
+import jax
+import numpy as np
+
+from experiments import cli
+from experiments import data
+from experiments import sources
+
+# Of a chunk that is read at once. Enough of them for the overhead not to count.
+_BYTES = 2**24
+
+
+class Chunk(NamedTuple):
+  """Batches that are on the device.
+
+  Attributes:
+    data: Images and labels, [n, ...].
+    rows: Which of them make up each batch, [batches, batch].
+    start: Number of the first batch, counted from that of the epoch.
+    stop: Number of the one after the last. There may be more in `rows`.
+  """
+  data: tuple[jax.Array, jax.Array]
+  rows: Any
+  start: int
+  stop: int
+
+
+class Feed(Protocol):
+  """The examples of one split."""
+
+  def __len__(self) -> int: ...
+
+  def chunks(
+      self, order: jax.Array, batch_size: int,
+      done: int = 0) -> Iterator[Chunk]:
+    """Yields an epoch's batches, the first `done` perhaps not among them.
+
+    Args:
+      order: Numbers of all examples, [n].
+      batch_size: Of a batch; the last one may be shorter, and is then a chunk
+        by itself.
+      done: How many of its batches are not needed.
+    """
+
+  def take(self, numbers: Any) -> tuple[jax.Array, jax.Array]:
+    """Returns examples by their numbers."""
+
+  def evaluate(self, evaluate: Callable, variables: Any) -> float:
+    """Returns the accuracy that `evaluate` finds, of all examples."""
+
+
+class Held:
+  """Examples that the device holds."""
+
+  def __init__(self, split: data.Split):
+    self._data = jax.device_put(tuple(split))
+
+  def __len__(self) -> int:
+    return len(self._data[1])
+
+  def chunks(
+      self, order: jax.Array, batch_size: int,
+      done: int = 0) -> Iterator[Chunk]:
+    """See `Feed`."""
+    whole, size = divmod(len(order), batch_size)
+    size = len(order) - size
+    if done < whole:
+      yield Chunk(
+          self._data, order[:size].reshape(-1, batch_size), 0, whole)
+    if size < len(order):
+      yield Chunk(self._data, order[size:][None], whole, whole + 1)
+
+  def take(self, numbers: Any) -> tuple[jax.Array, jax.Array]:
+    """See `Feed`."""
+    return tuple(part[numbers] for part in self._data)
+
+  def evaluate(self, evaluate: Callable, variables: Any) -> float:
+    """See `Feed`."""
+    return float(evaluate(variables, self._data)['accuracy'])
+
+
+class Streamed:
+  """Examples that are read, and checked, as they are needed."""
+
+  def __init__(self, name: str, source: sources.Source, classes: int):
+    from kan_jax import streaming  # Grain is optional.
+    self._source, self._chunks = source, streaming.chunks
+    self._check = functools.partial(
+        data.check_split, name, classes=classes)
+    images = self._read(np.arange(1)).images
+    self._most = max(1, _BYTES // images.nbytes)  # Rows in a chunk.
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def _read(self, numbers: np.ndarray) -> data.Split:
+    split = self._source.read(numbers)
+    self._check(split)
+    return split
+
+  def chunks(
+      self, order: jax.Array, batch_size: int,
+      done: int = 0) -> Iterator[Chunk]:
+    """See `Feed`."""
+    whole, left = divmod(len(order), batch_size)
+    steps = whole + bool(left)
+    held = _even(steps, max(1, self._most // batch_size))
+    rows = np.arange(held * batch_size).reshape(held, batch_size)
+    # All chunks have the same shape, for one program: the last is filled up.
+    numbers = np.resize(
+        np.asarray(order), -(-steps // held) * held * batch_size)
+    first = done // held
+    found = self._chunks(self._read, numbers, held * batch_size, start=first)
+    for i, chunk in zip(itertools.count(first), found, strict=False):
+      start = i * held
+      stop = min(start + held, whole)
+      if start < stop:
+        yield Chunk(chunk, rows, start, stop)
+      if whole < min(start + held, steps):
+        yield Chunk(chunk, rows[whole - start, :left][None], whole, steps)
+
+  def take(self, numbers: Any) -> tuple[jax.Array, jax.Array]:
+    """See `Feed`."""
+    return jax.device_put(tuple(self._read(np.asarray(numbers))))
+
+  def evaluate(self, evaluate: Callable, variables: Any) -> float:
+    """See `Feed`."""
+    size = _even(len(self), self._most)
+    correct = 0.0
+    for chunk in self._chunks(self._read, np.arange(len(self)), size):
+      correct += len(chunk[1]) * float(evaluate(variables, chunk)['accuracy'])
+    return correct / len(self)
+
+
+def _even(count: int, most: int) -> int:
+  """Returns the size of parts, `most` at most, that are of about one size."""
+  return -(-count // -(-count // most))
+
+
+def open_feeds(dataset: data.Dataset | sources.Set) -> tuple[Feed, Feed]:
+  """Returns the feeds of the training and the test examples.
+
+  Raises:
+    cli.UsageError: If they are to be read and Grain is missing, or what is seen
+      of them cannot be used.
+  """
+  if isinstance(dataset, data.Dataset):
+    data.check(dataset)
+    return Held(dataset.train), Held(dataset.test)
+  try:
+    return (Streamed('training', dataset.train, dataset.classes),
+            Streamed('test', dataset.test, dataset.classes))
+  except ImportError as error:
+    raise cli.UsageError(
+        "--loader=grain needs Grain: pip install 'kan_jax[grain]'") from error
