@@ -4,7 +4,8 @@
 
 The run is one of experiments.mnist that kept a folder. The file holds its last
 checkpoint's parameters and grids and computes logits, [batch, classes], of
-images in [0, 1], [batch, 28, 28] float32, for any number of them:
+images in [0, 1], [batch, 28, 28] float32, for any number of them (of other
+inputs, as vectors):
 
   from jax import export
   model = export.deserialize(open('FILE', 'rb').read())
@@ -39,11 +40,11 @@ def export_run(
   """
   config, variables = (
       record.read_config(workdir), record.read_variables(workdir))
-  model = models.build(config, models.count_classes(variables))
+  shape, classes = models.sizes(variables)
+  model = models.build(config, classes, shape)
   try:
     program = export.serialize(
-        functools.partial(model.apply, variables), (28, 28),
-        platforms=platforms)
+        functools.partial(model.apply, variables), shape, platforms=platforms)
   except ValueError as error:
     raise cli.UsageError(f'the model cannot be exported: {error}') from error
   try:

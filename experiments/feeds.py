@@ -6,7 +6,6 @@ Both give the same batches in the same order.
 from collections.abc import Callable
 from collections.abc import Iterator
 import functools
-import itertools
 from typing import Any
 from typing import NamedTuple
 from typing import Protocol
@@ -123,7 +122,7 @@ class Streamed:
         np.asarray(order), -(-steps // held) * held * batch_size)
     first = done // held
     found = self._chunks(self._read, numbers, held * batch_size, start=first)
-    for i, chunk in zip(itertools.count(first), found, strict=False):
+    for i, chunk in enumerate(found, first):
       start = i * held
       stop = min(start + held, whole)
       if start < stop:

@@ -117,12 +117,20 @@ def build(
           config.scale_base, 'fan_in', 'normal')))
 
 
-def count_classes(variables: Mapping[str, Any]) -> int:
-  """Returns the number of classes that a network with these variables knows."""
+def sizes(variables: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
+  """Returns the shape of an input and the number of classes.
+
+  Args:
+    variables: Those of a network; what `build` needs to make it again. Inputs
+      of a KAN that are not 28 x 28 numbers count as a vector.
+  """
   params = variables['params']
-  head = params['kan']['layers_1']['node_bias'] if 'kan' in params else (
-      params['Dense_1']['bias'])
-  return len(head)
+  if 'kan' not in params:
+    return _IMAGE, len(params['Dense_1']['bias'])
+  inputs = len(params['kan']['layers_0']['scale_base'])
+  is_image = 'front' in params or inputs == math.prod(_IMAGE)
+  return (_IMAGE if is_image else (inputs,),
+          len(params['kan']['layers_1']['node_bias']))
 
 
 def _fan_in(

@@ -82,7 +82,7 @@ class _Tfds:
 
   def read(self, numbers: np.ndarray) -> Split:
     """See `Source`."""
-    return ask(self._name, lambda: self._read(numbers))
+    return _ask(self._name, lambda: self._read(numbers))
 
   def _read(self, numbers: np.ndarray) -> Split:
     get = getattr(self._source, '__getitems__', None)
@@ -93,7 +93,7 @@ class _Tfds:
                     np.array([row['label'] for row in rows]))
 
 
-def ask(name: str, call: Callable):
+def _ask(name: str, call: Callable):
   """Calls tfds; whatever it cannot do becomes one line with the way out."""
   try:
     return call()
@@ -123,7 +123,7 @@ def open_tfds(name: str, data_dir: str | None) -> Set:
     raise cli.UsageError(
         f"--dataset={name} needs tensorflow_datasets: pip install 'kan_jax"
         "[experiments]'") from error
-  builder = ask(name, lambda: tfds.builder(
+  builder = _ask(name, lambda: tfds.builder(
       name, data_dir=data_dir, file_format='array_record'))
   features = dict((builder.info.features or {}).items())
   key = 'image' if 'image' in features else 'features'
@@ -137,7 +137,7 @@ def open_tfds(name: str, data_dir: str | None) -> Set:
   if not builder.is_prepared():
     _prepare(name, builder)
   train, test = (
-      _Tfds(name, ask(name, lambda split=split: builder.as_data_source(split)),
+      _Tfds(name, _ask(name, lambda split=split: builder.as_data_source(split)),
             key, shape) for split in ('train', 'test'))
   dtype = 'uint8' if key == 'image' else 'float32'
   return Set(train, test, features['label'].num_classes, shape, dtype)
@@ -149,7 +149,7 @@ def _prepare(name: str, builder: Any) -> None:
         f'--dataset={name} is not prepared in {builder.data_dir}; preparing '
         "it takes TensorFlow once: pip install 'kan_jax[tfds]', or name the "
         'folder of a prepared one with --data_dir')
-  ask(name, builder.download_and_prepare)
+  _ask(name, builder.download_and_prepare)
 
 
 class _Records:

@@ -161,6 +161,16 @@ class ProgramTest(parameterized.TestCase):
       program.export_run(self.path / 'run', self.path / 'other', ['abacus'])
     self.assertFalse((self.path / 'other').exists())
 
+  def test_a_table(self):
+    config = configs.Config(model='kan', hidden=2, grid=2, order=1)
+    variables = {kind: {'kan': arrays} for kind, arrays in networks.kan(
+        [5, 2, 4], grid=2, order=1).items()}
+    _keep_run(self.path / 'run', config, variables)
+    program.export_run(self.path / 'run', self.path / 'model')
+    loaded = jax_export.deserialize((self.path / 'model').read_bytes())
+    self.assertEqual(str(loaded.in_avals[0].shape), '(batch, 5)')
+    self.assertEqual(str(loaded.out_avals[0].shape), '(batch, 4)')
+
   def test_no_run(self):
     with self.assertRaisesRegex(cli.UsageError, r'^--workdir=.*holds no run'):
       program.export_run(self.path, self.path / 'model')
