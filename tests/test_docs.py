@@ -1,0 +1,111 @@
+"""The pages of the site: their Python runs, and nothing is left out."""
+
+import pathlib
+import re
+
+import numpy as np
+import pages
+import pytest
+
+from kan_jax import symbolic
+
+_DOCS = pages.ROOT / 'docs'
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+  """Runs a page in an empty folder, since a page may write files."""
+  monkeypatch.chdir(tmp_path)
+  return lambda name: pages.run(f'docs/{name}')
+
+
+def _values(expression, names, x):
+  return symbolic.lambdify([expression], names)(x)[:, 0]
+
+
+def test_start(run):
+  names = run('start.md')
+  x, energy = names['x'], names['y'][:, 0]
+  columns = ['speed', 'height']
+  # Noiseless, and a sum of a function of each column.
+  test = names['test']
+  assert names['regressor'].score(test[columns], test['energy']) > 0.999
+  for expression in names['regressor'].formula_, names['found'].expression:
+    np.testing.assert_allclose(
+        _values(expression, columns, x), energy, rtol=1e-6)
+  # Parabolas and straight lines are splines: nothing is left but rounding.
+  assert names['fitted'].history['validation_loss'][-1] < 1e-8 * energy.var()
+
+
+def test_formula(run):
+  names = run('formula.md')
+  # The splines are good enough to tell functions by.
+  assert names['splines'].history['loss'][-1] < 1e-5
+  expression = symbolic.tidy(names['raw'], ['a', 'b'], names['x'], 1e-6)
+  x = np.random.default_rng(1).uniform(0.5, 2, (50, 2))
+  np.testing.assert_allclose(
+      _values(expression, ['a', 'b'], x), np.hypot(*x.T), rtol=1e-6)
+
+
+def test_models(run):
+  names = run('models.md')
+  for losses in names['losses'], names['nnx_losses']:
+    # A constant's loss is the variance of a sine, about 0.5.
+    assert losses[0] > 0.2 and losses[-1] < 0.05
+
+
+def test_choosing(run):
+  names = run('choosing.md')
+  history, last = names['fitted'].history, names['last']
+  assert history['grid'][last].tolist() == [3, 6, 60]
+  coarse, middle, fine = history['validation_loss'][last]
+  # The noise has a variance of 0.01, known to a tenth from 200 rows.
+  assert 0.007 < middle < 0.02 < coarse
+  assert middle < fine
+  assert (np.diff(history['loss'][last]) < 0).all()
+
+
+def test_grid_updates(run):
+  names = run('grid_updates.md')
+  low, high = (names['variables']['grid']['layers_0']['knots'][0, i]
+               for i in (3, -4))
+  np.testing.assert_allclose([low, high], [-0.53, 2.53], atol=0.05)
+  # The first splines are 0.01 high, and may be lost where they were not 0.
+  assert names['change'] < 0.02
+  # Some roundings of values around 1.
+  assert names['difference'] < 1e-5
+
+
+def test_from_pykan(run, capsys):
+  names = run('from_pykan.md')
+  [script] = pages.blocks('docs/from_pykan.md')
+  assert len([line for line in script.splitlines() if line]) <= 15
+  assert (0, 2, 0) in names['report'].removed_edges
+  # What it prints is the function that made the data, but for 4 digits.
+  printed = capsys.readouterr().out.strip()
+  assert printed == str(names['formula']), printed
+  x = names['x'][:50]
+  values = symbolic.lambdify([names['formula']], inputs=3)(x)
+  np.testing.assert_allclose(values, names['y'][:50], rtol=1e-3)
+
+
+def test_every_page_with_python_has_a_test():
+  tested = {f'{name[5:]}.md' for name in globals() if name.startswith('test_')}
+  assert set(pages.with_code()) <= tested
+
+
+def test_every_module_is_in_the_reference():
+  package = pages.ROOT / 'kan_jax'
+  modules = {
+      '.'.join(path.relative_to(package.parent).with_suffix('').parts)
+      for path in package.rglob('*.py') if not path.name.startswith('_')}
+  shown = re.findall(r'^::: (.*)$', ''.join(
+      page.read_text() for page in (_DOCS / 'reference').glob('*.md')), re.M)
+  assert sorted(shown) == sorted(modules)
+
+
+def test_readme_shows_files_that_are_there():
+  links = re.findall(r'\]\(((?!https?://)[^)#]+)', (
+      pages.ROOT / 'README.md').read_text())
+  assert links and all((pages.ROOT / pathlib.Path(link)).exists()
+                       for link in links), links
