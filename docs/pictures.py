@@ -29,7 +29,7 @@ def follow() -> figure.Figure:
   moved, kept = grids.update(jnp.asarray(x)[:, None], knots, coef, _ORDER)
   panels = (
       ('Before: some inputs are beyond the grid', knots, coef),
-      ('Grid updated: the function stays', moved, kept),
+      ('Grid updated: nearly the same function', moved, kept),
       ('Fitted on the old grid', knots, _fit(x, knots)),
       ('Fitted on the new grid', moved, _fit(x, moved)))
   fig = figure.Figure(figsize=(9, 5.4), layout='constrained')
@@ -140,8 +140,8 @@ def refinement() -> figure.Figure:
     _draw_spline(ax, points, knots, values, y=-1.5)
     _draw_target(ax, points, jnp.sin(8 * points**2))
     ax.set_title(title, fontsize=10)
-    ax.set_ylim(-1.7, 1.4)
-  axs[0].legend(loc='lower center', frameon=False, fontsize=9)
+    ax.set_ylim(-1.7, 1.6)
+  axs[0].legend(loc='upper center', frameon=False, fontsize=9)
   return fig
 
 

@@ -29,11 +29,11 @@ def test_start(run):
   columns, test = names['columns'], names['test']
   # Noiseless, and a sum of a function of each column.
   assert names['regressor'].score(test[columns], test['energy']) > 0.999
-  for expression in names['regressor'].formula_, names['found'].expression:
-    np.testing.assert_allclose(
-        _values(expression, columns, x), energy, rtol=1e-6)
-  # Parabolas and straight lines are splines: nothing is left but rounding.
+  # Parabolas and straight lines are splines, so little is left.
   assert names['fitted'].history['validation_loss'][-1] < 1e-8 * energy.var()
+  # Four digits of numbers that add up to the energy.
+  np.testing.assert_allclose(
+      _values(names['formula'], columns, x), energy, atol=1e-3 * energy.max())
 
 
 def test_formula(run):
@@ -59,9 +59,10 @@ def test_choosing(run):
   last = np.flatnonzero(np.diff(history['grid'], append=0))
   assert history['grid'][last].tolist() == [3, 6, 60]
   coarse, middle, fine = history['validation_loss'][last]
-  # The noise has a variance of 0.01, known to a tenth from 200 rows.
-  assert 0.007 < middle < 0.02 < coarse
-  assert middle < fine
+  # The noise has a variance of 0.01; 200 rows tell it, and the curves, to some
+  # tenths.
+  assert 0.007 < middle < 0.015
+  assert middle < coarse and middle < fine
   assert (np.diff(history['loss'][last]) < 0).all()
 
 
