@@ -26,7 +26,8 @@ def auto_symbolic_by_loss(
     candidates: int = 3,
     library: Sequence[library_lib.Function] = library_lib.LIBRARY,
     weight: float = search.WEIGHT, floor: float = search.FLOOR,
-    **fit_options) -> tuple[nn.Module, dict[str, Any], list[search.Choice]]:
+    **fit_options: Any) -> tuple[
+        nn.Module, dict[str, Any], list[search.Choice]]:
   """Gives every live spline the function with which the model does best.
 
   One edge after the other, layer by layer. Each candidate is fixed and all
