@@ -22,6 +22,7 @@ from experiments import configs
 from kan_jax import training
 
 _CONFIG, _METRICS = 'config.json', 'metrics.csv'
+_COLUMNS = {'epoch', 'step', 'loss', 'acc_train', 'acc_test'}
 
 
 class Progress(NamedTuple):
@@ -63,7 +64,7 @@ class Recorder:
     """
     progress = self.last(like)
     step = int(progress.state.step)
-    self._history = [row for row in self._read_rows() if row['step'] <= step]
+    self._history = [row for row in self.rows() if row['step'] <= step]
     self._write_rows()
     self._open_events(step)
     return progress, list(self._history)
@@ -80,13 +81,27 @@ class Recorder:
           len(steps) > 1) else ''
       raise cli.UsageError(f'cannot resume: {error}{before}') from error
 
-  def _read_rows(self) -> list[dict[str, float]]:
-    try:
-      with (self._workdir / _METRICS).open(newline='') as file:
-        return [{name: _number(value) for name, value in row.items()}
-                for row in csv.DictReader(file)]
-    except FileNotFoundError:
+  def rows(self) -> list[dict[str, float]]:
+    """Returns the metrics of the epochs that were kept.
+
+    Raises:
+      cli.UsageError: If their file is damaged.
+    """
+    path = self._workdir / _METRICS
+    if not path.exists():
       return []
+    try:
+      with path.open(newline='') as file:
+        reader = csv.DictReader(file)
+        missing = _COLUMNS.difference(reader.fieldnames or ())
+        rows = [{name: _number(value) for name, value in row.items()}
+                for row in reader]
+    except (AttributeError, ValueError) as error:  # A cell is missing, or text.
+      raise cli.UsageError(f'{path} is damaged: {error}') from error
+    if missing:
+      raise cli.UsageError(
+          f'{path} is damaged: it has no column {", ".join(sorted(missing))}')
+    return rows
 
   def _write_rows(self) -> None:
     """Writes all rows anew: a file that a killed run left is replaced whole."""
@@ -166,8 +181,8 @@ def read_config(workdir: pathlib.Path) -> configs.Config:
         f'version knows: {error}') from error
 
 
-def read_variables(workdir: pathlib.Path) -> dict[str, Any]:
-  """Returns the variables of a run's last checkpoint; its data are not needed.
+def read_variables(workdir: pathlib.Path) -> tuple[int, dict[str, Any]]:
+  """Returns the step and the variables of a run's last checkpoint.
 
   Raises:
     cli.UsageError: If there is none, or it is damaged.
@@ -176,12 +191,15 @@ def read_variables(workdir: pathlib.Path) -> dict[str, Any]:
   folder = workdir / 'checkpoints'
   steps = checkpoints.steps(folder)
   if not steps:
-    raise cli.UsageError(f'--workdir={workdir} has no complete checkpoint')
+    raise cli.UsageError(
+        f'--workdir={workdir} has no complete checkpoint yet; the first comes '
+        'at the end of the first epoch')
   try:
     state = checkpoints.load(folder, steps[-1])['state']
   except checkpoints.CheckpointError as error:
     raise cli.UsageError(f'the run cannot be read: {error}') from error
-  return {'params': state['params'], 'grid': state.get('grid', {})}
+  return int(state['step']), {
+      'params': state['params'], 'grid': state.get('grid', {})}
 
 
 @contextlib.contextmanager
@@ -245,17 +263,32 @@ def _claim(
 def _plot_history(history: list[dict[str, float]]):
   """Returns a figure of loss and accuracy over the epochs."""
   from matplotlib import figure
-  from matplotlib import ticker
-  epochs = [row['epoch'] + 1 for row in history]
   fig = figure.Figure(figsize=(8, 3), layout='constrained')
   left, right = fig.subplots(1, 2)
-  left.plot(epochs, [row['loss'] for row in history], 'k.-')
-  left.set(xlabel='epoch', ylabel='training loss')
-  for name, label in (('acc_train', 'training'), ('acc_test', 'test')):
-    right.plot(epochs, [row[name] for row in history], '.-', label=label)
-  right.set(xlabel='epoch', ylabel='accuracy, %')
-  right.legend(frameon=False)
-  for ax in (left, right):
-    ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-    ax.spines[['top', 'right']].set_visible(False)
+  draw_loss(left, history)
+  draw_accuracy(right, history)
   return fig
+
+
+def draw_loss(ax: Any, history: list[dict[str, float]]) -> None:
+  """Draws the training loss over the epochs."""
+  _draw_epochs(ax, history, 'training loss', {'loss': None}, 'k.-')
+
+
+def draw_accuracy(ax: Any, history: list[dict[str, float]]) -> None:
+  """Draws both accuracies over the epochs."""
+  _draw_epochs(ax, history, 'accuracy, %',
+               {'acc_train': 'training', 'acc_test': 'test'}, '.-')
+  ax.legend(frameon=False)
+
+
+def _draw_epochs(
+    ax: Any, history: list[dict[str, float]], what: str,
+    labels: dict[str, str | None], style: str) -> None:
+  from matplotlib import ticker
+  epochs = [row['epoch'] + 1 for row in history]
+  for name, label in labels.items():
+    ax.plot(epochs, [row[name] for row in history], style, label=label)
+  ax.set(xlabel='epoch', ylabel=what)
+  ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+  ax.spines[['top', 'right']].set_visible(False)
