@@ -16,7 +16,6 @@ import jax
 import numpy as np
 
 from experiments import cli
-from experiments import configs
 from experiments import data
 from experiments import models
 from experiments import network
