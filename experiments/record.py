@@ -22,6 +22,7 @@ from experiments import configs
 from kan_jax import training
 
 _CONFIG, _METRICS = 'config.json', 'metrics.csv'
+_CHECKPOINTS = 'checkpoints'
 _COLUMNS = {'epoch', 'step', 'loss', 'acc_train', 'acc_test'}
 
 
@@ -48,7 +49,7 @@ class Recorder:
 
   def __init__(self, workdir: pathlib.Path):
     self._workdir = workdir
-    self._checkpoints = workdir / 'checkpoints'
+    self._checkpoints = workdir / _CHECKPOINTS
     self._history: list[dict[str, float]] = []
     self._events: Any = None
 
@@ -71,15 +72,7 @@ class Recorder:
 
   def last(self, like: Progress) -> Progress:
     """Returns the last checkpoint, or `like` if there is none yet."""
-    from kan_jax import checkpoints
-    steps = checkpoints.steps(self._checkpoints)
-    try:
-      return (checkpoints.load(self._checkpoints, steps[-1], like)
-              if steps else like)
-    except checkpoints.CheckpointError as error:
-      before = f'; without it, --resume goes back to step {steps[-2]}' if (
-          len(steps) > 1) else ''
-      raise cli.UsageError(f'cannot resume: {error}{before}') from error
+    return _load_last(self._checkpoints, like) or like
 
   def rows(self) -> list[dict[str, float]]:
     """Returns the metrics of the epochs that were kept.
@@ -187,19 +180,27 @@ def read_variables(workdir: pathlib.Path) -> tuple[int, dict[str, Any]]:
   Raises:
     cli.UsageError: If there is none, or it is damaged.
   """
-  from kan_jax import checkpoints
-  folder = workdir / 'checkpoints'
-  steps = checkpoints.steps(folder)
-  if not steps:
+  progress = _load_last(workdir / _CHECKPOINTS)
+  if progress is None:
     raise cli.UsageError(
         f'--workdir={workdir} has no complete checkpoint yet; the first comes '
         'at the end of the first epoch')
-  try:
-    state = checkpoints.load(folder, steps[-1])['state']
-  except checkpoints.CheckpointError as error:
-    raise cli.UsageError(f'the run cannot be read: {error}') from error
+  state = progress['state']
   return int(state['step']), {
       'params': state['params'], 'grid': state.get('grid', {})}
+
+
+def _load_last(folder: pathlib.Path, like: Any = None) -> Any:
+  """Returns the last checkpoint in a folder; None if there is none."""
+  from kan_jax import checkpoints
+  steps = checkpoints.steps(folder)
+  try:
+    return checkpoints.load(folder, steps[-1], like) if steps else None
+  except checkpoints.CheckpointError as error:
+    before = f'; without it, --resume goes back to step {steps[-2]}' if (
+        len(steps) > 1) else ''
+    raise cli.UsageError(
+        f'the run cannot be read: {error}{before}') from error
 
 
 @contextlib.contextmanager
