@@ -9,6 +9,7 @@ import pytest
 
 from kan_jax import symbolic
 
+pytestmark = pytest.mark.documents
 _DOCS = pages.ROOT / 'docs'
 
 
