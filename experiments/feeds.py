@@ -98,6 +98,9 @@ class Streamed:
     self._source, self._chunks = source, streaming.chunks
     self._check = functools.partial(
         data.check_split, name, classes=classes)
+    if not len(source):
+      raise cli.UsageError(
+          f'the data set cannot be used: it has no {name} examples')
     images = self._read(np.arange(1)).images
     self._most = max(1, _BYTES // images.nbytes)  # Rows in a chunk.
 

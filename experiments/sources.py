@@ -172,7 +172,11 @@ class _Records:
 
   def read(self, numbers: np.ndarray) -> Split:
     """See `Source`."""
-    rows = self._source.__getitems__(numbers.tolist())
+    try:
+      rows = self._source.__getitems__(numbers.tolist())
+    except (OSError, RuntimeError, ValueError, IndexError) as error:
+      raise cli.UsageError(
+          f'{self._name} cannot be read, it may be damaged: {error}') from error
     size = int(np.prod(self._shape)) * self._dtype.itemsize + LABEL.itemsize
     wrong = {len(row) for row in rows} - {size}
     if wrong:

@@ -13,6 +13,7 @@ from unittest import mock
 
 from absl.testing import parameterized
 import chex
+import jax
 import numpy as np
 import pytest
 
@@ -25,6 +26,7 @@ from experiments import record
 from experiments import records
 from experiments import sources
 import kan_jax
+from kan_jax import diagnosis
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _CONFIG = configs.Config(
@@ -124,15 +126,20 @@ class LoopTest(parameterized.TestCase):
         cli.UsageError, 'training images.*1 of its 16 rows'):
       loop.Loop(_CONFIG, bad, _programs(), log=lambda _: None).run()
 
-  def test_a_diverging_run_names_its_step(self):
-    """The batch is read once more, to look for the cause."""
+  def test_a_step_that_is_not_finite_is_read_once_more(self):
+    """Its batch is looked at, though its chunk may be gone."""
     rows = np.full((_ROWS, 5), 3e38, np.float32)  # Whose sums overflow.
-    rows[:, 0] = np.arange(_ROWS)
     split = data.Split(rows, np.arange(_ROWS, dtype=np.int32) % 3)
     huge = _table()._replace(train=sources.Arrays(split))
-    with _few(), self.assertRaisesRegex(
-        cli.RunError, r'^step \d+ was not finite: '):
+    with (_few(), mock.patch.object(
+        diagnosis, 'find_nonfinite', return_value='a word') as find,
+          self.assertRaisesRegex(cli.RunError, '^step 0 was not .*: a word')):
       loop.Loop(_CONFIG, huge, _programs(), log=lambda _: None).run()
+    x, labels = find.call_args.args[-1]
+    np.testing.assert_array_equal(x, rows[:_CONFIG.batch_size])
+    key = jax.random.split(jax.random.key(_CONFIG.seed))[1]
+    order = jax.random.permutation(jax.random.fold_in(key, 0), _ROWS)
+    np.testing.assert_array_equal(labels, order[:_CONFIG.batch_size] % 3)
 
 
 class ChunkTest(parameterized.TestCase):
@@ -210,12 +217,24 @@ class RecordsTest(parameterized.TestCase):
     (folder / 'info.json').write_text(json.dumps(info | {'shape': [6]}))
     with self.assertRaisesRegex(cli.UsageError, 'a record of 24 bytes; .* 28'):
       data.read(data.open_set(str(folder)))
+    file = folder / 'train.array_record'
+    content = bytearray(file.read_bytes())
+    at = content.index(_table().train.split.images[3].tobytes())
+    content[at] ^= 1
+    file.write_bytes(content)
+    with self.assertRaisesRegex(cli.UsageError, 'train cannot be read'):
+      data.read(data.open_set(str(folder)))
     (folder / 'test.array_record').write_bytes(b'not a record')
     with self.assertRaisesRegex(cli.UsageError, 'no folder of ArrayRecord'):
       data.open_set(str(folder))
     (folder / 'test.array_record').unlink()
     with self.assertRaisesRegex(cli.UsageError, 'there is no test'):
       data.open_set(str(folder))
+
+  def test_no_examples(self):
+    records.write_set(self.path / 'set', _table(rows=0))
+    with self.assertRaisesRegex(cli.UsageError, 'no training examples'):
+      feeds.open_feeds(data.open_set(str(self.path / 'set')))
 
   def test_nothing_is_overwritten(self):
     (self.path / 'notes.txt').write_text('mine')
