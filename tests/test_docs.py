@@ -7,6 +7,7 @@ import numpy as np
 import pages
 import pytest
 
+from experiments import data
 from kan_jax import symbolic
 
 pytestmark = pytest.mark.documents
@@ -76,6 +77,16 @@ def test_grid_updates(run):
   assert names['change'] < 0.02
   # Some roundings of values around 1.
   assert names['difference'] < 1e-5
+
+
+def test_large_data(run):
+  """What the page writes is a set that the programs read."""
+  names = run('large_data.md')
+  found = data.read(data.open_set('runs/table'))
+  a, b, c, _, _ = found.train.images.T
+  np.testing.assert_array_equal(found.train.labels, a * b > c)
+  np.testing.assert_array_equal(
+      found.test.images[-1], names['row'].astype('float32'))
 
 
 def test_from_pykan(run, capsys):
