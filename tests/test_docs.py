@@ -31,6 +31,8 @@ def test_start(run):
   columns, test = names['columns'], names['test']
   # Noiseless, and a sum of a function of each column.
   assert names['regressor'].score(test[columns], test['energy']) > 0.999
+  np.testing.assert_allclose(
+      _values(names['regressor'].formula_, columns, x), energy, rtol=1e-6)
   # Parabolas and straight lines are splines, so little is left.
   assert names['fitted'].history['validation_loss'][-1] < 1e-8 * energy.var()
   # Four digits of numbers that add up to the energy.
