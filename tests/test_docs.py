@@ -7,6 +7,7 @@ import numpy as np
 import pages
 import pytest
 
+from experiments import data
 from kan_jax import symbolic
 
 pytestmark = pytest.mark.documents
@@ -30,6 +31,8 @@ def test_start(run):
   columns, test = names['columns'], names['test']
   # Noiseless, and a sum of a function of each column.
   assert names['regressor'].score(test[columns], test['energy']) > 0.999
+  np.testing.assert_allclose(
+      _values(names['regressor'].formula_, columns, x), energy, rtol=1e-6)
   # Parabolas and straight lines are splines, so little is left.
   assert names['fitted'].history['validation_loss'][-1] < 1e-8 * energy.var()
   # Four digits of numbers that add up to the energy.
@@ -76,6 +79,16 @@ def test_grid_updates(run):
   assert names['change'] < 0.02
   # Some roundings of values around 1.
   assert names['difference'] < 1e-5
+
+
+def test_large_data(run):
+  """What the page writes is a set that the programs read."""
+  names = run('large_data.md')
+  found = data.read(data.open_set('runs/table'))
+  a, b, c, _, _ = found.train.images.T
+  np.testing.assert_array_equal(found.train.labels, a * b > c)
+  np.testing.assert_array_equal(
+      found.test.images[-1], names['row'].astype('float32'))
 
 
 def test_from_pykan(run, capsys):
