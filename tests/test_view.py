@@ -9,6 +9,7 @@ import io
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -105,6 +106,27 @@ def _write_run(folder, name='kan', epochs=2):
   return folder
 
 
+@functools.cache
+def _probabilities(name):
+  programs, progress = _begin(name)
+  return np.asarray(jax.nn.softmax(jax.jit(programs.model.apply)(
+      progress.state.variables, _TEST.images)))
+
+
+@pytest.fixture(scope='module')
+def chromium(tmp_path_factory):
+  """A browser, which takes a second to start."""
+  found = browser.Browser(tmp_path_factory.mktemp('profile'))
+  yield found
+  found.close()
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """The folder of a run, for tests to copy."""
+  return _write_run(tmp_path_factory.mktemp('runs') / 'whole')
+
+
 @pytest.fixture(scope='module')
 def pages(tmp_path_factory):
   """The text of a page for each config; the name of the run needs escapes."""
@@ -190,11 +212,9 @@ class PageTest(parameterized.TestCase):
   @parameterized.parameters('kan', 'mlp')
   def test_confusion(self, name):
     """Counts as from a loop over the images; the buttons say the same."""
-    programs, progress = _begin(name)
-    outputs = programs.model.apply(progress.state.variables, _TEST.images)
     wanted = np.zeros((3, 3), int)
     for true, predicted in zip(
-        _TEST.labels, outputs.argmax(-1), strict=True):
+        _TEST.labels, _probabilities(name).argmax(1), strict=True):
       wanted[true, predicted] += 1
     table = re.search(
         r'<table class="confusion">.*?<tbody>(.*)</tbody></table>\n</?div',
@@ -209,9 +229,7 @@ class PageTest(parameterized.TestCase):
 
   def test_wrong_images(self):
     """The pixels are those of the set, and the numbers those of the model."""
-    programs, progress = _begin('kan')
-    outputs = np.asarray(jax.nn.softmax(programs.model.apply(
-        progress.state.variables, _TEST.images)))
+    outputs = _probabilities('kan')
     images = self.page['kan'].all('img')
     entries = self.page['kan'].all('li', **{'data-true': ''})
     wrong = (outputs.argmax(1) != _TEST.labels).sum()
@@ -238,8 +256,8 @@ class PageTest(parameterized.TestCase):
 class FolderTest(parameterized.TestCase):
 
   @pytest.fixture(autouse=True)
-  def _folder(self, tmp_path):
-    self.path = tmp_path / 'run'
+  def _folder(self, tmp_path, whole):
+    self.path, self.whole = tmp_path / 'run', whole
 
   def test_before_the_first_epoch_has_ended(self):
     self.assertIn('No epoch has ended yet',
@@ -254,7 +272,7 @@ class FolderTest(parameterized.TestCase):
        'metrics.csv is damaged.*x'),
       ('checkpoints/20/SHA256SUMS', 'no', '20 is damaged.*step 10'))
   def test_what_is_wrong_with_a_folder(self, name, text, message):
-    file = _write_run(self.path) / name
+    file = shutil.copytree(self.whole, self.path) / name
     file.unlink() if text is None else file.write_text(text)
     with self.assertRaisesRegex(cli.UsageError, message):
       _view(self.path)
@@ -297,20 +315,19 @@ class FolderTest(parameterized.TestCase):
 class BrowserTest(parameterized.TestCase):
 
   @pytest.fixture(autouse=True)
-  def _open(self, pages, tmp_path):
+  def _open(self, chromium, pages, tmp_path):
     file = tmp_path / 'page.html'
     file.write_text(pages['kan'])
-    self.browser = browser.Browser(tmp_path / 'profile')
-    try:
-      self.browser.show(width=1200, height=900)
-      self.browser.open(file)
-      yield
-      # Whatever a test did, nothing was fetched and nothing went wrong.
-      self.assertEqual(self.browser.complaints, [])
-      self.assertEqual([address for address in self.browser.requests
-                        if not address.startswith('data:')], [file.as_uri()])
-    finally:
-      self.browser.close()
+    self.browser = chromium
+    chromium.complaints.clear()
+    chromium.requests.clear()
+    chromium.show(width=1200, height=900)
+    chromium.open(file)
+    yield
+    # Whatever a test did, nothing was fetched and nothing went wrong.
+    self.assertEqual(chromium.complaints, [])
+    self.assertEqual([address for address in chromium.requests
+                      if not address.startswith('data:')], [file.as_uri()])
 
   def _shown(self):
     """The ids of the curves that can be seen."""
