@@ -85,16 +85,8 @@ def features(
   Returns:
     [in, 1 + grid + order, n]: the batch last, see `splines.basis_by_input`.
   """
-  return _features(x.T, knots, None, order, base_fn, outside)
-
-
-def _features(
-    x: jax.Array, knots: jax.Array, table: jax.Array | None, order: int,
-    base_fn: BaseFn, outside: splines.Outside) -> jax.Array:
-  """The same, of inputs [in, n], with the table of `pieces` if it is there."""
-  values = splines.basis_by_input(
-      x, knots, order, outside=outside, table=table)
-  base = base_fn(x)[:, None].astype(values.dtype)
+  values = splines.basis_by_input(x.T, knots, order, outside=outside)
+  base = base_fn(x.T)[:, None].astype(values.dtype)
   return jnp.concatenate([base, values], 1)
 
 
@@ -234,8 +226,9 @@ def statistics(
   def over_inputs(fn, policy):
     @functools.partial(jax.checkpoint, policy=policy, prevent_cse=False)
     def of_block(x, knots, table, weight):
-      values = _features(x, knots, table, order, base_fn, outside)
-      return fn(values, weight)
+      values = splines.basis_by_input(
+          x, knots, order, outside=outside, table=table)
+      return fn((base_fn(x)[:, None].astype(values.dtype), values), weight)
 
     weight = weights(edges)
     size = x.size * max(weight.shape[1:])
@@ -255,22 +248,37 @@ def statistics(
 _SIGNED = jax.checkpoint_policies.save_only_these_names('signed')
 
 
-def _mean_abs(values: jax.Array, weight: jax.Array) -> jax.Array:
-  """Mean of |phi| over the batch: [in, f, n], [in, f, out] -> [in, out].
+def _mean_abs(
+    values: tuple[jax.Array, jax.Array], weight: jax.Array) -> jax.Array:
+  """Mean of |phi| over the batch.
 
   |phi| = sign(phi) * phi, and phi is linear in the weights: sums of the
   features, each with the sign of its row, are all that the mean and its
   gradient in the weights need of the batch.
+
+  Args:
+    values: Base function [in, 1, n] and B-splines [in, grid + order, n], apart:
+      XLA would join them while it evaluates them, several times as slowly.
+    weight: [in, 1 + grid + order, out].
+
+  Returns:
+    [in, out].
   """
-  sign = jax.lax.stop_gradient(
-      jnp.sign(jnp.matmul(values.swapaxes(1, 2), weight)))
-  signed = ad_checkpoint.checkpoint_name(jnp.matmul(values, sign), 'signed')
-  return (weight * signed).sum(1) / values.shape[2]
+  weights = weight[:, :1], weight[:, 1:]
+  phi = sum(jnp.matmul(v.swapaxes(1, 2), w)
+            for v, w in zip(values, weights, strict=True))
+  sign = jax.lax.stop_gradient(jnp.sign(phi))
+  signed = [ad_checkpoint.checkpoint_name(jnp.matmul(v, sign), 'signed')
+            for v in values]
+  return sum((w * s).sum(1) for w, s in zip(
+      weights, signed, strict=True)) / sign.shape[1]
 
 
-def _variance(values: jax.Array, weight: jax.Array) -> jax.Array:
-  """Sum of squared deviations from the mean, shaped as in `_mean_abs`."""
-  centred = values - values.mean(-1, keepdims=True)
+def _variance(
+    values: tuple[jax.Array, jax.Array], weight: jax.Array) -> jax.Array:
+  """Sum of squared deviations from the mean; arguments as in `_mean_abs`."""
+  joined = jnp.concatenate(values, 1)
+  centred = joined - joined.mean(-1, keepdims=True)
   return jnp.einsum(
       'ifo,ifg,igo->io', weight, splines.gram_matrix(centred, centred), weight,
       precision='highest')
