@@ -86,7 +86,7 @@ class _Estimator(base.BaseEstimator):
   def formula_(self) -> Any:
     """What explains the data, a sympy expression in raw units.
 
-    Found on the first call, which takes about a minute, by
+    Found on the first call, which takes a minute or more, by
     `discovery.discover`, on up to 1000 of the rows of `fit` and the columns
     that matter most. For more than one output, or more than two classes, a
     list. Needs sympy and at least 50 different rows.
