@@ -104,6 +104,9 @@ def fit(
       About 1e-14 keeps the ends of fine grids from following single samples
       and lets them have more coefficients than there are rows; it costs smooth
       functions nothing.
+    residuals: For 'lm', what is squared and averaged: of the model, a function
+      of params, grid, x and y that returns what each row leaves, [n, ...]; by
+      default outputs minus targets, see `least_squares.model_residuals`.
     validation: Inputs and targets for the history and for `patience`.
     patience: With validation data, how many entries of the history in a row
       may be without a lower validation loss; then it stops.

@@ -48,6 +48,19 @@ class FixTest(chex.TestCase):
     np.testing.assert_allclose(slope, expected, rtol=1e-3)
     self.assertEqual(new.symbolic, ((), (('x', ((0, 0),)),)))
 
+  def test_variables_of_numpy(self):
+    """As those of an estimator are; the same comes out, none is written to."""
+    model, variables = _model()
+    arrays = jax.tree.map(np.array, variables)
+    for edit in (
+        lambda of: fixing.fix(model, of, 0, 1, 2, 'x', params=(1, 0, 2, 0)),
+        lambda of: fixing.remove(model, of, 0, 1, 2)):
+      new, found = edit(arrays)
+      expected_model, expected = edit(variables)
+      self.assertEqual(new, expected_model)
+      chex.assert_trees_all_equal(found, expected)
+    chex.assert_trees_all_equal(arrays, variables)
+
   def test_back_and_forth(self):
     model, variables = _model()
     new, found = model, variables

@@ -127,7 +127,7 @@ def assign(
     flat[at] = jnp.stack([jnp.asarray(row, dtype) for row in rows])
   at = ('grid', *path, 'mask')
   i, o = np.array(list(changes)).T
-  flat[at] = flat[at].at[i, o].set(mask)
+  flat[at] = jnp.asarray(flat[at]).at[i, o].set(mask)
   return _with_groups(model, path, layer_groups), (
       traverse_util.unflatten_dict(flat))
 
