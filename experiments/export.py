@@ -38,8 +38,8 @@ def export_run(
     cli.UsageError: If the folder holds no run that can be read, a platform is
       not known, or the file is there already or cannot be written.
   """
-  config, variables = (
-      record.read_config(workdir), record.read_variables(workdir))
+  config = record.read_config(workdir)
+  _, variables = record.read_variables(workdir)
   shape, classes = models.sizes(variables)
   model = models.build(config, classes, shape)
   try:

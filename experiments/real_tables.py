@@ -95,10 +95,7 @@ def report(scores: list[Score]) -> str:
   columns compare the KAN with the best of the others, fold by fold: it is
   within noise where it is behind by no more than the standard error.
   """
-  lines = [
-      '| table | ' + ' | '.join(MODELS) + ' | KAN minus best other | within '
-      'noise | seconds a fit, ' + ' / '.join(MODELS) + ' |',
-      '|---|' + '---|' * (len(MODELS) + 3)]
+  rows = []
   for table in dict.fromkeys(score.table for score in scores):
     values = np.array([[s.score for s in scores if s[:2] == (table, model)]
                        for model in MODELS])
@@ -110,14 +107,15 @@ def report(scores: list[Score]) -> str:
     within = ahead.mean() >= -(1 + 1e-9) * error
     seconds = [np.mean([s.seconds for s in scores if s[:2] == (table, model)])
                for model in MODELS]
-    lines.append(
-        f'| {table} | ' + ' | '.join(
-            f'{mean:.3f} ± {std:.3f}'
-            for mean, std in zip(means, stds, strict=True)) +
-        f' | {ahead.mean():+.4f} ± {error:.4f} ({MODELS[best]}) '
-        f'| {"yes" if within else "no"} | '
-        + ' / '.join(f'{value:.1f}' for value in seconds) + ' |')
-  return '\n'.join(lines)
+    rows.append((
+        table, *(f'{mean:.3f} ± {std:.3f}'
+                 for mean, std in zip(means, stds, strict=True)),
+        f'{ahead.mean():+.4f} ± {error:.4f} ({MODELS[best]})',
+        'yes' if within else 'no',
+        ' / '.join(f'{value:.1f}' for value in seconds)))
+  return tables.markdown((
+      'table', *MODELS, 'KAN minus best other', 'within noise',
+      'seconds a fit, ' + ' / '.join(MODELS)), rows)
 
 
 def main() -> None:

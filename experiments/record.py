@@ -22,6 +22,8 @@ from experiments import configs
 from kan_jax import training
 
 _CONFIG, _METRICS = 'config.json', 'metrics.csv'
+_CHECKPOINTS = 'checkpoints'
+_COLUMNS = {'epoch', 'step', 'loss', 'acc_train', 'acc_test'}
 
 
 class Progress(NamedTuple):
@@ -47,7 +49,7 @@ class Recorder:
 
   def __init__(self, workdir: pathlib.Path):
     self._workdir = workdir
-    self._checkpoints = workdir / 'checkpoints'
+    self._checkpoints = workdir / _CHECKPOINTS
     self._history: list[dict[str, float]] = []
     self._events: Any = None
 
@@ -63,30 +65,36 @@ class Recorder:
     """
     progress = self.last(like)
     step = int(progress.state.step)
-    self._history = [row for row in self._read_rows() if row['step'] <= step]
+    self._history = [row for row in self.rows() if row['step'] <= step]
     self._write_rows()
     self._open_events(step)
     return progress, list(self._history)
 
   def last(self, like: Progress) -> Progress:
     """Returns the last checkpoint, or `like` if there is none yet."""
-    from kan_jax import checkpoints
-    steps = checkpoints.steps(self._checkpoints)
-    try:
-      return (checkpoints.load(self._checkpoints, steps[-1], like)
-              if steps else like)
-    except checkpoints.CheckpointError as error:
-      before = f'; without it, --resume goes back to step {steps[-2]}' if (
-          len(steps) > 1) else ''
-      raise cli.UsageError(f'cannot resume: {error}{before}') from error
+    return _load_last(self._checkpoints, like) or like
 
-  def _read_rows(self) -> list[dict[str, float]]:
-    try:
-      with (self._workdir / _METRICS).open(newline='') as file:
-        return [{name: _number(value) for name, value in row.items()}
-                for row in csv.DictReader(file)]
-    except FileNotFoundError:
+  def rows(self) -> list[dict[str, float]]:
+    """Returns the metrics of the epochs that were kept.
+
+    Raises:
+      cli.UsageError: If their file is damaged.
+    """
+    path = self._workdir / _METRICS
+    if not path.exists():
       return []
+    try:
+      with path.open(newline='') as file:
+        reader = csv.DictReader(file)
+        missing = _COLUMNS.difference(reader.fieldnames or ())
+        rows = [{name: _number(value) for name, value in row.items()}
+                for row in reader]
+    except (AttributeError, ValueError) as error:  # A cell is missing, or text.
+      raise cli.UsageError(f'{path} is damaged: {error}') from error
+    if missing:
+      raise cli.UsageError(
+          f'{path} is damaged: it has no column {", ".join(sorted(missing))}')
+    return rows
 
   def _write_rows(self) -> None:
     """Writes all rows anew: a file that a killed run left is replaced whole."""
@@ -166,22 +174,33 @@ def read_config(workdir: pathlib.Path) -> configs.Config:
         f'version knows: {error}') from error
 
 
-def read_variables(workdir: pathlib.Path) -> dict[str, Any]:
-  """Returns the variables of a run's last checkpoint; its data are not needed.
+def read_variables(workdir: pathlib.Path) -> tuple[int, dict[str, Any]]:
+  """Returns the step and the variables of a run's last checkpoint.
 
   Raises:
     cli.UsageError: If there is none, or it is damaged.
   """
+  progress = _load_last(workdir / _CHECKPOINTS)
+  if progress is None:
+    raise cli.UsageError(
+        f'--workdir={workdir} has no complete checkpoint yet; the first comes '
+        'at the end of the first epoch')
+  state = progress['state']
+  return int(state['step']), {
+      'params': state['params'], 'grid': state.get('grid', {})}
+
+
+def _load_last(folder: pathlib.Path, like: Any = None) -> Any:
+  """Returns the last checkpoint in a folder; None if there is none."""
   from kan_jax import checkpoints
-  folder = workdir / 'checkpoints'
   steps = checkpoints.steps(folder)
-  if not steps:
-    raise cli.UsageError(f'--workdir={workdir} has no complete checkpoint')
   try:
-    state = checkpoints.load(folder, steps[-1])['state']
+    return checkpoints.load(folder, steps[-1], like) if steps else None
   except checkpoints.CheckpointError as error:
-    raise cli.UsageError(f'the run cannot be read: {error}') from error
-  return {'params': state['params'], 'grid': state.get('grid', {})}
+    before = f'; without it, --resume goes back to step {steps[-2]}' if (
+        len(steps) > 1) else ''
+    raise cli.UsageError(
+        f'the run cannot be read: {error}{before}') from error
 
 
 @contextlib.contextmanager
@@ -245,17 +264,32 @@ def _claim(
 def _plot_history(history: list[dict[str, float]]):
   """Returns a figure of loss and accuracy over the epochs."""
   from matplotlib import figure
-  from matplotlib import ticker
-  epochs = [row['epoch'] + 1 for row in history]
   fig = figure.Figure(figsize=(8, 3), layout='constrained')
   left, right = fig.subplots(1, 2)
-  left.plot(epochs, [row['loss'] for row in history], 'k.-')
-  left.set(xlabel='epoch', ylabel='training loss')
-  for name, label in (('acc_train', 'training'), ('acc_test', 'test')):
-    right.plot(epochs, [row[name] for row in history], '.-', label=label)
-  right.set(xlabel='epoch', ylabel='accuracy, %')
-  right.legend(frameon=False)
-  for ax in (left, right):
-    ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-    ax.spines[['top', 'right']].set_visible(False)
+  draw_loss(left, history)
+  draw_accuracy(right, history)
   return fig
+
+
+def draw_loss(ax: Any, history: list[dict[str, float]]) -> None:
+  """Draws the training loss over the epochs."""
+  _draw_epochs(ax, history, 'training loss', {'loss': None}, 'k.-')
+
+
+def draw_accuracy(ax: Any, history: list[dict[str, float]]) -> None:
+  """Draws both accuracies over the epochs."""
+  _draw_epochs(ax, history, 'accuracy, %',
+               {'acc_train': 'training', 'acc_test': 'test'}, '.-')
+  ax.legend(frameon=False)
+
+
+def _draw_epochs(
+    ax: Any, history: list[dict[str, float]], what: str,
+    labels: dict[str, str | None], style: str) -> None:
+  from matplotlib import ticker
+  epochs = [row['epoch'] + 1 for row in history]
+  for name, label in labels.items():
+    ax.plot(epochs, [row[name] for row in history], style, label=label)
+  ax.set(xlabel='epoch', ylabel=what)
+  ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+  ax.spines[['top', 'right']].set_visible(False)

@@ -5,7 +5,7 @@
 Five functions of arXiv 2404.19756, section 3.1, each by a KAN of its own shape,
 in float64, without noise. The floor is the error of that composition with each
 of its functions fitted by a spline alone. Nothing is written without --workdir,
-which gets the tables and a picture.
+which gets the tables and a picture, or --document.
 """
 
 from collections.abc import Callable
@@ -143,36 +143,37 @@ def _points(
 
 def table(points: list[Point]) -> str:
   """Returns a Markdown table: functions by grids, over their seeds."""
-  lines = [
-      '| function | G | parameters | seeds | test RMSE, median | greatest '
-      '| floor | median / floor | seeds within 2 × floor | published best |',
-      '|---|---|---|---|---|---|---|---|---|---|']
+  rows = []
   for name, grid in dict.fromkeys((p.function, p.grid) for p in points):
     runs = [p for p in points if (p.function, p.grid) == (name, grid)]
     errors = np.array([run.rmse for run in runs])
     function = FUNCTIONS[name]
     floor = function.floors[GRIDS.index(grid)]
     limit = 2 * floor or 1e-12  # Rounding, where splines are exact.
-    ratio = f'{np.median(errors) / floor:.2f}' if floor else '–'
-    lines.append(
-        f'| `{name}` | {grid} | {runs[0].parameters} | {len(runs)} '
-        f'| {np.median(errors):.1e} | {errors.max():.1e} | {floor:.1e} '
-        f'| {ratio} | {(errors <= limit).sum()} | {function.published:.1e} |')
-  return '\n'.join(lines)
+    rows.append((
+        f'`{name}`', grid, runs[0].parameters, len(runs),
+        f'{np.median(errors):.1e}', f'{errors.max():.1e}', f'{floor:.1e}',
+        f'{np.median(errors) / floor:.2f}' if floor else '–',
+        (errors <= limit).sum(), f'{function.published:.1e}'))
+  return tables.markdown((
+      'function', 'G', 'parameters', 'seeds', 'test RMSE, median', 'greatest',
+      'floor', 'median / floor', 'seeds within 2 × floor', 'published best'),
+                         rows)
 
 
 def times(points: list[Point]) -> str:
   """Returns a Markdown table of the seconds that all grids of a seed took."""
-  lines = [
-      '| function | seeds | last G | seconds, first seed | median | greatest |',
-      '|---|---|---|---|---|---|']
+  rows = []
   for name in dict.fromkeys(p.function for p in points):
     last = max(p.grid for p in points if p.function == name)
     seconds = [p.seconds for p in points
                if (p.function, p.grid) == (name, last)]
-    lines.append(f'| `{name}` | {len(seconds)} | {last} | {seconds[0]:.0f} '
-                 f'| {np.median(seconds):.0f} | {max(seconds):.0f} |')
-  return '\n'.join(lines)
+    rows.append((f'`{name}`', len(seconds), last, f'{seconds[0]:.0f}',
+                 f'{np.median(seconds):.0f}', f'{max(seconds):.0f}'))
+  return tables.markdown((
+      'function', 'seeds', 'last G',
+      'seconds for all grids, first seed with compiling', 'median',
+      'greatest'), rows)
 
 
 def draw(points: list[Point], path: pathlib.Path) -> None:
@@ -212,7 +213,9 @@ def main() -> None:
     raise cli.UsageError(
         f'--grid is one of {", ".join(map(str, GRIDS))}; got {values.grid}')
   folder = cli.new_folder(values.workdir)
-  points = []
+  points: list[Point] = []
+  for make in (table, times):
+    tables.put(values.document, make([]), 1)  # Says at once if it cannot.
   for name in names:
     for seed in range(values.seeds):
       for point in climb(name, seed, GRIDS[:GRIDS.index(values.grid) + 1]):
@@ -221,6 +224,8 @@ def main() -> None:
         points.append(point)
   text = f'{table(points)}\n\n{times(points)}\n'
   print(text, flush=True)
+  tables.put(values.document, table(points), 2)
+  tables.put(values.document, times(points), 1)
   if folder:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'table.md').write_text(text)
@@ -236,4 +241,5 @@ if __name__ == '__main__':
   flags.DEFINE_string(
       'workdir', None, 'Folder for tables and picture; it must not hold '
       'anything yet. Without it nothing is written.')
+  tables.define_document()
   cli.run(main)

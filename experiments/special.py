@@ -3,7 +3,7 @@
   python -m experiments.special --functions=jv,kv
 
 The functions of arXiv 2404.19756, table 1, by one recipe: KAN [2, 5, 1] in
-float64, without noise. Nothing is written to disk.
+float64, without noise. Nothing is written without --document.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,7 @@ import numpy as np
 from scipy import special
 
 from experiments import cli
+from experiments import tables
 from kan_jax import layers
 from kan_jax import starts
 
@@ -87,18 +88,18 @@ def run(
 
 def table(results: dict[str, list[Result]]) -> str:
   """Returns a Markdown table: a row for each function, over its seeds."""
-  lines = ['| function | seeds | test RMSE, median | greatest | published '
-           '| published / median | seconds, median |',
-           '|---|---|---|---|---|---|---|']
+  rows = []
   for name, runs in results.items():
     errors = np.array([run.rmse for run in runs])
     published = FUNCTIONS[name].published
-    lines.append(
-        f'| `{name}` | {len(runs)} | {np.median(errors):.1e} '
-        f'| {errors.max():.1e} | {published:.1e} '
-        f'| {published / np.median(errors):.0f} '
-        f'| {np.median([run.seconds for run in runs]):.0f} |')
-  return '\n'.join(lines)
+    rows.append((
+        f'`{name}`', len(runs), f'{np.median(errors):.1e}',
+        f'{errors.max():.1e}', f'{published:.2e}',
+        f'{published / np.median(errors):.2g}',
+        f'{np.median([run.seconds for run in runs]):.0f}'))
+  return tables.markdown((
+      'function', 'seeds', 'test RMSE, median', 'greatest', 'published',
+      'published / median', 'seconds, median'), rows)
 
 
 def main() -> None:
@@ -106,6 +107,7 @@ def main() -> None:
   cli.compile_quickly()
   jax.config.update('jax_enable_x64', True)
   names = cli.choose('functions', flags.FLAGS.functions, FUNCTIONS)
+  tables.put(flags.FLAGS.document, table({}), 1)  # Says at once if it cannot.
   results: dict[str, list[Result]] = {}
   for name in names:
     for seed in range(flags.FLAGS.seeds):
@@ -114,6 +116,7 @@ def main() -> None:
       print(f'{name}, seed {seed}: RMSE {result.rmse:.1e} after '
             f'{result.seconds:.0f} s', flush=True)
   print(table(results), flush=True)
+  tables.put(flags.FLAGS.document, table(results), 1)
 
 
 if __name__ == '__main__':
@@ -122,4 +125,5 @@ if __name__ == '__main__':
   flags.DEFINE_integer('seeds', 1, 'Seeds, from 0 on.', lower_bound=1)
   flags.DEFINE_integer(
       'starts', 4, 'Random starts on the first grid.', lower_bound=1)
+  tables.define_document()
   cli.run(main)

@@ -17,6 +17,7 @@ from experiments import configs
 from experiments import data
 from experiments import loop
 from experiments import mnist
+from experiments import tables
 
 # Test accuracy of the original: a blog's single runs with pykan e6078bc8.
 ORIGINAL = {'mlp': 97.15, 'kan': 97.53, 'kan_no_update_grid': 97.44,
@@ -25,20 +26,19 @@ ORIGINAL = {'mlp': 97.15, 'kan': 97.53, 'kan_no_update_grid': 97.44,
 
 def table(results: dict[str, list[loop.Result]]) -> str:
   """Returns a Markdown table: a row for each config, over its seeds."""
-  lines = [
-      '| config | seeds | test accuracy, mean | least | greatest | original '
-      '| seconds an epoch |',
-      '|---|---|---|---|---|---|---|']
+  rows = []
   for name, runs in results.items():
     accuracy = [run.acc_test for run in runs]
     # The first epoch of the first seed also compiles.
     seconds = statistics.median(
         s for run in runs for s in run.epoch_seconds[1:] or run.epoch_seconds)
-    lines.append(
-        f'| `{name}` | {len(runs)} | {statistics.mean(accuracy):.2f} '
-        f'| {min(accuracy):.2f} | {max(accuracy):.2f} '
-        f'| {ORIGINAL.get(name, "–")} | {seconds:.1f} |')
-  return '\n'.join(lines)
+    rows.append((
+        f'`{name}`', len(runs), f'{statistics.mean(accuracy):.2f}',
+        f'{min(accuracy):.2f}', f'{max(accuracy):.2f}',
+        ORIGINAL.get(name, '–'), f'{seconds:.1f}'))
+  return tables.markdown((
+      'config', 'seeds', 'test accuracy, mean', 'least', 'greatest',
+      'original', 'seconds an epoch'), rows)
 
 
 def run(

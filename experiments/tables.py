@@ -1,10 +1,15 @@
-"""Tables in CSV files: numbers to read, checked, and results to write."""
+"""Tables: numbers in CSV files to read, checked, and results to write.
 
+Results go to CSV files, or as Markdown to a terminal and to documents.
+"""
+
+from collections.abc import Iterable
 from collections.abc import Sequence
 import csv
 import pathlib
 from typing import Any
 
+from absl import flags
 import numpy as np
 
 from experiments import cli
@@ -57,6 +62,55 @@ def write(path: pathlib.Path, rows: Sequence[Any]) -> None:
     writer = csv.writer(file)
     writer.writerow(rows[0]._fields)
     writer.writerows(rows)
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+  """Returns a Markdown table, a line for the header and for each row."""
+  lines = [header, ['---'] * len(header), *rows]
+  return '\n'.join(f'| {" | ".join(map(str, line))} |' for line in lines)
+
+
+def define_document() -> None:
+  """Defines the flag --document, which `put` takes."""
+  flags.DEFINE_string(
+      'document', None, 'Markdown file that holds this table: its rows are '
+      'replaced by those of this run, and new ones added. No other line '
+      'changes.')
+
+
+def put(name: str | None, table: str, keys: int) -> None:
+  """Replaces rows of a table in a Markdown file, or adds them.
+
+  Args:
+    name: The file; without one, nothing is done.
+    table: Made by `markdown`. The table in the file has the same header.
+    keys: Rows are the same where their first so many cells are.
+
+  Raises:
+    cli.UsageError: If the file cannot be read or written, or does not hold the
+      header just once.
+  """
+  if not name:
+    return
+  path = pathlib.Path(name)
+  header, _, *rows = table.splitlines()
+  try:
+    lines = path.read_text().splitlines()
+    if lines.count(header) != 1:
+      raise cli.UsageError(
+          f'--document={name} needs a table with the header {header} once; it '
+          f'has it {lines.count(header)} times')
+    start = lines.index(header) + 2
+    stop = start
+    while stop < len(lines) and lines[stop].startswith('|'):
+      stop += 1
+    lines[start:stop] = {
+        tuple(row.split('|')[1:keys + 1]): row
+        for row in lines[start:stop] + rows}.values()
+    path.write_text('\n'.join(lines) + '\n')
+  except (OSError, UnicodeDecodeError) as error:
+    raise cli.UsageError(
+        f'--document={name} cannot be used: {error}') from error
 
 
 def _lines(path: pathlib.Path) -> tuple[

@@ -18,6 +18,7 @@ from matplotlib import textpath
 import numpy as np
 
 from kan_jax import nodes
+from kan_jax import pictures
 from kan_jax import strongest
 from kan_jax import structure
 
@@ -230,7 +231,7 @@ def _canvas(
   low, high = (_MARGIN + 0.2 + tall for _, _, tall in fits)
   right = width + _MARGIN + 0.07 * note  # A letter of 8 points.
   bounds = (-_MARGIN, right, -low, rows[-1].y + high)
-  fig = figure.Figure(figsize=(bounds[1] - bounds[0], bounds[3] - bounds[2]))
+  fig = pictures.Figure(figsize=(bounds[1] - bounds[0], bounds[3] - bounds[2]))
   ax = fig.add_axes((0, 0, 1, 1), xlim=bounds[:2], ylim=bounds[2:])
   ax.set_aspect('equal')
   ax.set_axis_off()

@@ -98,9 +98,11 @@ class _Estimator(base.BaseEstimator):
     return found if self._many else found[0]
 
   def __dir__(self) -> Iterable[str]:
-    # To show a model in a notebook, scikit-learn reads all that is listed.
+    # Not scikit-learn's own, which reads every attribute before it lists it; to
+    # show a model in a notebook, all that are listed are read once more.
     hidden = () if '_formulas' in self.__dict__ else ('formula_',)
-    return sorted(set(super().__dir__()).difference(hidden))
+    names = set(object.__dir__(self)).difference(hidden)
+    return sorted(name for name in names if hasattr(self, name))
 
   def plot(self, **options: Any) -> Any:
     """Returns a matplotlib figure of the network, in standardized units.

@@ -4,7 +4,6 @@ A loop over the transforms of `training`, `least_squares` and `refinement`; who
 needs another order of things writes it with these.
 """
 
-from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
@@ -12,17 +11,13 @@ import itertools
 import math
 import operator
 from typing import Any
-from typing import Literal
 from typing import NamedTuple
-from typing import TypeAlias
 import warnings
 
 from flax import linen as nn
-from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from kan_jax import batches as batches_lib
 from kan_jax import checks
@@ -32,9 +27,9 @@ from kan_jax import least_squares
 from kan_jax import progress as progress_lib
 from kan_jax import refinement
 from kan_jax import regularization
+from kan_jax import tasks
 from kan_jax import training
 
-Optimizer: TypeAlias = Literal['lbfgs', 'lm'] | optax.GradientTransformation
 _PENALTY = regularization.Penalty()
 Data = tuple[jax.Array, jax.Array]
 Pair = tuple[jax.typing.ArrayLike, jax.typing.ArrayLike]
@@ -60,25 +55,10 @@ class Fitted(NamedTuple):
   reason: str
 
 
-class _Task(NamedTuple):
-  """What a compiled program depends on besides the model."""
-  optimizer: Optimizer
-  loss_fn: training.LossFn
-  penalty: training.PenaltyFn
-  lamb: float
-  frozen: tuple[str, ...]
-  smooth: float
-
-
-def squared_error(outputs: jax.Array, y: jax.Array) -> jax.Array:
-  """Returns the mean square of each row's errors, [n]."""
-  return jnp.square(outputs - y).reshape(len(outputs), -1).mean(1)
-
-
 def fit(
     model: nn.Module, variables: Mapping[str, Any], x: jax.typing.ArrayLike,
-    y: jax.typing.ArrayLike, *, loss_fn: training.LossFn = squared_error,
-    optimizer: Optimizer = 'lbfgs', steps: int = 100,
+    y: jax.typing.ArrayLike, *, loss_fn: training.LossFn = tasks.squared_error,
+    optimizer: tasks.Optimizer = 'lbfgs', steps: int = 100,
     batch_size: int | None = None, key: jax.Array | None = None,
     lamb: float = 0.0,
     penalty: training.PenaltyFn = _PENALTY,
@@ -86,6 +66,7 @@ def fit(
     grid_options: Mapping[str, float] | None = None,
     refine: Sequence[int] = (), tolerance: float = 0.0,
     frozen: Sequence[str] = (), smooth: float = 0.0,
+    residuals: tasks.MakeResiduals = least_squares.model_residuals,
     validation: Pair | None = None,
     patience: int | None = None, progress: bool = True) -> Fitted:
   """Fits a model to data. Pure: the arguments stay as they are.
@@ -132,10 +113,9 @@ def fit(
     ValueError: If an argument is not what it says, or data are not finite.
   """
   _check_counts(steps, interval, stop_grid_update, batch_size, patience)
-  task = _Task(optimizer, loss_fn, penalty, float(lamb), tuple(frozen),
-               float(smooth))
-  _check_task(task, batch_size, tolerance)
-  _check_frozen(task, variables['params'])
+  task = tasks.Task(optimizer, loss_fn, penalty, float(lamb), tuple(frozen),
+                    float(smooth), residuals)
+  tasks.check(task, variables['params'], batch_size, tolerance)
   data = _check_data(('x', 'y'), (x, y))
   held_out = validation and _check_data(
       ('validation[0]', 'validation[1]'), validation)
@@ -176,7 +156,7 @@ class _Loop:
   """Where the fit has come to. Its arrays are new ones after every change."""
 
   def __init__(
-      self, model: nn.Module, variables: Mapping[str, Any], task: _Task,
+      self, model: nn.Module, variables: Mapping[str, Any], task: tasks.Task,
       grid_options: dict[str, float]):
     self.model: Any = model
     self.task, self.grid_options = task, grid_options
@@ -186,7 +166,7 @@ class _Loop:
     params = variables['params']
     self.state = training.TrainState(
         step=jnp.zeros((), jnp.int32), params=params,
-        grid=variables.get('grid', {}), opt_state=_start(task, params))
+        grid=variables.get('grid', {}), opt_state=tasks.start(task, params))
 
   def refine(self, grid: int | None) -> None:
     """Goes on with more intervals; `grid` is None for as many as there are."""
@@ -211,7 +191,7 @@ class _Loop:
   def _forget(self) -> None:
     """Starts anew what the optimizer remembers of other coefficients."""
     if self.task.optimizer == 'lbfgs':
-      opt_state = _start(self.task, self.state.params)
+      opt_state = tasks.start(self.task, self.state.params)
     elif self.task.optimizer == 'lm':
       opt_state = least_squares.restart(self.state.opt_state)
     else:
@@ -237,7 +217,7 @@ class _Loop:
         **mean, 'validation_loss': float(validation_loss)})
 
   def _explain(self, data: Data, row: np.ndarray) -> str:
-    objective = _objective(self.model, self.task)
+    objective = tasks.make_objective(self.model, self.task)
     batch = jax.tree.map(lambda a: a[row], data)
     kind = diagnosis.find_nonfinite(self.model, objective, self.state, batch)
     return f'in step {self.taken}, {kind} is not finite'
@@ -269,59 +249,13 @@ class _Loop:
 @functools.partial(jax.jit, static_argnames=('model', 'task'))
 def _take(state, data, rows, held_out, *, model, task):
   """Takes a step for each of the rows, a batch each, and evaluates."""
-  run_steps = training.make_run_steps(_make_step(model, task))
+  run_steps = training.make_run_steps(tasks.make_step(model, task))
   state, totals = run_steps(
       state, training.zero_totals(), data, rows, 0, len(rows))
   if held_out is None:
     return state, totals, math.nan
   evaluate = training.make_evaluate(model, {'loss': task.loss_fn})
   return state, totals, evaluate(state.variables, held_out)['loss']
-
-
-def _objective(model: nn.Module, task: _Task) -> training.Objective:
-  return _hold(task.frozen, training.make_objective(
-      model, task.loss_fn, task.penalty, task.lamb))
-
-
-def _make_step(model: nn.Module, task: _Task) -> training.Step:
-  if task.optimizer == 'lm':
-    return least_squares.make_step(
-        _hold(task.frozen, least_squares.model_residuals(model)),
-        smooth=task.smooth)
-  if task.optimizer == 'lbfgs':
-    return training.make_lbfgs_step(_objective(model, task), optax.lbfgs())
-  step = training.make_train_step(_objective(model, task), task.optimizer)
-
-  def held_step(state, batch):  # Some transforms move what has no gradient.
-    new, metrics = step(state, batch)
-    return new.replace(params=_where_frozen(
-        task.frozen, lambda old, _: old, state.params, new.params)), metrics
-
-  return held_step if task.frozen else step
-
-
-def _hold(frozen: tuple[str, ...], fn: Callable) -> Callable:
-  """A function of params and more, without gradient for some of them."""
-  def held(params, *args):
-    return fn(_where_frozen(frozen, jax.lax.stop_gradient, params), *args)
-
-  return held if frozen else fn
-
-
-def _where_frozen(
-    frozen: tuple[str, ...], fn: Callable, *params: Any) -> Any:
-  """Replaces the frozen ones of the last params by `fn` of all of them."""
-  return jax.tree.map_with_path(
-      lambda path, *leaves: (
-          fn(*leaves) if path[-1].key in frozen else leaves[-1]), *params)
-
-
-def _start(task: _Task, params: Any) -> Any:
-  """The first state of the optimizer."""
-  if task.optimizer == 'lm':
-    return least_squares.init(jnp.result_type(*jax.tree.leaves(params)))
-  tx = optax.lbfgs() if task.optimizer == 'lbfgs' else task.optimizer
-  return tx.init(params)
 
 
 def _check_counts(
@@ -341,39 +275,6 @@ def _check_counts(
     if not sound:
       raise ValueError(
           f'`{name}` is a whole number >= {least}; got {value!r}.')
-
-
-def _check_task(
-    task: _Task, batch_size: int | None, tolerance: float) -> None:
-  """Raises a ValueError for an optimizer or an option that does not fit."""
-  name = task.optimizer
-  if name not in ('lbfgs', 'lm') and not isinstance(
-      name, optax.GradientTransformation):
-    raise ValueError(
-        f"`optimizer` is 'lbfgs', 'lm' or an optax transform; got {name!r}.")
-  if not (math.isfinite(task.lamb) and task.lamb >= 0):
-    raise ValueError(f'`lamb` is a weight >= 0; got {task.lamb!r}.')
-  if isinstance(name, str) and batch_size is not None:
-    raise ValueError(
-        f"`batch_size` is for optax transforms; '{name}' needs all rows.")
-  if not (0 <= task.smooth < math.inf) or (task.smooth and name != 'lm'):
-    raise ValueError(
-        f"`smooth` is a weight >= 0, and 0 but for 'lm'; got {task.smooth!r}.")
-  if not 0 <= tolerance < 1:
-    raise ValueError(f'`tolerance` lies in [0, 1); got {tolerance!r}.')
-  if name == 'lm' and (task.lamb or task.loss_fn is not squared_error):
-    raise ValueError(
-        "`optimizer` 'lm' minimizes squared errors alone; it takes neither "
-        "`loss_fn` nor `lamb`. Use 'lbfgs'.")
-
-
-def _check_frozen(task: _Task, params: Any) -> None:
-  """Raises a ValueError for names that are those of no parameter."""
-  names = {path[-1] for path in traverse_util.flatten_dict(params)}
-  if not names.issuperset(task.frozen):
-    raise ValueError(
-        f'`frozen` names parameters, of {", ".join(sorted(names))}; got '
-        f'{task.frozen!r}.')
 
 
 def _check_data(

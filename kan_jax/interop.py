@@ -57,9 +57,9 @@ def from_pykan(
     arity: How many terms a multiplication node multiplies, as pykan's
       `mult_arity`: a number for all, or for the inputs and each layer a
       sequence. Needed where the numbers of nodes and subnodes do not tell.
-    symbolic: Names of the functions, for each layer as its `funs_name`, [out]
-      [in]: `[layer.funs_name for layer in model.symbolic_fun]`. Needed where
-      an edge carries one; own functions are a `symbolic.Function`.
+    symbolic: Names of the functions, for each layer as its `funs_name`,
+      `[out][in]`: `[layer.funs_name for layer in model.symbolic_fun]`. Needed
+      where an edge carries one; own functions are a `symbolic.Function`.
     base_fn: What the model was made with: pykan's 'identity' is `lambda x: x`,
       its 'zero' `jax.numpy.zeros_like`.
 

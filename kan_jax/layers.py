@@ -176,7 +176,7 @@ class KANLayer(nn.Module):
     coef = splines.fit(points, noise, knots, self.order)
     return coef.reshape(-1, size, self.features).swapaxes(0, 1).astype(dtype)
 
-  def update_grid(self, x: jax.Array, **options) -> None:
+  def update_grid(self, x: jax.Array, **options: Any) -> None:
     """Replaces knots and coefficients by those that suit the inputs `x`.
 
     For a bound module whose `grid` and `params` are mutable; `update_grids`
@@ -285,8 +285,8 @@ class LayerView(NamedTuple):
 
 
 def view_layers(
-    model: nn.Module, variables: Any, *args,
-    **kwargs) -> dict[tuple[str, ...], LayerView]:
+    model: nn.Module, variables: Any, *args: Any,
+    **kwargs: Any) -> dict[tuple[str, ...], LayerView]:
   """Returns every KAN layer that a model applies, by path, in that order.
 
   Args:
@@ -335,9 +335,9 @@ def _before_layers(visit: Callable[[KANLayer, jax.Array], None]):
 
 
 def update_grids(
-    model: nn.Module, variables: Any, *args, grid_eps: float = 1.0,
+    model: nn.Module, variables: Any, *args: Any, grid_eps: float = 1.0,
     margin: float = 0.01, min_width: float = 0.02, min_interval: float = 0.01,
-    rate: float = 1.0, **kwargs) -> Any:
+    rate: float = 1.0, **kwargs: Any) -> Any:
   """Moves the grids of every KAN layer in a model to the inputs it sees.
 
   One forward pass: each layer takes its new knots and coefficients before it

@@ -15,6 +15,7 @@ import numpy as np
 
 from kan_jax import diagram
 from kan_jax import layers
+from kan_jax import pictures
 from kan_jax import splines
 from kan_jax.symbolic import groups
 
@@ -50,7 +51,8 @@ def plot_edges(
         '`model` needs to hold KAN layers, whose edges are drawn; got '
         f'{type(model).__name__} without any.')
   rows = len(views)
-  fig = figure.Figure(figsize=(1.7 * most, 1.9 * rows), layout='constrained')
+  fig = pictures.Figure(
+      figsize=(1.7 * most, 1.9 * rows), layout='constrained')
   panels = fig.subplots(rows, most, squeeze=False)
   for ax in panels.flat:
     ax.set_axis_off()

@@ -54,8 +54,8 @@ class Moments(NamedTuple):
 
 
 def edge_activity(
-    model: nn.Module, variables: Mapping[str, Any], *args,
-    **kwargs) -> dict[tuple[str, ...], np.ndarray]:
+    model: nn.Module, variables: Mapping[str, Any], *args: Any,
+    **kwargs: Any) -> dict[tuple[str, ...], np.ndarray]:
   """Returns how much every edge varies, its standard deviation on a batch.
 
   Args:

@@ -8,12 +8,12 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 from matplotlib import colors
-from matplotlib import figure
 from matplotlib import pyplot
 import networks
 import numpy as np
 
 from kan_jax import layers
+from kan_jax import pictures
 from kan_jax import plotting
 from kan_jax.symbolic import fixing
 from kan_jax.symbolic import library
@@ -78,7 +78,7 @@ def _scaled(values):
 class PlotTest(parameterized.TestCase):
 
   def test_every_edge(self):
-    self.assertIsInstance(_plot(), figure.Figure)
+    self.assertIsInstance(_plot(), pictures.Figure)
     self.assertEqual([_edges(_plot(), k) for k in (0, 1)], [(6,) * 3, (3,) * 3])
     self.assertEqual(
         _texts(_plot()), ['$x_{0}$', '$x_{1}$', '$y_{0}$'])

@@ -190,17 +190,36 @@ class FormulaTest(parameterized.TestCase):
     """Columns that do not matter are not in it; it is found once."""
     table = pd.DataFrame({'c': np.ones(120), 'length (cm)': 3 + _X[:, 0]})
     model = _regressor().fit(table, 5 * table['length (cm)']**2)
-    self.assertNotIn('formula_', dir(model))  # Too slow to be looked at.
+    with mock.patch.object(discovery, 'discover') as unused:
+      self.assertNotIn('formula_', dir(model))  # Too slow to be looked at.
+      model._repr_html_()
+    unused.assert_not_called()
     with mock.patch.object(discovery, 'discover', _discover):
       self.assertEqual(model.formula_, 5 * sympy.Symbol('length (cm)')**2)
     self.assertIs(model.formula_, model.formula_)
     self.assertIn('formula_', dir(model))
-    self.assertNotIn('formula_', dir(model.fit(table, _Y)))
+    with mock.patch.object(discovery, 'discover') as unused:
+      self.assertNotIn('formula_', dir(model.fit(table, _Y)))
+    unused.assert_not_called()
 
   def test_unfitted(self):
     for name in ('formula_', 'feature_importances_', 'model_'):
       with self.assertRaises(exceptions.NotFittedError):
         getattr(_regressor(), name)
+
+  def test_of_two_classes(self):
+    """Found, not made up: it says of rows what the model says."""
+    table = pd.DataFrame({'length (cm)': 3 + _X[:, 0]})
+    near = np.abs(_X[:, 0]) < 0.5
+    model = _classifier().fit(table, np.where(near, 'near', 'far'))
+    with mock.patch.object(discovery, 'discover', _discover):
+      formula = model.formula_
+    odds = symbolic.lambdify([formula], ['length (cm)'])(table.to_numpy())
+    # Log-odds of the second class, whose sign decides.
+    agrees = (odds[:, 0] > 0) == (model.predict(table) == 'near')
+    self.assertGreater(agrees.mean(), 0.95)
+    self.assertGreater(
+        np.corrcoef(odds[:, 0], model.decision_function(table))[0, 1], 0.95)
 
   def test_of_classes(self):
     """An expression for each class, of the log-odds that they compute."""

@@ -175,7 +175,7 @@ class ProgramTest(parameterized.TestCase):
     with self.assertRaisesRegex(cli.UsageError, r'^--workdir=.*holds no run'):
       program.export_run(self.path, self.path / 'model')
     (self.path / 'config.json').write_text('{}')
-    with self.assertRaisesRegex(cli.UsageError, r'no complete checkpoint$'):
+    with self.assertRaisesRegex(cli.UsageError, r'no complete checkpoint'):
       program.export_run(self.path, self.path / 'model')
     self.assertEqual([p.name for p in self.path.iterdir()], ['config.json'])
 

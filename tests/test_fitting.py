@@ -47,6 +47,26 @@ class SolversTest(chex.TestCase):
     # The last entry is a mean over steps that have all arrived.
     np.testing.assert_allclose(found.history['loss'][-1], best, rtol=1e-6)
 
+  def test_residuals_of_an_equation(self):
+    """y' = 3 x^2 and y(-1) = -1 have the solution x^3."""
+    def make_residuals(model):
+      def residuals(params, grid, x, y):
+        def u(x):
+          return model.apply({'params': params, 'grid': grid}, x)
+
+        value, slope = jax.jvp(u, (x,), (jnp.ones_like(x),))
+        return jnp.where(x == -1, value, slope) - y
+
+      return residuals
+
+    x = jnp.linspace(-1, 1, 21, dtype=jnp.float32)[:, None]
+    y = jnp.where(x == -1, -1, 3 * x**2)
+    found = _fit(_variables(), x, y, optimizer='lm', steps=10,
+                 stop_grid_update=0, residuals=make_residuals)
+    # Cubic splines hold the solution, float32 has 7 digits.
+    np.testing.assert_allclose(
+        _MODEL.apply(found.variables, x), x**3, atol=1e-4)
+
   def test_lbfgs(self):
     """T08 of the cases has it with a grid update in a deeper network."""
     found = _fit(_variables(), _X, _Y, steps=40, stop_grid_update=0)
@@ -221,6 +241,7 @@ class ErrorsTest(parameterized.TestCase):
       ({'tolerance': 1.0}, '`tolerance`.*got 1.0'),
       ({'smooth': 1e-8}, "`smooth`.*'lm'.*got 1e-08"),
       ({'smooth': -1.0, 'optimizer': 'lm'}, '`smooth`.*got -1.0'),
+      ({'residuals': print}, "`residuals`.*'lm'; got 'lbfgs'"),
       ({'frozen': ('knots',)}, '`frozen`.*node_bias.*knots'),
       ({'batch_size': 10}, "`batch_size`.*'lbfgs'"),
       ({'batch_size': 10, 'optimizer': optax.sgd(0.1)}, '`key`'),

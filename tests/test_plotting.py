@@ -6,12 +6,12 @@ from absl.testing import parameterized
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
-from matplotlib import figure
 from matplotlib import pyplot
 import numpy as np
 import pytest
 
 from kan_jax import layers
+from kan_jax import pictures
 from kan_jax import plotting
 from kan_jax.symbolic import fixing
 
@@ -46,7 +46,7 @@ class PlotEdgesTest(parameterized.TestCase):
       os.chdir(before)
     self.assertEqual(pyplot.get_fignums(), [])
     for fig in figures:
-      self.assertIsInstance(fig, figure.Figure)
+      self.assertIsInstance(fig, pictures.Figure)
     figures[0].savefig(self.path / 'edges.png')
     with (self.path / 'edges.png').open('rb') as file:
       self.assertEqual(file.read(8), b'\x89PNG\r\n\x1a\n')

@@ -35,6 +35,14 @@ def test_residuals_weigh_equation_and_boundary():
 
 def test_a_coarse_solution():
   with jax.enable_x64(True):
-    found, = poisson.solve(0, (5,), 3, 200, 15)
+    found, = poisson.solve(3, 0, (5,), 200, 15, progress=False)
+  assert found[:2] == (3, 5)
   # The solution's own mean square is about 0.2.
   assert found.square < 0.02
+
+
+def test_table():
+  runs = [poisson.Solution(5, 10, square, 1e-5, 60.0)
+          for square in (1e-9, 3e-9)]
+  assert poisson.table(runs).splitlines()[2] == (
+      '| 5 | 10 | 2 | 2.0e-09 | 3.0e-09 | 1e-07 | 50 | 1.0e-05 | 60 |')

@@ -144,8 +144,8 @@ class ResumeTest(parameterized.TestCase):
     largest.write_bytes(largest.read_bytes()[:-1])
     before = sorted(folder.rglob('*'))
     with self.assertRaisesRegex(
-        cli.UsageError, r'^cannot resume: [^\n]*/8 is damaged[^\n]*without it, '
-        r'--resume goes back to step 4$') as caught:
+        cli.UsageError, r'^the run cannot be read: [^\n]*/8 is damaged[^\n]*'
+        r'without it, --resume goes back to step 4$') as caught:
       train(folder, resume=True)
     self.assertEqual(caught.exception.code, 2)
     self.assertEqual(sorted(folder.rglob('*')), before)

@@ -32,4 +32,4 @@ def test_a_short_fit():
 def test_table():
   results = {'jv': [special.Result(1e-4, 2.0), special.Result(3e-4, 4.0)]}
   assert special.table(results).splitlines()[2] == (
-      '| `jv` | 2 | 2.0e-04 | 3.0e-04 | 1.6e-03 | 8 | 3 |')
+      '| `jv` | 2 | 2.0e-04 | 3.0e-04 | 1.64e-03 | 8.2 | 3 |')

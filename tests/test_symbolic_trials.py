@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import networks
 import numpy as np
 
-from kan_jax import fitting
 from kan_jax import layers
 from kan_jax import symbolic
+from kan_jax import tasks
 
 _LIBRARY = [f for f in symbolic.LIBRARY if f.name in ('x', 'x^2', 'sin')]
 
@@ -24,7 +24,7 @@ def test_the_best_function_of_a_model_that_is_not_trained():
     np.testing.assert_allclose(new.apply(found, x), y, atol=1e-6)
     assert (choice.edge, choice.best.name) == ((0, 0), 'x^2')
     assert model.symbolic == ()
-    errors = fitting.squared_error(model.apply(variables, x), y)
+    errors = tasks.squared_error(model.apply(variables, x), y)
     assert errors.mean() > 0.1
 
 

@@ -1,4 +1,4 @@
-"""Tables of one's own: read as they are, or an error that says where."""
+"""Tables: read as they are, or an error that says where; and written."""
 
 import pathlib
 import tempfile
@@ -77,3 +77,37 @@ class ReadTest(parameterized.TestCase):
   def test_no_file(self):
     with self.assertRaisesRegex(cli.UsageError, '--csv=.*nowhere.csv.*No such'):
       tables.read(pathlib.Path('nowhere.csv'), 'y')
+
+
+_TABLE = tables.markdown(('name', 'n'), [('a', 1), ('b', 2)])
+
+
+class MarkdownTest(parameterized.TestCase):
+
+  def test_markdown(self):
+    self.assertEqual(
+        _TABLE, '| name | n |\n| --- | --- |\n| a | 1 |\n| b | 2 |')
+
+  def test_put_replaces_and_adds_rows(self):
+    path = _write(f'# Title\n\n{_TABLE}\n\nThe end.\n')
+    new = tables.markdown(('name', 'n'), [('b', 3), ('c', 4)])
+    tables.put(str(path), new, 1)
+    merged = tables.markdown(('name', 'n'), [('a', 1), ('b', 3), ('c', 4)])
+    self.assertEqual(path.read_text(), f'# Title\n\n{merged}\n\nThe end.\n')
+
+  def test_put_without_rows_changes_nothing(self):
+    path = _write(f'{_TABLE}\n')
+    tables.put(str(path), tables.markdown(('name', 'n'), []), 1)
+    self.assertEqual(path.read_text(), f'{_TABLE}\n')
+
+  @parameterized.parameters(
+      ('no table', '0 times'), (f'{_TABLE}\n\n{_TABLE}', '2 times'))
+  def test_put_needs_one_table(self, text, message):
+    path = _write(text)
+    with self.assertRaisesRegex(cli.UsageError, message):
+      tables.put(str(path), _TABLE, 1)
+    self.assertEqual(path.read_text(), text)
+
+  def test_put_without_a_file(self):
+    with self.assertRaisesRegex(cli.UsageError, '--document=nowhere.md'):
+      tables.put('nowhere.md', _TABLE, 1)

@@ -32,7 +32,7 @@ class State(NamedTuple):
 
 
 @jax.jit
-def propose(state: State):
+def propose(state: State) -> jax.Array:
   """The point that a damped Gauss-Newton step leads to."""
   (p, q), (_, r) = jnp.moveaxis(state.normal, (-2, -1), (0, 1))
   g, h = jnp.moveaxis(state.slope, -1, 0)
@@ -46,7 +46,7 @@ def propose(state: State):
 
 
 @jax.jit
-def choose(old: State, new: State):
+def choose(old: State, new: State) -> State:
   """Takes the new state where it is better; else the old one, damped more."""
   better = new.cost < old.cost
   new = new._replace(damping=old.damping / 5)
@@ -59,7 +59,9 @@ def choose(old: State, new: State):
 
 
 @jax.jit
-def linearize(point, f, df, u, v):
+def linearize(
+    point: jax.Array, f: jax.Array, df: jax.Array, u: jax.Array,
+    v: jax.Array) -> State:
   """The cost at points and the normal equations of a step from there.
 
   Args:
@@ -85,7 +87,7 @@ def linearize(point, f, df, u, v):
 
 
 @jax.jit
-def project(f, target):
+def project(f: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Fits c * f + d over the last axis; returns c, [..., 1], and the errors."""
   centred = f - f.mean(-1, keepdims=True)
   size = (centred**2).sum(-1, keepdims=True)
@@ -100,7 +102,7 @@ def project(f, target):
   return c, error
 
 
-def correlation(f, v):
+def correlation(f: jax.Array, v: jax.Array) -> jax.Array:
   """Squared correlation over the last axis; 0 where f is not finite or flat."""
   centred = f - f.mean(-1, keepdims=True)
   size, total = (centred**2).sum(-1), (f**2).sum(-1)

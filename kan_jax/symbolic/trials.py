@@ -11,6 +11,7 @@ import numpy as np
 
 from kan_jax import fitting as model_fitting
 from kan_jax import layers
+from kan_jax import tasks
 from kan_jax import training
 from kan_jax.symbolic import fixing
 from kan_jax.symbolic import library as library_lib
@@ -22,11 +23,12 @@ _FIT = {'steps': 20, 'interval': 20, 'stop_grid_update': 0, 'progress': False}
 
 def auto_symbolic_by_loss(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array,
-    y: jax.Array, *, loss_fn: training.LossFn = model_fitting.squared_error,
+    y: jax.Array, *, loss_fn: training.LossFn = tasks.squared_error,
     candidates: int = 3,
     library: Sequence[library_lib.Function] = library_lib.LIBRARY,
     weight: float = search.WEIGHT, floor: float = search.FLOOR,
-    **fit_options) -> tuple[nn.Module, dict[str, Any], list[search.Choice]]:
+    **fit_options: Any) -> tuple[
+        nn.Module, dict[str, Any], list[search.Choice]]:
   """Gives every live spline the function with which the model does best.
 
   One edge after the other, layer by layer. Each candidate is fixed and all

@@ -3,21 +3,18 @@
 The letter and number in a test's name are those of the case.
 """
 
-import pathlib
-import re
-
 from absl.testing import parameterized
 import chex
 import jax
 import jax.numpy as jnp
 import networks
 import numpy as np
+import pages
 
 from kan_jax import grids
 from kan_jax import layers
 from kan_jax import regularization
 
-_ROOT = pathlib.Path(__file__).parents[2]
 _RNG = np.random.default_rng(0)
 
 
@@ -63,12 +60,7 @@ class ApiCasesTest(parameterized.TestCase):
 
   def test_a05_quick_start(self):
     """The Python of the README runs as it is printed."""
-    blocks = re.findall(r'^```python\n(.*?)^```$',
-                        (_ROOT / 'README.md').read_text(), re.DOTALL | re.M)
-    self.assertNotEmpty(blocks)
-    names = {}
-    for block in blocks:
-      exec(compile(block, 'README.md', 'exec'), names)
+    names = pages.run('README.md')
     chex.assert_tree_all_finite(names['variables'])
     # The last block fits exp(sin(pi x) + y^2), whose variance is above 1.
     self.assertLess(names['fitted'].history['validation_loss'][-1], 1e-3)
