@@ -9,10 +9,12 @@ others are in the extra `bench`; one that is not installed is left out. Nothing
 is written without --workdir, which gets the table, all medians and a picture.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 import json
 import pathlib
 import time
+from typing import Any
 from typing import NamedTuple
 
 from absl import flags
@@ -84,19 +86,26 @@ def measure(
   runs = [(name, passes, run)
           for name, made in prepare(shape, names).items()
           for passes, run in zip(PASSES, made, strict=True)]
+  taken = in_turns([run for _, _, run in runs], budget)
+  for (name, passes, _), times in zip(runs, taken, strict=True):
+    low, median, high = np.quantile(times, (0.25, 0.5, 0.75)) * 1e3
+    yield Timing(str(shape), name, passes, median, low, high, len(times))
+
+
+def in_turns(
+    runs: list[Callable[[], Any]], budget: float) -> list[list[float]]:
+  """Returns seconds of many calls of each function, within a budget or more."""
   taken: list[list[float]] = [[] for _ in runs]
   end = time.perf_counter() + budget
   while time.perf_counter() < end or len(taken[0]) < 3:
-    for (_, _, run), times in zip(runs, taken, strict=True):
+    for run, times in zip(runs, taken, strict=True):
       time.sleep(_PAUSE)
       run()  # Fills the caches anew.
       stop = time.perf_counter() + _TURN
       times.append(peers.seconds(run))
       while time.perf_counter() < stop:
         times.append(peers.seconds(run))
-  for (name, passes, _), times in zip(runs, taken, strict=True):
-    low, median, high = np.quantile(times, (0.25, 0.5, 0.75)) * 1e3
-    yield Timing(str(shape), name, passes, median, low, high, len(times))
+  return taken
 
 
 def table(timings: list[Timing]) -> str:

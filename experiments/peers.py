@@ -130,6 +130,41 @@ def pykan(shape: Shape, x: Array, weight: Array) -> Contender:
   return _of_torch(model.speed(), x, weight)
 
 
+def pykan_on_mnist(
+    images: Array, labels: Array, *, speed: bool) -> Callable[[], Any]:
+  """Training steps of the MNIST job in torch and pykan, after a grid update.
+
+  Args:
+    images: A batch for each step, [steps, n, 28, 28].
+    labels: [steps, n].
+    speed: Whether in pykan's speed mode, without symbolic edges.
+  """
+  torch = importlib.import_module('torch')
+  kan = importlib.import_module('kan')
+  with contextlib.redirect_stdout(None):
+    model = kan.KAN(width=[16, 20, 10], grid=5, k=ORDER, seed=0,
+                    auto_save=False)
+  if speed:
+    model = model.speed()
+  front = torch.nn.Sequential(
+      torch.nn.Conv2d(1, 8, 5, stride=2), torch.nn.MaxPool2d(2),
+      torch.nn.ReLU(), torch.nn.Conv2d(8, 16, 5, stride=2), torch.nn.Flatten())
+  adam = torch.optim.Adam([*front.parameters(), *model.parameters()], lr=0.002)
+  batches = list(zip(
+      torch.from_numpy(images[:, :, None]), torch.from_numpy(labels).long(),
+      strict=True))
+
+  def run():
+    with torch.no_grad():
+      model.update_grid_from_samples(front(batches[0][0]))
+    for x, y in batches:
+      adam.zero_grad()
+      torch.nn.functional.cross_entropy(model(front(x)), y).backward()
+      adam.step()
+
+  return run
+
+
 def inkan(shape: Shape, x: Array, weight: Array) -> Contender:
   """InKAN, closed-form cubics on a fixed uniform grid."""
   return _of_network('inkan', shape, x, weight)

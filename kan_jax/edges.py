@@ -6,30 +6,32 @@ are combinations of the same few features: the base function and the B-splines.
 """
 
 from collections.abc import Callable
+import functools
 import math
 from typing import NamedTuple
 
 import jax
+from jax import ad_checkpoint
 import jax.numpy as jnp
 
 from kan_jax import local
 from kan_jax import pieces
 from kan_jax import splines
 
-# Most edge values that `mean_abs` holds at a time: 16 MiB in float32.
-_CHUNK = 2**22
+# Most edge values that `mean_abs` holds at a time: 512 KiB in float32, for a
+# cache of one core.
+_CHUNK = 2**17
 
-# Most values of B-splines that `node_sums` holds at a time: 4 MiB in float32,
-# which stay in a processor's cache. More took up to twice as long on two cores.
-_BLOCK = 2**20
+# Most values of B-splines that `node_sums` holds at a time: 1 MiB in float32,
+# for the caches. As soon as there are two parts, their inputs are stored one by
+# one; else XLA reads them from the batch with strides, at every B-spline, which
+# took twice as long.
+_BLOCK = 2**18
 
 # What a batch is taken for whose size is a symbol, as when it is exported.
 _ROWS = 1024
 
 # With more B-splines than this, `node_sums` looks up those that are not zero.
-# For 100 -> 100 edges and a batch of 1024, forward and backward took on two
-# cores, in ms: 17 with all and 34 looked up at G = 50, 64 and 46 at G = 200
-# (looked up: of prototypes).
 _MANY = 128
 
 
@@ -135,11 +137,12 @@ def node_sums(
         dtype)
 
   base_weight = edges.mask * edges.scale_base
-  weight = (edges.mask * edges.scale_spline)[:, None] * edges.coef
-  if weight.shape[1] > _MANY:
-    found = local.values(x.T, edges.knots, order, outside)
-    return (_product(base_weight, base_fn(x.T), dtype).T
-            + local.sums(*found, weight.astype(dtype))).astype(dtype)
+  scale = edges.mask * edges.scale_spline
+  if edges.coef.shape[1] > _MANY:
+    return (_product(base_weight, base_fn(x.T), dtype).T + local.sums(
+        x.T, edges.knots, scale.astype(dtype), edges.coef.astype(dtype), order,
+        outside)).astype(dtype)
+  weight = scale[:, None] * edges.coef
   arrays = (x.T, edges.knots, pieces.tabulate(edges.knots, order), base_weight,
             weight)
   rows = x.shape[0] if isinstance(x.shape[0], int) else _ROWS
@@ -161,19 +164,40 @@ def _sum_over_inputs(
     fn: Callable[..., jax.Array], arrays: tuple[jax.Array, ...],
     parts: int) -> jax.Array:
   """Adds up `fn` of parts of arrays whose first axis counts inputs."""
-  inputs = len(arrays[0])
-  size = inputs // min(max(parts, 1), inputs)
-  whole = inputs - inputs % size
-  if whole == size:
-    total = fn(*(a[:size] for a in arrays))
+  blocks, rest = _split(arrays, parts)
+  if len(blocks[0]) == 1:  # A loop would only take longer to compile.
+    total = fn(*(a[0] for a in blocks))
   else:
-    blocks = tuple(
-        a[:whole].reshape(-1, size, *a.shape[1:]) for a in arrays)
     of_block = jax.checkpoint(fn, prevent_cse=False)
     start = jnp.zeros_like(fn(*(a[0] for a in blocks)))
     total = jax.lax.scan(
         lambda total, block: (total + of_block(*block), None), start, blocks)[0]
-  return total + fn(*(a[whole:] for a in arrays)) if whole < inputs else total
+  return total + fn(*rest) if len(rest[0]) else total
+
+
+def _map_inputs(
+    fn: Callable[..., jax.Array], arrays: tuple[jax.Array, ...],
+    parts: int) -> jax.Array:
+  """Joins `fn` of parts of arrays whose first axis counts inputs."""
+  blocks, rest = _split(arrays, parts)
+  if len(blocks[0]) == 1:
+    found = fn(*(a[0] for a in blocks))
+  else:
+    found = jax.lax.map(lambda block: fn(*block), blocks)
+    found = found.reshape(-1, *found.shape[2:])
+  return jnp.concatenate([found, fn(*rest)]) if len(rest[0]) else found
+
+
+def _split(
+    arrays: tuple[jax.Array, ...], parts: int) -> tuple[
+        tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+  """Cuts the first axis into at least so many equal parts, and a rest."""
+  inputs = len(arrays[0])
+  size = inputs // min(max(parts, 1), inputs)
+  count = inputs // size
+  whole = count * size
+  return (tuple(a[:whole].reshape(count, size, *a.shape[1:]) for a in arrays),
+          tuple(a[whole:] for a in arrays))
 
 
 def outputs(values: jax.Array, weight: jax.Array) -> jax.Array:
@@ -182,45 +206,82 @@ def outputs(values: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def statistics(
-    x: jax.Array, values: jax.Array, edges: Edges, order: int) -> EdgeStats:
+    x: jax.Array, edges: Edges, order: int, base_fn: BaseFn,
+    outside: splines.Outside = 'zero') -> EdgeStats:
   """Returns the statistics of all edges on a batch.
 
   Exact, differentiable everywhere (with zero gradient where |phi| or a
-  deviation is zero), and without an array of n x in x out.
+  deviation is zero), and without an array of n x in x out: some inputs are
+  taken at a time.
 
   Args:
     x: Inputs of the layer, [n, in], n >= 1.
-    values: Their features, [in, 1 + grid + order, n].
     edges: The arrays of the layer.
     order: Degree of the splines.
+    base_fn: Applied to `x` elementwise.
+    outside: What the splines do beyond their grid; see `splines.basis`.
   """
-  weight = weights(edges)
-  centred = values - values.mean(-1, keepdims=True)
   dof = max(x.shape[0] - 1, 1)
-  covariance = splines.gram_matrix(centred, centred) / dof
-  variance = jnp.einsum(
-      'ifo,ifg,igo->io', weight, covariance, weight, precision='highest')
+
+  def over_inputs(fn, policy):
+    @functools.partial(jax.checkpoint, policy=policy, prevent_cse=False)
+    def of_block(x, knots, table, weight):
+      values = splines.basis_by_input(
+          x, knots, order, outside=outside, table=table)
+      return fn((base_fn(x)[:, None].astype(values.dtype), values), weight)
+
+    weight = weights(edges)
+    size = x.size * max(weight.shape[1:])
+    return _map_inputs(
+        of_block, (x.T, edges.knots, pieces.tabulate(edges.knots, order),
+                   weight), math.ceil(size / _CHUNK))
+
   grid = splines.interior(edges.knots, order)
   return EdgeStats(
-      mean_abs=_mean_abs(values, weight),
-      std=safe_sqrt(variance),
+      mean_abs=over_inputs(_mean_abs, _SIGNED),
+      std=safe_sqrt(over_inputs(_variance, None) / dof),
       input_std=safe_sqrt(jnp.var(x, 0) * (x.shape[0] / dof)),
       width=grid[:, -1] - grid[:, 0])
 
 
-def _mean_abs(values: jax.Array, weight: jax.Array) -> jax.Array:
-  """Mean of |phi| over the batch, some inputs at a time: [in, out]."""
-  @jax.checkpoint  # Else the backward pass stores a sign for every edge value.
-  def of_input(pair):
-    return jnp.abs(pair[0].T @ pair[1]).mean(1)
+# What the backward pass of `_mean_abs` keeps: no sign for every edge value.
+_SIGNED = jax.checkpoint_policies.save_only_these_names('signed')
 
-  chunk = max(1, _CHUNK // (values.shape[-1] * weight.shape[-1]))
-  parts = math.ceil(len(weight) / chunk)
-  if parts == 1:
-    return jax.vmap(of_input)((weight, values))
-  # Parts of equal size: what is left over would be compiled once more.
-  return jax.lax.map(
-      of_input, (weight, values), batch_size=math.ceil(len(weight) / parts))
+
+def _mean_abs(
+    values: tuple[jax.Array, jax.Array], weight: jax.Array) -> jax.Array:
+  """Mean of |phi| over the batch.
+
+  |phi| = sign(phi) * phi, and phi is linear in the weights: sums of the
+  features, each with the sign of its row, are all that the mean and its
+  gradient in the weights need of the batch.
+
+  Args:
+    values: Base function [in, 1, n] and B-splines [in, grid + order, n], apart:
+      XLA would join them while it evaluates them, several times as slowly.
+    weight: [in, 1 + grid + order, out].
+
+  Returns:
+    [in, out].
+  """
+  weights = weight[:, :1], weight[:, 1:]
+  phi = sum(jnp.matmul(v.swapaxes(1, 2), w)
+            for v, w in zip(values, weights, strict=True))
+  sign = jax.lax.stop_gradient(jnp.sign(phi))
+  signed = [ad_checkpoint.checkpoint_name(jnp.matmul(v, sign), 'signed')
+            for v in values]
+  return sum((w * s).sum(1) for w, s in zip(
+      weights, signed, strict=True)) / sign.shape[1]
+
+
+def _variance(
+    values: tuple[jax.Array, jax.Array], weight: jax.Array) -> jax.Array:
+  """Sum of squared deviations from the mean; arguments as in `_mean_abs`."""
+  joined = jnp.concatenate(values, 1)
+  centred = joined - joined.mean(-1, keepdims=True)
+  return jnp.einsum(
+      'ifo,ifg,igo->io', weight, splines.gram_matrix(centred, centred), weight,
+      precision='highest')
 
 
 def safe_sqrt(x: jax.Array) -> jax.Array:

@@ -131,6 +131,10 @@ def refit(
     new splines can represent the old ones there, as for polynomials or for
     fewer distinct samples than coefficients; else near the least-squares fit.
   """
+  # The change is linear in the old coefficients: where outputs are many, solve
+  # for the matrix that all of them have in common.
+  shared = coef.shape[2] > coef.shape[1]
+
   def equations(points, weights, outside, basis_outside):
     new = splines.basis_by_input(points, new_knots, order, outside=outside)
     old = splines.basis_by_input(points, knots, order, outside=outside)
@@ -139,7 +143,7 @@ def refit(
     weighted = basis * weights[:, None]
     drive = splines.gram_matrix(weighted, old - new)
     return (splines.gram_matrix(weighted, basis),
-            jnp.matmul(drive, coef, precision='highest'))
+            drive if shared else jnp.matmul(drive, coef, precision='highest'))
 
   def prior(breaks):
     # Bare B-splines, which reach beyond the ends whatever is done there, and a
@@ -159,6 +163,9 @@ def refit(
           strict=True)),
       weight=jnp.repeat(jnp.asarray(weights, coef.dtype), len(coef))[
           :, None, None], steps=16), 2)
+  if shared:
+    exact, damped = (jnp.matmul(matrix, coef, precision='highest')
+                     for matrix in (exact, damped))
   before, after = (jnp.abs(c).max(1, keepdims=True) for c in (
       coef, coef + exact))
   error = _distance(x.T, knots, coef, new_knots, coef + exact, order, outside)

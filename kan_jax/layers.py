@@ -121,9 +121,7 @@ class KANLayer(nn.Module):
     curves = self._curves(rows)
     if self.is_mutable_collection('edges') and not self.is_initializing():
       stats = edges.statistics(
-          rows, edges.features(
-              rows, arrays.knots, self.order, self.base_fn, self.outside),
-          arrays, self.order)
+          rows, arrays, self.order, self.base_fn, self.outside)
       if curves is not None:
         stats = groups.add_to_statistics(stats, curves, self.symbolic)
       self.sow('edges', 'stats', stats)

@@ -5,38 +5,70 @@ Splines, 1978, ch. X). Where a grid has hundreds of intervals, looking up their
 coefficients beats a product with all of them.
 """
 
+from collections.abc import Callable
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from kan_jax import splines
 
 
-def values(
+def find(
     x: jax.Array, knots: jax.Array, order: int,
-    outside: splines.Outside = 'zero') -> tuple[jax.Array, jax.Array]:
-  """Evaluates the B-splines that are not zero.
+    outside: splines.Outside = 'zero') -> jax.Array:
+  """Finds the interval between two knots that holds each input.
+
+  Half-open, but the upper end of the grid belongs to the grid.
 
   Args:
     x: Inputs, [in, n].
     knots: Strictly increasing knots, [in, grid + 2 * order + 1].
     order: Degree of the splines.
+    outside: What a spline does beyond its grid; see `splines.basis`. Inputs
+      beyond it count to the nearest interval that their value is taken from.
+
+  Returns:
+    Numbers in [0, grid + 2 * order), [in, n].
+  """
+  x, knots = jax.lax.stop_gradient((_inside(x, knots, order, outside), knots))
+  above = jax.vmap(lambda row, x: jnp.searchsorted(row, x, side='right'))(
+      knots, x)
+  end = knots.shape[1] - order - 1
+  above = jnp.where(x == knots[:, end, None], end, above)
+  return (above - 1).clip(0, knots.shape[1] - 2)
+
+
+def _inside(
+    x: jax.Array, knots: jax.Array, order: int,
+    outside: splines.Outside) -> jax.Array:
+  """The nearest point where a spline is evaluated by its B-splines."""
+  if outside == 'zero':
+    return jnp.clip(x, knots[:, :1], knots[:, -1:])  # So nothing overflows.
+  low, high = knots[:, order, None], knots[:, -order - 1, None]
+  return jnp.where(x < low, low, jnp.where(x > high, high, x))
+
+
+def values(
+    x: jax.Array, cell: jax.Array, knots: jax.Array, order: int,
+    outside: splines.Outside = 'zero') -> tuple[jax.Array, jax.Array]:
+  """Evaluates the B-splines that are not zero.
+
+  Args:
+    x: Inputs, [in, n].
+    cell: Where `find` found them, [in, n].
+    knots: Strictly increasing knots, [in, grid + 2 * order + 1].
+    order: Degree of the splines.
     outside: What a spline does beyond its grid; see `splines.basis`.
 
   Returns:
-    Which B-splines, and their values, both [order + 1, in, n]. Where a value is
-    zero for want of a B-spline, its number is any that exists. Differentiable
+    The number of the first of order + 1 neighbouring B-splines, [in, n], and
+    the values of these, [in, order + 1, n]; all others are zero. Differentiable
     in `x` any number of times; `knots` count as constants.
   """
   knots = jax.lax.stop_gradient(knots)
   x = x.astype(jnp.promote_types(x.dtype, knots.dtype))
-  low, high = knots[:, order, None], knots[:, -order - 1, None]
-  if outside == 'zero':
-    first, last = knots[:, :1], knots[:, -1:]
-    nearest = jnp.clip(x, first, last)  # Far away nothing may overflow.
-  else:
-    first, last = low, high
-    nearest = jnp.where(x < low, low, jnp.where(x > high, high, x))
-  cell = _cells(jax.lax.stop_gradient(nearest), knots, order)
+  nearest = _inside(x, knots, order, outside)
   # Intervals beyond the outermost knots, for B-splines that do not exist.
   step = knots[:, 1:2] - knots[:, :1], knots[:, -1:] - knots[:, -2:-1]
   far = jnp.arange(1, order + 1, dtype=knots.dtype)[None]
@@ -47,29 +79,22 @@ def values(
             for i in range(1, 2 * order + 1)]
 
   def of(x):
-    return jnp.stack(_recursion(x, around, order))
+    return jnp.stack(_recursion(x, around, order), 1)
 
   if outside == 'linear':
     found, slope = jax.jvp(of, (nearest,), (jnp.ones_like(nearest),))
-    found += (x - nearest)[None] * slope
+    found += (x - nearest)[:, None] * slope
   else:
     found = of(nearest)
-  number = (cell - order)[None] + jnp.arange(order + 1)[:, None, None]
-  size = knots.shape[1] - order - 1
-  exists = (number >= 0) & (number < size)
   if outside == 'zero':
-    exists &= ~((x < first) | (x > last))[None]
-  return number.clip(0, size - 1), jnp.where(exists, found, 0)
-
-
-def _cells(x: jax.Array, knots: jax.Array, order: int) -> jax.Array:
-  """Which interval holds `x`; half-open, but `hi` ends the grid, [in, n]."""
-  last = knots.shape[1] - 2
-  cell = jax.vmap(lambda row, x: jnp.searchsorted(row, x, side='right'))(
-      knots, x) - 1
-  end = knots.shape[1] - order - 1
-  cell = jnp.where(x == knots[:, end, None], end - 1, cell)
-  return cell.clip(0, last)
+    found = jnp.where(
+        ((x < knots[:, :1]) | (x > knots[:, -1:]))[:, None], 0, found)
+  # Near the outermost knots, those that do not exist make room for zeros.
+  first = (cell - order).clip(0, knots.shape[1] - 2 * order - 2)
+  shift = first - (cell - order)
+  return first, jnp.stack([
+      sum(jnp.where(shift == s - r, found[:, s], 0) for s in range(order + 1))
+      for r in range(order + 1)], 1)
 
 
 def _recursion(
@@ -88,28 +113,84 @@ def _recursion(
   return found
 
 
-def sums(number: jax.Array, value: jax.Array, weight: jax.Array) -> jax.Array:
-  """Sums over inputs the few B-splines that are not zero.
+def sums(
+    x: jax.Array, knots: jax.Array, scale: jax.Array, coef: jax.Array,
+    order: int, outside: splines.Outside = 'zero') -> jax.Array:
+  """Sums the splines of all edges over their inputs.
 
   Args:
-    number: Which they are, [order + 1, in, n].
-    value: Their values, [order + 1, in, n].
-    weight: Of all B-splines, [in, grid + order, out].
+    x: Inputs, [in, n].
+    knots: Strictly increasing knots, [in, grid + 2 * order + 1]. They count as
+      constants.
+    scale: Factor of each spline, [in, out].
+    coef: Coefficients, [in, grid + order, out].
+    order: Degree of the splines.
+    outside: What a spline does beyond its grid; see `splines.basis`.
 
   Returns:
-    [n, out].
+    [n, out] in the type of `coef`.
   """
+  return _sums(x, find(x, knots, order, outside), knots, scale, coef, order,
+               outside)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(5, 6))
+def _sums(x, cell, knots, scale, coef, order, outside):
+  first, value = values(x, cell, knots, order, outside)
+  return _over_inputs(
+      lambda first, value, scale, coef: scale[None] * _combine(
+          first, value, coef), first, value, scale, coef)
+
+
+@_sums.defjvp
+def _sums_jvp(order, outside, primals, tangents):
+  """By slopes: what comes back to an input is one sum over the outputs."""
+  x, cell, knots, scale, coef = primals
+  x_tangent, _, _, scale_tangent, coef_tangent = tangents
+
+  def found(x):
+    first, value = values(x, cell, knots, order, outside)
+    return value, first
+
+  value, slope, first = jax.jvp(found, (x,), (jnp.ones_like(x),), has_aux=True)
+
+  @functools.partial(jax.checkpoint, prevent_cse=False)
+  def along_x(first, slope, scale, coef, x_tangent):
+    # Broadcast by a product, as in `pieces`: it is transposed to a product.
+    moved = jax.lax.dot_general(
+        x_tangent[:, None].astype(coef.dtype),
+        jnp.ones((1, coef.shape[1]), coef.dtype),
+        (((1,), (0,)), ((), ())), precision='highest')
+    return scale[None] * _combine(first, slope, coef) * moved
+
+  def along_weight(first, value, scale, coef, scale_tangent, coef_tangent):
+    # In groups of rows: transposed, that is one scatter, not a sum of several.
+    rows = jax.lax.gather(
+        scale_tangent[None] * coef + scale[None] * coef_tangent,
+        first[:, None], jax.lax.GatherDimensionNumbers((1, 2), (), (0,)),
+        (order + 1, coef.shape[1]), mode='promise_in_bounds')
+    return (value.T.astype(rows.dtype)[..., None] * rows).sum(1)
+
+  return _sums(*primals, order, outside), (
+      _over_inputs(along_x, first, slope, scale, coef, x_tangent)
+      + _over_inputs(along_weight, first, value, scale, coef, scale_tangent,
+                     coef_tangent))
+
+
+def _combine(
+    first: jax.Array, value: jax.Array, coef: jax.Array) -> jax.Array:
+  """Splines of one input: [n], [order + 1, n], [.., out] -> [n, out]."""
   # One B-spline at a time: XLA gathers and scatters rows several times as fast
   # as groups of them.
-  def of_input(number, value, weight):
-    total = jnp.zeros((value.shape[1], weight.shape[1]), weight.dtype)
-    for which, factor in zip(number, value, strict=True):
-      total += factor[:, None] * weight.at[which].get(mode='promise_in_bounds')
-    return total
+  return sum(
+      factor[:, None].astype(coef.dtype)
+      * coef.at[first + r].get(mode='promise_in_bounds')
+      for r, factor in enumerate(value))
 
-  of_input = jax.checkpoint(of_input, prevent_cse=False)
-  start = jnp.zeros((value.shape[2], weight.shape[2]), weight.dtype)
+
+def _over_inputs(
+    fn: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
+  """Adds up `fn` of one input after the other; the first axis counts them."""
+  start = jnp.zeros_like(fn(*(a[0] for a in arrays)))
   return jax.lax.scan(
-      lambda total, one: (total + of_input(*one), None), start,
-      (number.swapaxes(0, 1), value.swapaxes(0, 1).astype(weight.dtype),
-       weight))[0]
+      lambda total, one: (total + fn(*one), None), start, arrays)[0]

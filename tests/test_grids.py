@@ -172,6 +172,18 @@ class UpdateTest(chex.TestCase):
       grads = grad(x, new_coef, new_knots)
       chex.assert_tree_all_finite((new_knots, new_coef, grads))
 
+  def test_many_outputs_are_refitted_as_few_are(self):
+    """One matrix for all outputs, or a solution for each: the same edges."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(60, 3)), jnp.float32)
+    knots = splines.uniform_knots(3, 4, 2)
+    new = grids.knots_from_samples(x, 4, 2)
+    coef = jnp.asarray(rng.normal(size=(3, 6, 12)), jnp.float32)
+    many, few = (grids.refit(x, knots, c, new, 2) for c in (
+        coef, coef[..., :6]))
+    # Roundings of sums of 6 terms, through systems of condition 1e3.
+    np.testing.assert_allclose(many[..., :6], few, atol=1e-4)
+
   def test_unchanged_knots_leave_the_coefficients_to_the_bit(self):
     x = _columns(_AWKWARD)[:, :1]
     coef = jax.random.normal(jax.random.key(4), (1, 8, 3))

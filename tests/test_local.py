@@ -1,6 +1,7 @@
 """B-splines that are looked up, against the recursion that defines them."""
 
 from absl.testing import parameterized
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,10 +13,13 @@ from kan_jax import splines
 
 def _dense(x, knots, order, outside):
   """Puts the values where they belong, [in, grid + order, n]."""
-  number, value = local.values(x, knots, order, outside)
+  first, value = local.values(
+      x, local.find(x, knots, order, outside), knots, order, outside)
   size = knots.shape[1] - order - 1
-  here = number[:, :, None] == jnp.arange(size)[None, None, :, None]
-  return (value[:, :, None] * here).sum(0)
+  return sum(
+      value[:, r, None] * (
+          (first + r)[:, None] == jnp.arange(size)[None, :, None])
+      for r in range(order + 1))
 
 
 class LocalTest(parameterized.TestCase):
@@ -58,6 +62,39 @@ class LocalTest(parameterized.TestCase):
     knots = splines.uniform_knots(1, 5, 3)
     x = jnp.array([[1e6, -1e38, jnp.inf, -jnp.inf]])
     value, slope = jax.value_and_grad(
-        lambda x: local.values(x, knots, 3)[1].sum())(x)
+        lambda x: local.values(
+            x, local.find(x, knots, 3), knots, 3)[1].sum())(x)
     self.assertEqual(value, 0)
     np.testing.assert_array_equal(slope, 0)
+
+  @parameterized.parameters('zero', 'linear')
+  def test_sums_in_all_modes(self, outside):
+    """Forward, backward, both, and side by side, as of every spline's value."""
+    with jax.enable_x64(True):
+      rng = np.random.default_rng(0)
+      samples = rng.normal(size=(50, 2))**3
+      knots = grids.knots_from_samples(
+          jnp.asarray(samples), 5, 3, grid_eps=0.5)
+      at = tuple(jnp.asarray(rng.normal(size=size))
+                 for size in ((2, 9), (2, 4), (2, 8, 4)))
+      along = tuple(jnp.asarray(rng.normal(size=a.shape)) for a in at)
+
+      def looked_up(x, scale, coef):
+        return local.sums(x, knots, scale, coef, 3, outside)
+
+      def plain(x, scale, coef):
+        return (scale[None] * splines.evaluate(
+            x.T, knots, coef, 3, outside=outside)).sum(1)
+
+      def modes(fn):
+        def total(args):
+          return jnp.sin(fn(*args)).sum()
+
+        def pushed(args):
+          return jax.jvp(jax.grad(total), (args,), (along,))
+
+        return jax.jit(lambda args: (
+            fn(*args), pushed(args), jax.vmap(lambda shift: fn(
+                args[0] + shift, *args[1:]))(jnp.array([0.0, 0.3]))))(at)
+
+      chex.assert_trees_all_close(modes(looked_up), modes(plain), atol=1e-10)

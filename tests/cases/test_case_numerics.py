@@ -260,9 +260,7 @@ class PenaltyCasesTest(parameterized.TestCase):
     knots = splines.uniform_knots(1, 5, 3)
     arrays = edges.Edges(knots, jnp.ones((1, 1)), jnp.ones((1, 8, 1)),
                          jnp.zeros((1, 1)), jnp.ones((1, 1)))
-    x = _X[:, :1]
-    values = edges.features(x, knots, 3, jax.nn.silu)
-    stats = edges.statistics(x, values, arrays, 3)
+    stats = edges.statistics(_X[:, :1], arrays, 3, jax.nn.silu)
     np.testing.assert_allclose(stats.mean_abs, 1, rtol=1e-5)
     # The root of the rounding of a variance of terms of size 1.
     np.testing.assert_allclose(stats.std, 0, atol=1e-3)
