@@ -14,6 +14,9 @@ os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 jax.config.update('jax_disable_most_optimizations', True)
 _FLAGS = ('--xla_cpu_use_fusion_emitters=false '
           '--xla_cpu_parallel_codegen_split_count=1')
-if _FLAGS not in os.environ.get('XLA_FLAGS', ''):  # Workers inherit them.
+# Later versions end the process at a flag that they do not know. Workers
+# inherit them.
+if (jax.__version_info__ < (0, 11)
+    and _FLAGS not in os.environ.get('XLA_FLAGS', '')):
   os.environ['XLA_FLAGS'] = f'{_FLAGS} {os.environ.get("XLA_FLAGS", "")}'
 jax.config.update('jax_numpy_rank_promotion', 'raise')
