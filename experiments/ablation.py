@@ -102,8 +102,8 @@ def main() -> None:
           runs.append(run(dtype, solver, blend, seed))
           print(', '.join(f'{name} {value}' for name, value in zip(
               Run._fields, runs[-1], strict=True)), flush=True)
+        tables.put(values.document, table(runs), 3)
   print(table(runs), flush=True)
-  tables.put(values.document, table(runs), 3)
 
 
 if __name__ == '__main__':

@@ -136,8 +136,8 @@ def main() -> None:
       print(f'order {order}, seed {seed}: mean square '
             f'{solutions[-1].square:.1e} after {solutions[-1].seconds:.0f} s',
             flush=True)
+    tables.put(values.document, table(solutions), 2)
   print(table(solutions), flush=True)
-  tables.put(values.document, table(solutions), 2)
 
 
 if __name__ == '__main__':

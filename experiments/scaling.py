@@ -222,10 +222,10 @@ def main() -> None:
         print(f'{name}, seed {seed}, G = {point.grid}: '
               f'RMSE {point.rmse:.1e} after {point.seconds:.0f} s', flush=True)
         points.append(point)
+    tables.put(values.document, table(points), 2)
+    tables.put(values.document, times(points), 1)
   text = f'{table(points)}\n\n{times(points)}\n'
   print(text, flush=True)
-  tables.put(values.document, table(points), 2)
-  tables.put(values.document, times(points), 1)
   if folder:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'table.md').write_text(text)

@@ -115,8 +115,8 @@ def main() -> None:
       results.setdefault(name, []).append(result)
       print(f'{name}, seed {seed}: RMSE {result.rmse:.1e} after '
             f'{result.seconds:.0f} s', flush=True)
+    tables.put(flags.FLAGS.document, table(results), 1)
   print(table(results), flush=True)
-  tables.put(flags.FLAGS.document, table(results), 1)
 
 
 if __name__ == '__main__':
