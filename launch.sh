@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # Sets up .venv where it is missing, then runs one of:
 #   ./launch.sh mnist --config=kan ...   any program in experiments/, by name
+#   ./launch.sh --nprocs=2 mnist ...     the same in two processes on this host
 #   ./launch.sh test ...                 the test suite; arguments go to pytest
 # KAN_JAX_ACCELERATOR=cuda|tpu installs JAX for that device; the default is cpu.
 # PYTHON names the interpreter for a new .venv: 3.11 to 3.13; default python3.
 set -euo pipefail
 
 usage() {
-  echo "usage: ./launch.sh test [pytest arguments] | PROGRAM [--flags]" >&2
-  echo "programs: $(cd "$root/experiments" && grep -l '__main__' -- *.py |
+  echo "usage: ./launch.sh test [pytest arguments] |" \
+    "[--nprocs=N] PROGRAM [--flags]" >&2
+  echo "programs: $(cd "$root/experiments" && grep -l '^  cli.run(main)' -- *.py |
     sed 's/\.py$//' | paste -sd' ' -)" >&2
   exit 2
 }
@@ -35,6 +37,16 @@ install() {
 }
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+processes=
+if [[ ${1-} == --nprocs=* ]]; then
+  processes=${1#--nprocs=}
+  shift
+  if [[ ! $processes =~ ^[1-9][0-9]*$ || ${1-} != mnist ]]; then
+    echo "error: --nprocs=$processes ${1-} is not possible; it counts" \
+      "processes, 1 or more, of the program mnist" >&2
+    exit 2
+  fi
+fi
 [[ $# -gt 0 ]] || usage
 name=$1
 shift
@@ -54,10 +66,13 @@ if [[ $name == test ]]; then
   exec .venv/bin/python -m pytest "$@"
 fi
 [[ $name =~ ^[a-z_]+$ ]] &&
-  grep -qs '__main__' "$root/experiments/$name.py" || usage
+  grep -qs '^  cli.run(main)' "$root/experiments/$name.py" || usage
 install "experiments$device"
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 # A second run finds its compiled programs here.
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR-$root/.venv/jax}
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.3
+if [[ $processes ]]; then
+  exec "$root/.venv/bin/python" -m experiments.launch "$processes" "$name" "$@"
+fi
 exec "$root/.venv/bin/python" -m "experiments.$name" "$@"

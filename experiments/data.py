@@ -1,5 +1,6 @@
 """Data sets: MNIST from this repository, others from tfds or files."""
 
+from collections.abc import Callable
 import gzip
 import hashlib
 import pathlib
@@ -29,11 +30,23 @@ _CHECKSUMS = {
 Split = sources.Split
 
 
+# Of the number of rows in a split, which ones to hold.
+Share = Callable[[int], slice]
+
+
 class Dataset(NamedTuple):
-  """Training and test examples in memory, and how many classes they have."""
+  """Examples in memory.
+
+  Attributes:
+    train: Training examples, or this process's share of them.
+    test: Test examples, likewise.
+    classes: How many classes they have.
+    sizes: Examples of both splits in all processes; None if these are all.
+  """
   train: Split
   test: Split
   classes: int
+  sizes: tuple[int, int] | None = None
 
   @property
   def shape(self) -> tuple[int, ...]:
@@ -68,21 +81,26 @@ def open_set(name: str, data_dir: str | None = None) -> sources.Set:
     cli.UsageError: If the set cannot be had, or a file of it is damaged.
   """
   if name == 'mnist':
-    train, test, classes = load_mnist(MNIST_DIR)
-    return sources.Set(sources.Arrays(train), sources.Arrays(test), classes,
-                       (28, 28), 'uint8')
+    mnist = load_mnist(MNIST_DIR)
+    return sources.Set(sources.Arrays(mnist.train), sources.Arrays(mnist.test),
+                       mnist.classes, mnist.shape, 'uint8')
   if (pathlib.Path(name) / sources.INFO).exists():
     return sources.open_records(pathlib.Path(name))
   return sources.open_tfds(name, data_dir)
 
 
-def read(found: sources.Set) -> Dataset:
-  """Reads a set into memory."""
-  train, test = (
-      source.split if isinstance(source, sources.Arrays) else
-      source.read(np.arange(len(source)))
-      for source in (found.train, found.test))
-  return Dataset(train, test, found.classes)
+def read(
+    found: sources.Set,
+    share: Share = lambda size: slice(0, size)) -> Dataset:
+  """Reads a set into memory, or a share of it."""
+  def part(source):
+    rows = share(len(source))
+    if isinstance(source, sources.Arrays):
+      return Split(*(array[rows] for array in source.split))
+    return source.read(np.arange(rows.start, rows.stop))
+
+  return Dataset(part(found.train), part(found.test), found.classes,
+                 (len(found.train), len(found.test)))
 
 
 def check(dataset: Dataset) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from experiments import cli
 from experiments import data
 from experiments import sources
+from kan_jax import sharding
 
 # Of a chunk that is read at once. Enough of them for the overhead not to count.
 _BYTES = 2**24
@@ -61,13 +62,15 @@ class Feed(Protocol):
 
 
 class Held:
-  """Examples that the device holds."""
+  """Examples that the devices hold, each a part of them."""
 
-  def __init__(self, split: data.Split):
-    self._data = jax.device_put(tuple(split))
+  def __init__(self, split: data.Split, size: int, layout: sharding.Layout):
+    """Takes the rows of this process, of `size` rows in all."""
+    self._data = tuple(layout.put_rows(part, size) for part in split)
+    self._size = size
 
   def __len__(self) -> int:
-    return len(self._data[1])
+    return self._size
 
   def chunks(
       self, order: jax.Array, batch_size: int,
@@ -87,7 +90,7 @@ class Held:
 
   def evaluate(self, evaluate: Callable, variables: Any) -> float:
     """See `Feed`."""
-    return float(evaluate(variables, self._data)['accuracy'])
+    return float(evaluate(variables, self._data, self._size)['accuracy'])
 
 
 class Streamed:
@@ -151,16 +154,25 @@ def _even(count: int, most: int) -> int:
   return -(-count // -(-count // most))
 
 
-def open_feeds(dataset: data.Dataset | sources.Set) -> tuple[Feed, Feed]:
+def open_feeds(
+    dataset: data.Dataset | sources.Set,
+    layout: sharding.Layout) -> tuple[Feed, Feed]:
   """Returns the feeds of the training and the test examples.
 
   Raises:
-    cli.UsageError: If they are to be read and Grain is missing, or what is seen
-      of them cannot be used.
+    cli.UsageError: If they are to be read and Grain is missing or there are
+      many devices, or what is seen of them cannot be used.
   """
   if isinstance(dataset, data.Dataset):
     data.check(dataset)
-    return Held(dataset.train), Held(dataset.test)
+    train, test = dataset.sizes or (
+        len(dataset.train.labels), len(dataset.test.labels))
+    return (Held(dataset.train, train, layout),
+            Held(dataset.test, test, layout))
+  if layout.mesh.size > 1:
+    raise cli.UsageError(
+        '--loader=grain feeds one device; the mesh has '
+        f'{layout.mesh.size}. Use --loader=memory')
   try:
     return (Streamed('training', dataset.train, dataset.classes),
             Streamed('test', dataset.test, dataset.classes))

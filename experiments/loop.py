@@ -19,11 +19,13 @@ from experiments import configs
 from experiments import data
 from experiments import feeds
 from experiments import models
+from experiments import processes
 from experiments import record
 from experiments import sources
 from kan_jax import diagnosis
 from kan_jax import pruning
 from kan_jax import regularization
+from kan_jax import sharding
 from kan_jax import training
 
 LOG_EVERY = 100  # Steps between two log lines within an epoch.
@@ -32,6 +34,7 @@ SCORED = 10_000  # Training examples on which the edges are scored.
 
 class Programs(NamedTuple):
   """The compiled parts of a run; two seeds of one config share them."""
+  layout: sharding.Layout
   model: nn.Module
   objective: training.Objective
   init: Callable
@@ -57,14 +60,24 @@ class Result(NamedTuple):
 
 def build_programs(
     config: configs.Config, classes: int,
-    shape: tuple[int, ...] = (28, 28)) -> Programs:
+    shape: tuple[int, ...] = (28, 28),
+    layout: sharding.Layout | None = None) -> Programs:
   """Returns the jitted functions of a config; its seed is not read.
 
   Args:
     config: The run.
     classes: How many classes its data set has.
     shape: Of one input.
+    layout: The devices; one by default.
+
+  Raises:
+    cli.UsageError: If batches cannot be split evenly over the devices.
   """
+  layout = layout or sharding.Layout(sharding.make_mesh('data:1'))
+  try:
+    layout.check_batch(config.batch_size)
+  except ValueError as error:
+    raise cli.UsageError(str(error)) from error
   model = models.build(config, classes, shape)
   tx = optax.adam(config.learning_rate)
   penalty = regularization.Penalty(
@@ -74,19 +87,20 @@ def build_programs(
       model, optax.softmax_cross_entropy_with_integer_labels, penalty,
       0.0 if config.model == 'conv_mlp' else config.lamb)
   return Programs(
+      layout=layout,
       model=model,
       objective=objective,
       init=jax.jit(functools.partial(training.create_state, model, tx)),
       run_steps=training.make_run_steps(
           training.make_train_step(objective, tx),
-          stop_at_skipped=config.on_nonfinite == 'stop'),
+          stop_at_skipped=config.on_nonfinite == 'stop', layout=layout),
       update_grids=functools.partial(
           training.update_grids, model=model, grid_eps=config.grid_eps,
-          rate=config.grid_rate),
+          rate=config.grid_rate, layout=layout),
       evaluate=training.make_evaluate(
-          model, {'accuracy': _correct}, batch_size=250),
+          model, {'accuracy': _correct}, batch_size=250, layout=layout),
       edge_stats=jax.jit(lambda variables, x: model.apply(
-          variables, x, mutable=['edges'])[1]['edges']))
+          variables, layout.constrain_rows(x), mutable=['edges'])[1]['edges']))
 
 
 def _correct(outputs: jax.Array, labels: jax.Array) -> jax.Array:
@@ -98,9 +112,10 @@ def begin(
     images: jax.typing.ArrayLike) -> record.Progress:
   """Returns where a run begins; `images` are read for their shape alone."""
   init_key, order_key = jax.random.split(jax.random.key(config.seed))
-  return record.Progress(
-      programs.init(init_key, images), training.zero_totals(),
-      jax.random.key_data(order_key))
+  # By one device's program: to the same bits, however many there are.
+  state = programs.init(init_key, images)
+  return record.Progress(*programs.layout.put(
+      (state, training.zero_totals(), jax.random.key_data(order_key))))
 
 
 class Loop:
@@ -130,7 +145,7 @@ class Loop:
     self._config, self._programs, self._log = config, programs, log
     self._recorder, self._signals = recorder, signals or cli.Signals()
     self._checkpoint_every = checkpoint_every
-    self._train, self._test = feeds.open_feeds(dataset)
+    self._train, self._test = feeds.open_feeds(dataset, programs.layout)
     self._size = len(self._train)
     self._steps = -(-self._size // config.batch_size)  # In an epoch.
     self.progress = begin(
@@ -224,8 +239,13 @@ class Loop:
 
   def _maybe_save(self, stop: int, order: jax.Array) -> None:
     """Within an epoch, saves when it is due, and ends the run on a signal."""
+    due = self._checkpoint_every and not stop % self._checkpoint_every
     number = self._signals.number
-    if number or (self._checkpoint_every and not stop % self._checkpoint_every):
+    if jax.process_count() > 1:
+      # All have to end after the same step; asking makes the devices wait.
+      number = processes.agree(number) if (
+          due or stop % LOG_EVERY == 1) else 0
+    if number or due:
       self._check(order)
       if self._recorder:
         self._recorder.checkpoint(self.progress)
@@ -252,11 +272,13 @@ class Loop:
         f'Acc(Train): {row["acc_train"]:.2f} Acc(Test): {row["acc_test"]:.2f}'
         + (f' Skipped: {skipped} steps' if skipped else ''))
     self._rows.append(row)
-    self.progress = self.progress._replace(totals=training.zero_totals())
+    self.progress = self.progress._replace(
+        totals=self._programs.layout.put(training.zero_totals()))
     if self._recorder:
       self._recorder.epoch(self.progress, row)
-    if self._signals.number and epoch + 1 < self._config.epochs:
-      self._end(self._signals.number)
+    number = processes.agree(self._signals.number)
+    if number and epoch + 1 < self._config.epochs:
+      self._end(number)
 
   def _counted(self, steps: int) -> int:
     """Of so many steps in this epoch, how many were not skipped; 1 at least."""
@@ -272,8 +294,8 @@ class Loop:
     start = step % self._steps * batch
     rows = order[start:start + batch]
     found = diagnosis.find_nonfinite(
-        self._programs.model, self._programs.objective, state,
-        self._train.take(rows))
+        self._programs.model, self._programs.objective,
+        *self._programs.layout.fetch((state, self._train.take(rows))))
     raise cli.RunError(
         f'step {step} was not finite: {found}. Training has stopped'
         + (', the last checkpoint is kept' if self._recorder else '')
@@ -296,7 +318,7 @@ class Loop:
 
   def test_images(self) -> np.ndarray:
     """Returns the first test images, for pictures."""
-    return np.asarray(_first(self._test))
+    return self._programs.layout.fetch(_first(self._test))
 
 
 def _first(feed: feeds.Feed) -> jax.Array:

@@ -6,13 +6,16 @@
 import sys
 
 from absl import flags
+import jax
 import tqdm
 
 from experiments import cli
 from experiments import configs
 from experiments import data
 from experiments import loop
+from experiments import processes
 from experiments import record
+from kan_jax import sharding
 
 # A summary warns of a run that ends so many points below its best epoch, and of
 # one on MNIST that ends below this; both in percent of the test set.
@@ -40,13 +43,18 @@ def summary(result: loop.Result, name: str) -> str:
 def main() -> None:
   """Runs what the flags say."""
   config = configs.config_from_flags()
+  processes.join(flags.FLAGS.distributed)
+  layout = _layout()
   name, workdir = flags.FLAGS.config, flags.FLAGS.workdir
   every = _checkpoint_every()
   found = data.open_set(config.dataset, flags.FLAGS.data_dir)
-  dataset = found if flags.FLAGS.loader == 'grain' else data.read(found)
-  with (record.open_recorder(workdir, config, flags.FLAGS.resume) as recorder,
+  dataset = found if flags.FLAGS.loader == 'grain' else (
+      data.read(found, layout.local_rows))
+  with (processes.together(),
+        record.open_recorder(workdir, config, flags.FLAGS.resume) as recorder,
         cli.signals() as signals):
-    programs = loop.build_programs(config, dataset.classes, dataset.shape)
+    programs = loop.build_programs(
+        config, dataset.classes, dataset.shape, layout)
     job = loop.Loop(
         config, dataset, programs, log=_log, recorder=recorder,
         signals=signals, checkpoint_every=every)
@@ -54,7 +62,17 @@ def main() -> None:
     line = summary(result, name)
     _log(line)
     if recorder:
-      recorder.finish(programs.model, result.state, job.test_images(), line)
+      recorder.finish(programs.model, layout.fetch(result.state),
+                      job.test_images(), line)
+
+
+def _layout() -> sharding.Layout:
+  devices = jax.device_count() if jax.process_count() > 1 else 1
+  text = flags.FLAGS.mesh or f'data:{devices}'
+  try:
+    return sharding.Layout(sharding.make_mesh(text))
+  except ValueError as error:
+    raise cli.UsageError(f'--mesh: {error}') from error
 
 
 def _checkpoint_every() -> int:
@@ -67,6 +85,8 @@ def _checkpoint_every() -> int:
 
 
 def _log(line: str) -> None:
+  if not processes.is_first():
+    return
   tqdm.tqdm.write(line)
   sys.stdout.flush()
 
@@ -85,6 +105,13 @@ if __name__ == '__main__':
   flags.DEFINE_enum(
       'loader', 'memory', ['memory', 'grain'], 'Whether the device holds the '
       'data set, or it is read bit by bit, as one larger than memory must be.')
+  flags.DEFINE_string(
+      'mesh', None, 'Devices, such as data:8 or data:4,model:2: batches are '
+      'split over data, wide KAN layers over model. By default one device, and '
+      'of several processes all devices along data.')
+  flags.DEFINE_bool(
+      'distributed', False, 'Whether to join the other processes of a job that '
+      'Slurm, Open MPI, a TPU pod or Kubernetes started.')
   flags.DEFINE_string(
       'data_dir', None, 'Where tensorflow_datasets keeps its sets.')
   cli.run(main)

@@ -19,6 +19,7 @@ import numpy as np
 
 from experiments import cli
 from experiments import configs
+from experiments import processes
 from kan_jax import training
 
 _CONFIG, _METRICS = 'config.json', 'metrics.csv'
@@ -43,8 +44,9 @@ class Progress(NamedTuple):
 class Recorder:
   """Writes what a run leaves behind into one folder.
 
-  Its libraries are imported when they are needed: a run that keeps nothing
-  should not wait for them.
+  Of several processes, all need the same calls: each writes its part of a
+  checkpoint, the first one all else. Its libraries are imported when they are
+  needed: a run that keeps nothing should not wait for them.
   """
 
   def __init__(self, workdir: pathlib.Path):
@@ -98,7 +100,7 @@ class Recorder:
 
   def _write_rows(self) -> None:
     """Writes all rows anew: a file that a killed run left is replaced whole."""
-    if not self._history:
+    if not self._history or not processes.is_first():
       return
     text = io.StringIO()
     writer = csv.DictWriter(text, list(self._history[0]), lineterminator='\n')
@@ -107,6 +109,8 @@ class Recorder:
     _replace(self._workdir / _METRICS, text.getvalue())
 
   def _open_events(self, step: int) -> None:
+    if not processes.is_first():
+      return
     import tensorboardX
     self._events = tensorboardX.SummaryWriter(
         str(self._workdir / 'tensorboard'), purge_step=step + 1)
@@ -118,16 +122,17 @@ class Recorder:
     if step in kept:
       return
     checkpoints.save(self._checkpoints, step, progress)
-    for old in kept[:-2]:
+    for old in kept[:-2] if processes.is_first() else ():
       shutil.rmtree(self._checkpoints / str(old))
 
   def epoch(self, progress: Progress, row: dict[str, float]) -> None:
     """Keeps the metrics of an epoch, then a checkpoint."""
     self._history.append(row)
     self._write_rows()
-    for name in row.keys() - {'step'}:
-      self._events.add_scalar(name, row[name], row['step'])
-    self._events.flush()
+    if self._events:
+      for name in row.keys() - {'step'}:
+        self._events.add_scalar(name, row[name], row['step'])
+      self._events.flush()
     # Last: a run that dies before this does the epoch again, and its row.
     self.checkpoint(progress)
 
@@ -135,6 +140,8 @@ class Recorder:
       self, model: nn.Module, state: training.TrainState, images: np.ndarray,
       summary: str) -> None:
     """Keeps the summary line and draws the run."""
+    if not processes.is_first():
+      return
     from kan_jax import plotting
     (self._workdir / 'summary.txt').write_text(summary + '\n')
     _plot_history(self._history).savefig(self._workdir / 'history.png', dpi=120)
@@ -224,7 +231,8 @@ def open_recorder(
   path = pathlib.Path(workdir)
   try:
     path.mkdir(parents=True, exist_ok=True)
-    _claim(path, dataclasses.asdict(config), resume)
+    if processes.is_first():
+      _claim(path, dataclasses.asdict(config), resume)
   except OSError as error:
     raise cli.UsageError(
         f'--workdir={workdir} cannot be used: {error.strerror}') from error

@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 _Path = str | pathlib.Path
@@ -20,10 +21,12 @@ def save(directory: _Path, step: int, state: Any) -> None:
   """Writes a checkpoint and waits until it is complete.
 
   It counts as one when its last file, the checksums of the others, is there: a
-  process that dies on the way leaves nothing that `steps` lists.
+  process that dies on the way leaves nothing that `steps` lists. Of several
+  processes, all call this at once, and each writes what it holds.
 
   Args:
-    directory: Folder of a run's checkpoints; made where it is missing.
+    directory: Folder of a run's checkpoints, the same for all processes; made
+      where it is missing.
     step: Name of this one.
     state: Pytree of arrays.
 
@@ -36,9 +39,12 @@ def save(directory: _Path, step: int, state: Any) -> None:
   if (path / _SUMS).exists() or (path.exists() and not left):
     raise ValueError(f'`step` {step} is there already: {path}.')
   ocp.save(path, state, overwrite=left)
-  partial = path.with_name(f'{path.name}.{_SUMS}')
-  partial.write_text(_checksums(path))
-  os.replace(partial, path / _SUMS)
+  if jax.process_index() == 0:
+    partial = path.with_name(f'{path.name}.{_SUMS}')
+    partial.write_text(_checksums(path))
+    os.replace(partial, path / _SUMS)
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(f'{path} is complete')
 
 
 def steps(directory: _Path) -> list[int]:

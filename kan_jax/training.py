@@ -18,6 +18,7 @@ import optax
 
 from kan_jax import checks
 from kan_jax import layers
+from kan_jax import sharding
 
 # Of outputs and targets, a number for each row.
 LossFn = Callable[[jax.Array, jax.Array], jax.Array]
@@ -205,13 +206,16 @@ def zero_totals() -> dict[str, jax.Array]:
   return {name: jnp.zeros(()) for name in ('loss', 'penalty', 'skipped')}
 
 
-def make_run_steps(step: Step, *, stop_at_skipped: bool = True) -> Callable:
+def make_run_steps(
+    step: Step, *, stop_at_skipped: bool = True,
+    layout: sharding.Layout | None = None) -> Callable:
   """Returns a jitted loop of train steps over rows picked on the device.
 
   Args:
     step: A train step, as from `make_train_step`.
     stop_at_skipped: Whether the first step that is skipped, because something
       is not finite, is also the last one.
+    layout: Where state and rows are, if there are many devices.
 
   Returns:
     `run_steps(state, totals, data, rows, start, stop) -> (state, totals)`.
@@ -230,63 +234,98 @@ def make_run_steps(step: Step, *, stop_at_skipped: bool = True) -> Callable:
 
     def body(carry):
       i, state, totals = carry
-      state, metrics = step(state, jax.tree.map(lambda a: a[rows[i]], data))
+      batch = jax.tree.map(lambda a: a[rows[i]], data)
+      if layout:
+        batch = layout.constrain_rows(batch)
+      state, metrics = step(state, batch)
+      if layout:
+        state = layout.constrain(state)
       counted = metrics['skipped'] == 0
       totals = {name: totals[name] + (
           value if name == 'skipped' else jnp.where(counted, value, 0))
                 for name, value in metrics.items()}
       return i + 1, state, totals
 
-    return jax.lax.while_loop(goes_on, body, (start, state, totals))[1:]
+    done = jax.lax.while_loop(goes_on, body, (start, state, totals))[1:]
+    return layout.constrain(done) if layout else done
 
   return run_steps
 
 
 @functools.partial(jax.jit, static_argnames=(
-    'model', 'grid_eps', 'margin', 'min_width', 'min_interval', 'rate'))
+    'model', 'grid_eps', 'margin', 'min_width', 'min_interval', 'rate',
+    'layout'))
 def update_grids(
     state: TrainState, x: jax.Array, *, model: nn.Module, grid_eps: float = 1.0,
     margin: float = 0.01, min_width: float = 0.02,
-    min_interval: float = 0.01, rate: float = 1.0) -> TrainState:
+    min_interval: float = 0.01, rate: float = 1.0,
+    layout: sharding.Layout | None = None) -> TrainState:
   """Moves every grid to the inputs that its layer sees for the batch `x`.
 
   Touches `grid` and the spline coefficients in `params`, nothing else; see
-  `layers.update_grids` for the arguments.
+  `layers.update_grids` for the arguments. `layout` says where state and rows
+  are, if there are many devices.
   """
+  if layout:
+    x = layout.constrain_rows(x)
   variables = layers.update_grids(
       model, state.variables, x, grid_eps=grid_eps, margin=margin,
       min_width=min_width, min_interval=min_interval, rate=rate)
-  return state.replace(params=variables['params'], grid=variables['grid'])
+  state = state.replace(params=variables['params'], grid=variables['grid'])
+  return layout.constrain(state) if layout else state
 
 
 def make_evaluate(
-    model: nn.Module, metrics: dict[str, LossFn], batch_size: int = 1000) -> (
-        Callable[[Any, tuple[jax.Array, jax.Array]], dict[str, jax.Array]]):
-  """Returns jitted `evaluate(variables, (x, y))`: means over all rows.
+    model: nn.Module, metrics: dict[str, LossFn], batch_size: int = 1000,
+    layout: sharding.Layout | None = None) -> Callable[
+        ..., dict[str, jax.Array]]:
+  """Returns jitted `evaluate(variables, (x, y), size=None)`: means over rows.
 
   Args:
     model: The model of the variables.
     metrics: By name, functions of outputs and targets, one number a row.
     batch_size: Rows that are computed at a time.
+    layout: Where the rows are, if there are many devices; each computes on
+      its own.
+
+  Returns:
+    A function of variables and rows. Of these the first `size` count, all of
+    them by default.
   """
-  def total(variables, x, y):
+  parts = layout.data if layout else 1
+  step = max(batch_size // parts, 1)
+
+  def total(variables, rows, counted):
+    x, y = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), rows)
     outputs = model.apply(variables, x)
-    return {name: row_losses(metric, outputs, y).sum()
+    return {name: jnp.where(
+        counted.reshape(-1), row_losses(metric, outputs, y), 0).sum()
             for name, metric in metrics.items()}
 
   @jax.jit
-  def evaluate(variables, data):
-    size = len(data[0])
+  def evaluate(variables, data, size=None):
     checks.check_rows('data', data[0])
-    whole = size - size % batch_size
+    size = len(data[0]) if size is None else size
+    # Rows that one device holds stay side by side.
+    rows, number = jax.tree.map(
+        lambda a: a.reshape(parts, -1, *a.shape[1:]),
+        (data, jnp.arange(len(data[0]))))
+    held = number.shape[1]
+    whole = held - held % step
+
+    def of_part(start, width):
+      part, index = jax.tree.map(
+          lambda a: jax.lax.dynamic_slice_in_dim(a, start, width, 1),
+          (rows, number))
+      return total(variables, part, index < size)
+
     totals = []
     if whole:
-      parts = jax.tree.map(
-          lambda a: a[:whole].reshape(-1, batch_size, *a.shape[1:]), data)
-      sums = jax.lax.map(lambda part: total(variables, *part), parts)
+      sums = jax.lax.map(
+          lambda start: of_part(start, step), jnp.arange(0, whole, step))
       totals.append(jax.tree.map(lambda a: a.sum(0), sums))
-    if whole < size:
-      totals.append(total(variables, *jax.tree.map(lambda a: a[whole:], data)))
-    return jax.tree.map(lambda *parts: sum(parts) / size, *totals)
+    if whole < held:
+      totals.append(of_part(whole, held - whole))
+    return jax.tree.map(lambda *sums: sum(sums) / size, *totals)
 
   return evaluate

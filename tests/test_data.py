@@ -12,6 +12,7 @@ import pytest
 
 from experiments import cli
 from experiments import data
+from experiments import sources
 
 
 class MnistTest(parameterized.TestCase):
@@ -102,6 +103,31 @@ class DamagedMnistTest(parameterized.TestCase):
     file.unlink()
     file.mkdir()
     self._assert_named(file.name)
+
+
+class ShareTest(parameterized.TestCase):
+
+  def test_no_more_than_a_share_is_read(self):
+    read = []
+
+    class Source:
+
+      def __len__(self):
+        return 6
+
+      def read(self, numbers):
+        read.extend(numbers)
+        return data.Split(np.zeros((len(numbers), 2), np.float32),
+                          np.asarray(numbers, np.int32) % 3)
+
+    arrays = sources.Arrays(data.Split(np.eye(4), np.arange(4)))
+    loaded = data.read(
+        sources.Set(Source(), arrays, 3, (2,), 'float32'),
+        lambda size: slice(size // 2, size))
+    self.assertEqual(read, [3, 4, 5])
+    np.testing.assert_array_equal(loaded.train.labels, [0, 1, 2])
+    np.testing.assert_array_equal(loaded.test.images, np.eye(4)[2:])
+    self.assertEqual(loaded.sizes, (6, 4))
 
 
 class Builder:

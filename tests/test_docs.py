@@ -91,6 +91,13 @@ def test_large_data(run):
       found.test.images[-1], names['row'].astype('float32'))
 
 
+def test_many_devices(run):
+  names = run('many_devices.md')
+  assert names['state'].step == 10
+  # Ten steps from a small start: about the variance of the product, 1 / 9.
+  assert 0 < names['totals']['loss'] / 10 < 1
+
+
 def test_from_pykan(run, capsys):
   names = run('from_pykan.md')
   [script] = pages.blocks('docs/from_pykan.md')

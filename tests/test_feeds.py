@@ -27,6 +27,7 @@ from experiments import records
 from experiments import sources
 import kan_jax
 from kan_jax import diagnosis
+from kan_jax import sharding
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _CONFIG = configs.Config(
@@ -156,7 +157,8 @@ class ChunkTest(parameterized.TestCase):
         [tuple(part[chunk.rows[i - chunk.start]] for part in chunk.data)
          for chunk in feed.chunks(order, batch, done)
          for i in range(max(chunk.start, done), chunk.stop)]
-        for feed in (feeds.Held(found.train.split), streamed)]
+        for feed in (feeds.Held(
+            found.train.split, rows, _programs().layout), streamed)]
     self.assertLen(batches[0], steps - done)
     chex.assert_trees_all_equal(*batches)
     for (x, y), i in zip(
@@ -248,10 +250,17 @@ class RecordsTest(parameterized.TestCase):
           mock.patch.object(kan_jax, 'streaming', None, create=True)):
       sys.modules.pop('kan_jax.streaming', None)
       del kan_jax.streaming
-      for call in (lambda: feeds.open_feeds(_table()),
+      layout = sharding.Layout(sharding.make_mesh('data:1'))
+      for call in (lambda: feeds.open_feeds(_table(), layout),
                    lambda: data.open_set(str(self.path / 'set'))):
         with self.assertRaisesRegex(cli.UsageError, r'kan_jax\[grain\]'):
           call()
+
+  def test_one_device_is_fed(self):
+    mesh = jax.sharding.AbstractMesh((2, 1), sharding.AXES)
+    with self.assertRaisesRegex(
+        cli.UsageError, '^--loader=grain feeds one device; the mesh has 2'):
+      feeds.open_feeds(_table(), sharding.Layout(mesh))
 
   def test_a_network_for_images_is_told_the_shape(self):
     with self.assertRaisesRegex(

@@ -1,0 +1,201 @@
+"""Many devices: which part of each array a device holds.
+
+Programs stay as they are written, for the whole batch and on whole arrays; the
+arrays know where their parts are, and the compiler adds the communication
+(GSPMD, arXiv 2105.04663). So a grid update or a penalty sees the global batch,
+and many devices compute what one does, but for the order of sums.
+
+A mesh has two axes. Rows of a batch are split along 'data'. Wide KAN layers are
+split over their outputs along 'model'; everything else is on every device.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
+import numpy as np
+
+AXES = ('data', 'model')
+
+# Arrays of a KAN layer whose last axis counts its outputs.
+_BY_OUTPUT = frozenset(
+    ('coef', 'scale_base', 'scale_spline', 'node_bias', 'mask'))
+
+
+def parse_mesh(text: str) -> tuple[int, int]:
+  """Reads the sizes of both axes from a text like 'data:4,model:2'.
+
+  Args:
+    text: Names of axes and their sizes, >= 1; an axis that is left out has the
+      size 1.
+
+  Raises:
+    ValueError: If the text is anything else.
+  """
+  sizes = dict.fromkeys(AXES, 1)
+  named = set()
+  for part in text.split(','):
+    name, _, size = part.strip().partition(':')
+    if name not in sizes or name in named or not (
+        size.isdecimal() and int(size)):
+      raise ValueError(
+          '`mesh` names the axes data and model, each once, with a size of 1 '
+          f"or more, as in 'data:4,model:2'; got {text!r}.")
+    named.add(name)
+    sizes[name] = int(size)
+  return sizes['data'], sizes['model']
+
+
+def make_mesh(text: str) -> jax.sharding.Mesh:
+  """Returns a mesh of the first devices, of all processes.
+
+  Args:
+    text: Its axes; see `parse_mesh`.
+
+  Raises:
+    ValueError: If the text is no mesh, there are too few devices, or a device
+      of one of several processes is left out.
+  """
+  shape = parse_mesh(text)
+  wanted, devices = shape[0] * shape[1], jax.devices()
+  if wanted > len(devices):
+    raise ValueError(
+        f'`mesh` {text!r} needs {wanted} devices; there are {len(devices)} of '
+        f'the kind {devices[0].platform}. JAX_NUM_CPU_DEVICES={wanted} makes '
+        'so many of a CPU.')
+  if jax.process_count() > 1 and wanted < len(devices):
+    raise ValueError(
+        f'`mesh` {text!r} has room for {wanted} devices; the '
+        f'{jax.process_count()} processes have {len(devices)}, and all of them '
+        'are needed.')
+  return jax.make_mesh(
+      shape, AXES, (jax.sharding.AxisType.Auto,) * 2, devices=devices[:wanted])
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """Where the arrays of a training run are.
+
+  Attributes:
+    mesh: A mesh with the axes 'data' and 'model'.
+    wide: KAN layers with fewer outputs than this are on every device, as are
+      those whose outputs the axis 'model' does not divide.
+  """
+  mesh: jax.sharding.Mesh
+  wide: int = 32
+
+  @property
+  def data(self) -> int:
+    """Into how many parts the rows are split."""
+    return self.mesh.shape['data']
+
+  @property
+  def everywhere(self) -> NamedSharding:
+    """That of an array which is whole on every device."""
+    return NamedSharding(self.mesh, PartitionSpec())
+
+  @property
+  def by_row(self) -> NamedSharding:
+    """That of an array whose rows are split."""
+    return NamedSharding(self.mesh, PartitionSpec('data'))
+
+  def check_batch(self, size: int) -> None:
+    """Raises a ValueError unless `data` divides the size of a batch."""
+    if size % self.data:
+      raise ValueError(
+          f'`batch_size` {size} cannot be split evenly over the {self.data} '
+          f"devices of the mesh's axis data.")
+
+  def shardings(self, state: Any) -> Any:
+    """Returns the sharding of each leaf of a state, in a tree like it.
+
+    Args:
+      state: Any tree that holds variables of KAN layers under their own names,
+        such as a `TrainState` with its optimizer, or the shapes of one.
+    """
+    return jax.tree_util.tree_map_with_path(self._sharding, state)
+
+  def _sharding(self, path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+    name = getattr(path[-1], 'key', None) if path else None
+    split = name in _BY_OUTPUT and leaf.shape[-1] >= self.wide and (
+        leaf.shape[-1] % self.mesh.shape['model'] == 0)
+    if not split:
+      return self.everywhere
+    return NamedSharding(
+        self.mesh, PartitionSpec(*[None] * (len(leaf.shape) - 1), 'model'))
+
+  def constrain(self, state: Any) -> Any:
+    """Within a jitted function, holds each leaf of a state where it belongs."""
+    return jax.lax.with_sharding_constraint(state, self.shardings(state))
+
+  def constrain_rows(self, batch: Any) -> Any:
+    """Within a jitted function, splits the rows of arrays.
+
+    Rows that cannot be split evenly, as the last ones of an epoch, are computed
+    on every device.
+    """
+    return jax.tree.map(
+        lambda a: jax.lax.with_sharding_constraint(
+            a, self.everywhere if len(a) % self.data else self.by_row), batch)
+
+  def local_rows(self, size: int) -> slice:
+    """Returns which rows of an array of `size` rows this process holds."""
+    held = self.by_row.addressable_devices_indices_map((self._padded(size),))
+    bounds = [rows[0].indices(self._padded(size)) for rows in held.values()]
+    return slice(min(size, *(low for low, _, _ in bounds)),
+                 min(size, max(high for _, high, _ in bounds)))
+
+  def _padded(self, size: int) -> int:
+    return -(-size // self.data) * self.data
+
+  def put_rows(self, local: np.ndarray, size: int) -> jax.Array:
+    """Puts rows onto the devices, each a part of them.
+
+    Args:
+      local: The rows of this process, those of `local_rows(size)`.
+      size: Rows of all processes.
+
+    Returns:
+      An array of at least `size` rows: zeros make up for what is missing to an
+      even split.
+
+    Raises:
+      ValueError: If there are more or fewer rows than this process holds.
+    """
+    held = self.local_rows(size)
+    if len(local) != held.stop - held.start:
+      raise ValueError(
+          f'`local` needs the rows {held.start} to {held.stop} of {size}; got '
+          f'{len(local)} rows.')
+
+    def part(index):
+      low, high, _ = index[0].indices(self._padded(size))
+      rows = local[low - held.start:high - held.start]
+      missing = high - low - len(rows)
+      return np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1))
+
+    return jax.make_array_from_callback(
+        (self._padded(size), *local.shape[1:]), self.by_row, part)
+
+  def put(self, state: Any) -> Any:
+    """Puts arrays, the same in all processes, where they belong.
+
+    That is on every device, or a part of a wide layer on each; see `shardings`.
+    """
+    # By way of the host: of a process's own device arrays, `device_put` makes
+    # global ones whose shards cannot be asked for (jax 0.10).
+    state = jax.tree.map(np.asarray, jax.device_get(state))
+    return jax.device_put(state, self.shardings(state))
+
+  def fetch(self, tree: Any) -> Any:
+    """Returns arrays whole, in numpy. All processes need to call it at once."""
+    return jax.device_get(_gather(tree, self.everywhere))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _gather(tree: Any, everywhere: NamedSharding) -> Any:
+  return jax.lax.with_sharding_constraint(
+      tree, jax.tree.map(lambda _: everywhere, tree))
