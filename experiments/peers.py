@@ -186,6 +186,7 @@ def _of_network(
 def _of_torch(model: Any, x: Array, weight: Array) -> Contender:
   """Compiled whole if that works and is faster; else as the peer made it."""
   torch = importlib.import_module('torch')
+  torch.compiler.reset()  # Else what it compiled before counts to its limit.
   torch.manual_seed(0)
   given = torch.from_numpy(x).requires_grad_()
   weights = torch.from_numpy(weight)
