@@ -66,7 +66,8 @@ class Held:
 
   def __init__(self, split: data.Split, size: int, layout: sharding.Layout):
     """Takes the rows of this process, of `size` rows in all."""
-    self._data = tuple(layout.put_rows(part, size) for part in split)
+    self._data = (layout.put_rows(split.images, size),
+                  layout.put_rows(split.labels, size))
     self._size = size
 
   def __len__(self) -> int:
@@ -86,7 +87,8 @@ class Held:
 
   def take(self, numbers: Any) -> tuple[jax.Array, jax.Array]:
     """See `Feed`."""
-    return tuple(part[numbers] for part in self._data)
+    images, labels = self._data
+    return images[numbers], labels[numbers]
 
   def evaluate(self, evaluate: Callable, variables: Any) -> float:
     """See `Feed`."""

@@ -22,12 +22,16 @@ import optax
 
 from experiments import cli
 from experiments import collectives
+from experiments import tables
 import kan_jax
 from kan_jax import regularization
 from kan_jax import sharding
 from kan_jax import training
 
 _MIB = 2**20
+_HEADER = ('mesh', 'program', 'GFLOP a device', 'of an even share',
+           'state and batch', 'at most held', 'collectives', 'exchanged',
+           'largest gather', 'largest shard')
 
 
 class Count(NamedTuple):
@@ -125,24 +129,21 @@ def _count(name: str, program: str, lowered: Any, largest: int) -> Count:
 def table(counts: list[Count]) -> str:
   """Returns a Markdown table; a step's work is compared with the first mesh's.
   """
-  lines = [
-      '| mesh | program | GFLOP a device | of an even share | state and batch '
-      '| at most held | collectives | exchanged | largest gather '
-      '| largest shard |', '|---|---|---|---|---|---|---|---|---|---|']
-  first = {}
+  first: dict[str, float] = {}
+  lines = []
   for row in counts:
     devices = math.prod(sharding.parse_mesh(row.mesh))
     work, share = '–', '–'
     if row.gflop is not None:
       whole = first.setdefault(row.program, row.gflop * devices)
       work, share = f'{row.gflop:.4f}', f'{whole / devices / row.gflop:.0%}'
-    sizes = [f'{size:.2f} MiB' for size in (
-        row.state_mib, row.peak_mib, row.exchanged_mib, row.gathered_mib,
-        row.shard_mib)]
-    lines.append(' | '.join([
-        f'| {row.mesh}', row.program, work, share, *sizes[:2],
-        str(row.messages), *sizes[2:]]) + ' |')
-  return '\n'.join(lines)
+    held, peak, exchanged, gathered, shard = (
+        f'{size:.2f} MiB' for size in (
+            row.state_mib, row.peak_mib, row.exchanged_mib, row.gathered_mib,
+            row.shard_mib))
+    lines.append((row.mesh, row.program, work, share, held, peak, row.messages,
+                  exchanged, gathered, shard))
+  return tables.markdown(_HEADER, lines)
 
 
 def main() -> None:

@@ -144,7 +144,8 @@ class Layout:
   def local_rows(self, size: int) -> slice:
     """Returns which rows of an array of `size` rows this process holds."""
     held = self.by_row.addressable_devices_indices_map((self._padded(size),))
-    bounds = [rows[0].indices(self._padded(size)) for rows in held.values()]
+    bounds = [rows[0].indices(self._padded(size))
+              for rows in held.values() if rows]
     return slice(min(size, *(low for low, _, _ in bounds)),
                  min(size, max(high for _, high, _ in bounds)))
 
