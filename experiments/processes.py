@@ -99,7 +99,8 @@ def together() -> Iterator[None]:
       raise
     if isinstance(error, cli.RunError):
       text, code = f'error: {error}', error.code
-    elif isinstance(error, jax.errors.JaxRuntimeError):
+    elif isinstance(error, jax.errors.JaxRuntimeError) or (
+        'Gloo' in str(error)):  # JAX makes other errors of some of gloo's.
       text, code = (
           f'error: process {jax.process_index()} of {jax.process_count()} '
           'cannot go on; most likely another one has died. With a --workdir, '

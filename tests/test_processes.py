@@ -141,6 +141,8 @@ class TogetherTest(parameterized.TestCase):
       (cli.UsageError('no such folder'), 2, '^error: no such folder\n$'),
       (jax.errors.JaxRuntimeError('Gloo: closed'), 1,
        r'^error: process 0 of 2 cannot go on.*--resume.*Gloo: closed\n$'),
+      (ValueError('UNKNOWN: Gloo AllGather failed'), 1,
+       r'^error: process 0 of 2 cannot go on.*--resume.*AllGather failed\n$'),
       (KeyError('a fault'), 1, r'^Traceback[\s\S]*KeyError'))
   def test_ends_at_once(self, error, code, message):
     """Others wait for this process and must not be waited for."""
