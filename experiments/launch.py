@@ -92,12 +92,10 @@ def _signal(children: Sequence[_Child], number: int) -> None:
 
 def _watch(children: Sequence[_Child]) -> int:
   """Waits for all, or for the first that fails; returns the exit code."""
-  failed = None
-  while failed is None and any(c.process.poll() is None for c in children):
+  while not _failed(children) and any(
+      child.process.poll() is None for child in children):
     time.sleep(0.05)
-    failed = next((c for c in children if c.process.poll()), None)
-  if failed is None:
-    failed = next((c for c in children if c.process.poll()), None)
+  failed = _failed(children)
   if failed is None:
     return 0
   # A signal of the system leaves no message. An error of the program's does,
@@ -113,6 +111,13 @@ def _watch(children: Sequence[_Child]) -> int:
           f'{_describe(code)}; the others were ended. With a --workdir, '
           '--resume goes on from its last checkpoint', file=sys.stderr)
   return code if code > 0 else 128 - code
+
+
+def _failed(children: Sequence[_Child]) -> _Child | None:
+  """A process that failed; first one that a signal ended, since others may have
+  failed for want of it."""
+  return min((child for child in children if child.process.poll()),
+             key=lambda child: child.process.returncode, default=None)
 
 
 def _wait(children: Sequence[_Child], seconds: float) -> None:

@@ -21,11 +21,15 @@ def blocks(page: str) -> list[str]:
                     re.DOTALL | re.MULTILINE)
 
 
-def run(page: str) -> dict[str, Any]:
-  """Runs all Python of a page from top to bottom and returns its names."""
+def run(page: str, most: int | None = None) -> dict[str, Any]:
+  """Runs a page's Python from the top, `most` blocks of it if that is given.
+
+  Returns:
+    The names that are defined then.
+  """
   names: dict[str, Any] = {}
   try:  # It may switch float64 on, for the whole process.
-    for block in blocks(page):
+    for block in blocks(page)[:most]:
       exec(compile(block, page, 'exec'), names)
   finally:
     jax.config.update('jax_enable_x64', False)

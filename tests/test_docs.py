@@ -25,6 +25,14 @@ def _values(expression, names, x):
   return symbolic.lambdify([expression], names)(x)[:, 0]
 
 
+def test_readme():
+  names = pages.run('README.md')
+  # It fits exp(sin(pi x) + y^2), whose variance is above 1.
+  assert names['fitted'].history['validation_loss'][-1] < 1e-3
+  y = names['model'].apply(names['variables'], names['x'])
+  assert y.shape == (1000, 1)
+
+
 def test_start(run):
   names = run('start.md')
   x, energy = names['x'], names['y'][:, 0]

@@ -236,7 +236,8 @@ class RecordsTest(parameterized.TestCase):
   def test_no_examples(self):
     records.write_set(self.path / 'set', _table(rows=0))
     with self.assertRaisesRegex(cli.UsageError, 'no training examples'):
-      feeds.open_feeds(data.open_set(str(self.path / 'set')))
+      feeds.open_feeds(data.open_set(str(self.path / 'set')),
+                       _programs().layout)
 
   def test_nothing_is_overwritten(self):
     (self.path / 'notes.txt').write_text('mine')

@@ -59,13 +59,14 @@ class ApiCasesTest(parameterized.TestCase):
     np.testing.assert_allclose(knots[0, 3:-3], expected, atol=0.02)
 
   def test_a05_quick_start(self):
-    """The Python of the README runs as it is printed."""
-    names = pages.run('README.md')
+    """The first example of the README runs as it is printed.
+
+    test_docs.py, a part of the gate, runs all of them.
+    """
+    names = pages.run('README.md', most=1)
     chex.assert_tree_all_finite(names['variables'])
-    # The last block fits exp(sin(pi x) + y^2), whose variance is above 1.
-    self.assertLess(names['fitted'].history['validation_loss'][-1], 1e-3)
     y = names['model'].apply(names['variables'], names['x'])
-    chex.assert_shape(y, (1000, 1))
+    chex.assert_shape(y, (100, 1))
 
 
 class MemoryCasesTest(parameterized.TestCase):
