@@ -4,8 +4,8 @@
 
 exp(sin(pi x) + y^2) by KAN [2, 1, 1] on grids of 5, 10 and 20 intervals: every
 solver in float32 and float64, with grids that are uniform, spaced by quantiles,
-and half of each. Solvers have the same starts, and as many steps on each grid
-as they profit from. Nothing is written without --document.
+and half of each. Solvers have the same starts; their steps cost differently,
+so each has a number of its own. Nothing is written without --document.
 """
 
 import time
