@@ -61,6 +61,7 @@ def learn(
                      scale_base_init=nn.initializers.zeros,
                      param_dtype=jnp.float64)
   variables = jax.jit(model.init)(jax.random.key(seed), np.zeros((1, 1)))
+  least = best(order, grid)
   phases: list[Phase] = []
   for number, centre in enumerate(CENTRES, 1):
     started = time.monotonic()
@@ -75,7 +76,7 @@ def learn(
     old = seen < centre - _REACH
     phases.append(Phase(
         order, number, float(np.sqrt(np.square(outputs - peaks(seen)).mean())),
-        best(order, grid), float(np.abs(outputs - before)[old].max(initial=0)),
+        least, float(np.abs(outputs - before)[old].max(initial=0)),
         time.monotonic() - started))
     variables = found.variables
   return phases
