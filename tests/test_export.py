@@ -9,6 +9,7 @@ import sys
 
 from absl.testing import parameterized
 import chex
+import command
 import jax
 from jax import export as jax_export
 import jax.numpy as jnp
@@ -136,9 +137,7 @@ class ProgramTest(parameterized.TestCase):
           rtol=1e-5, atol=1e-4)
 
   def _call(self, *args):
-    return subprocess.run(
-        [sys.executable, '-m', 'experiments.export', *args], cwd=_ROOT,
-        env=_ENV, capture_output=True, text=True, check=False)
+    return command.call('export', *args)
 
   def test_convolutions_and_mlp(self):
     config = configs.Config(model='conv_mlp', hidden=2)

@@ -5,14 +5,13 @@ import csv
 import functools
 import json
 import os
-import pathlib
 import signal
-import subprocess
 import sys
 from unittest import mock
 
 from absl.testing import parameterized
 import chex
+import command
 import jax
 import numpy as np
 import pytest
@@ -29,7 +28,6 @@ import kan_jax
 from kan_jax import diagnosis
 from kan_jax import sharding
 
-_ROOT = pathlib.Path(__file__).parents[1]
 _CONFIG = configs.Config(
     model='kan', hidden=2, grid=2, order=1, lamb=0.001, epochs=2, batch_size=4,
     grid_update_freq=3)
@@ -270,12 +268,9 @@ class RecordsTest(parameterized.TestCase):
 
   def test_command_line(self):
     records.write_set(self.path / 'set', _table())
-    done = subprocess.run(
-        [sys.executable, '-m', 'experiments.mnist', '--config=kan_full',
-         f'--dataset={self.path / "set"}', '--loader=grain', '--hidden=2',
-         '--epochs=1', '--noupdate_grid'], cwd=_ROOT,
-        env=os.environ | {'JAX_PLATFORMS': 'cpu'},
-        capture_output=True, text=True, check=False)
+    done = command.call(
+        'mnist', '--config=kan_full', f'--dataset={self.path / "set"}',
+        '--loader=grain', '--hidden=2', '--epochs=1', '--noupdate_grid')
     self.assertEqual((done.returncode, done.stderr), (0, ''))
     self.assertRegex(
         done.stdout, r'Epoch: 0 \[27/27\] .*\nSummary: kan_full seed 0: ')

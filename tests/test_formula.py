@@ -1,25 +1,17 @@
 """The program that finds formulas, as a person runs it."""
 
-import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 
 from absl.testing import parameterized
+import command
 import numpy as np
 
 from experiments import formula
 
-_ROOT = pathlib.Path(__file__).parents[1]
-
 
 def _run(*args):
-  env = {**os.environ, 'PYTHONPATH': str(_ROOT)}
-  return subprocess.run(
-      [sys.executable, '-m', 'experiments.formula', *args],
-      env=env, capture_output=True, text=True, check=False,
-      cwd=tempfile.mkdtemp())
+  return command.call('formula', *args, cwd=tempfile.mkdtemp())
 
 
 class TasksTest(parameterized.TestCase):

@@ -2,16 +2,13 @@
 
 import dataclasses
 import functools
-import os
-import pathlib
 import random
 import re
-import subprocess
-import sys
 from typing import NamedTuple
 
 from absl.testing import parameterized
 import chex
+import command
 import jax
 import numpy as np
 
@@ -24,7 +21,6 @@ from kan_jax import sharding
 _SMALL = configs.Config(
     hidden=4, grid=2, order=1, lamb=0.001, epochs=2, batch_size=32,
     grid_update_freq=5, learning_rate=0.02)
-_ROOT = pathlib.Path(__file__).parents[1]
 
 
 def _stripes(size, seed):
@@ -207,10 +203,7 @@ class TrainTest(parameterized.TestCase):
 class CommandLineTest(parameterized.TestCase):
 
   def _call(self, *args):
-    return subprocess.run(
-        [sys.executable, '-m', 'experiments.mnist', *args], cwd=_ROOT,
-        env=os.environ | {'JAX_PLATFORMS': 'cpu'}, capture_output=True,
-        text=True, timeout=120, check=False)
+    return command.call('mnist', *args)
 
   def test_help(self):
     done = self._call('--help')

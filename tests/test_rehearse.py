@@ -1,16 +1,11 @@
 """Counting what devices exchange, and a rehearsal on more than there are."""
 
-import os
-import pathlib
 import re
-import subprocess
-import sys
 
 from absl.testing import parameterized
+import command
 
 from experiments import collectives
-
-_ROOT = pathlib.Path(__file__).parents[1]
 
 # As XLA writes it, shortened: a sum in a loop of three rounds, a gather of two
 # arrays at once, and a loop of unknown length.
@@ -55,10 +50,7 @@ class CollectivesTest(parameterized.TestCase):
 class RehearseTest(parameterized.TestCase):
 
   def _call(self, *args):
-    return subprocess.run(
-        [sys.executable, '-m', 'experiments.rehearse', *args], cwd=_ROOT,
-        env=os.environ | {'JAX_NUM_CPU_DEVICES': '1'}, capture_output=True,
-        text=True, timeout=200, check=False)
+    return command.call('rehearse', *args, JAX_NUM_CPU_DEVICES='1')
 
   def test_sixty_four_devices(self):
     """A small network; its parts and sums have to be where they should be."""

@@ -6,15 +6,12 @@ import dataclasses
 import functools
 from html import parser
 import io
-import os
-import pathlib
 import re
 import shutil
-import subprocess
-import sys
 
 from absl.testing import parameterized
 import browser
+import command
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +26,6 @@ from experiments import record
 from experiments import view
 from kan_jax import layers
 
-_ROOT = pathlib.Path(__file__).parents[1]
 _CONFIGS = {
     'kan': configs.Config(hidden=4, grid=2, order=1, epochs=3),
     'mlp': configs.Config(hidden=4, model='conv_mlp')}
@@ -301,10 +297,7 @@ class FolderTest(parameterized.TestCase):
     programs = loop.build_programs(config, 10)
     with record.open_recorder(str(self.path), config) as recorder:
       recorder.checkpoint(loop.begin(config, programs, _TEST.images[:1]))
-    done = subprocess.run(
-        [sys.executable, '-m', 'experiments.view', f'--workdir={self.path}',
-         '--images=7'], cwd=_ROOT, env=os.environ | {'JAX_PLATFORMS': 'cpu'},
-        capture_output=True, text=True, timeout=120, check=False)
+    done = command.call('view', f'--workdir={self.path}', '--images=7')
     self.assertEqual((done.returncode, done.stderr), (0, ''))
     self.assertRegex(done.stdout, r'^\S+/view\.html: \d\.\d MB; open it')
     page = _Page((self.path / 'view.html').read_text())
