@@ -18,21 +18,24 @@ from kan_jax import local
 from kan_jax import pieces
 from kan_jax import splines
 
-# Most edge values that `mean_abs` holds at a time: 512 KiB in float32, for a
-# cache of one core.
-_CHUNK = 2**17
+# Most edge values that `statistics` holds at a time, 2 MiB in float32: of sizes
+# from 2**17 to 2**23 the fastest on two cores of an AMD EPYC.
+_CHUNK = 2**19
 
-# Most values of B-splines that `node_sums` holds at a time: 1 MiB in float32,
-# for the caches. As soon as there are two parts, their inputs are stored one by
-# one; else XLA reads them from the batch with strides, at every B-spline, which
-# took twice as long.
-_BLOCK = 2**18
+# Most values of B-splines that `node_sums` holds at once, 4 MiB in float32: of
+# sizes from 2**16 to 2**23 the fastest, or as fast, at most shapes. More leave
+# the caches, fewer make small products and many rounds of a loop.
+_BLOCK = 2**20
 
 # What a batch is taken for whose size is a symbol, as when it is exported.
 _ROWS = 1024
 
-# With more B-splines than this, `node_sums` looks up those that are not zero.
+# With more B-splines than this, `node_sums` looks up those that are not zero:
+# cubics on two cores broke even near 100 of them for few outputs and between 40
+# and 55 for at least _WIDE. Accelerators, not measured, have fast products.
 _MANY = 128
+_MANY_IN_WIDE = 48
+_WIDE = 64
 
 
 class Edges(NamedTuple):
@@ -138,7 +141,7 @@ def node_sums(
 
   base_weight = edges.mask * edges.scale_base
   scale = edges.mask * edges.scale_spline
-  if edges.coef.shape[1] > _MANY:
+  if _lookup_pays(*edges.coef.shape[1:]):
     return (_product(base_weight, base_fn(x.T), dtype).T + local.sums(
         x.T, edges.knots, scale.astype(dtype), edges.coef.astype(dtype), order,
         outside)).astype(dtype)
@@ -149,6 +152,12 @@ def node_sums(
   size = rows * x.shape[1] * weight.shape[1]
   return _sum_over_inputs(
       of_inputs, arrays, math.ceil(size / _BLOCK)).T.astype(dtype)
+
+
+def _lookup_pays(size: int, outputs: int) -> bool:
+  """Whether to look up the B-splines that are not zero, of so many."""
+  wide = outputs >= _WIDE and jax.default_backend() == 'cpu'
+  return size > (_MANY_IN_WIDE if wide else _MANY)
 
 
 def _product(

@@ -98,24 +98,25 @@ class EdgesTest(parameterized.TestCase):
       block=(1, 60, 10**6), outside=('zero', 'clamp', 'linear'))
   def test_node_sums(self, block, outside):
     """Inputs one by one, some and a rest, and all at once: values, slopes."""
-    x = 1.5 * jax.random.normal(jax.random.key(1), (10, 5))
-    e = _make_edges(size=5)
-
     def plain(x, e):
       values = edges.features(x, e.knots, _ORDER, nn.silu, outside)
       return edges.contract(values, edges.weights(e))
 
     def fast(x, e):
-      return edges.node_sums(x, e, _ORDER, nn.silu, outside, jnp.float32)
+      return edges.node_sums(x, e, _ORDER, nn.silu, outside, x.dtype)
 
     def both(fn):
       return jax.jit(lambda x, e: (
           fn(x, e), jax.grad(lambda *a: jnp.sin(fn(*a)).sum(), (0, 1))(x, e)))
 
-    with mock.patch.object(edges, '_BLOCK', block):
-      found = both(fast)(x, e)
-    # Sums of at most 35 products of about 1 in float32.
-    chex.assert_trees_all_close(found, both(plain)(x, e), atol=3e-5)
+    with jax.enable_x64(True), mock.patch.object(edges, '_BLOCK', block):
+      x, e = jax.tree.map(
+          lambda a: jnp.asarray(a, jnp.float64),
+          (1.5 * jax.random.normal(jax.random.key(1), (10, 5)),
+           _make_edges(size=5)))
+      # Sums of at most 35 products of at most about 20.
+      chex.assert_trees_all_close(
+          both(fast)(x, e), both(plain)(x, e), atol=1e-12)
 
   @parameterized.parameters('zero', 'clamp', 'linear')
   def test_node_sums_of_many_intervals(self, outside):
