@@ -27,7 +27,8 @@ class Chunk(NamedTuple):
 
   Attributes:
     data: Images and labels, [n, ...].
-    rows: Which of them make up each batch, [batches, batch].
+    rows: Which of them make up each batch, [batches, batch]; or, where they are
+      batches already, [n, batch, ...], which of these it is, [batches].
     start: Number of the first batch, counted from that of the epoch.
     stop: Number of the one after the last. There may be more in `rows`.
   """
@@ -96,23 +97,34 @@ class Held:
 
 
 class Streamed:
-  """Examples that are read, and checked, as they are needed."""
+  """Examples that are read, and checked, as they are needed.
 
-  def __init__(self, name: str, source: sources.Source, classes: int):
+  Each process reads the rows that its devices hold.
+  """
+
+  def __init__(
+      self, name: str, source: sources.Source, classes: int,
+      layout: sharding.Layout):
     from kan_jax import streaming  # Grain is optional.
-    self._source, self._chunks = source, streaming.chunks
+    self._source, self._layout = source, layout
     self._check = functools.partial(
         data.check_split, name, classes=classes)
     if not len(source):
       raise cli.UsageError(
           f'the data set cannot be used: it has no {name} examples')
-    images = self._read(np.arange(1)).images
-    self._most = max(1, _BYTES // images.nbytes)  # Rows in a chunk.
+    first = source.read(np.arange(1))
+    self._check(first)
+    self._none = data.Split(*(part[:0] for part in first))
+    self._most = max(1, _BYTES // first.images.nbytes)  # Rows in a chunk.
+    self._chunks = functools.partial(
+        streaming.chunks, self._read, layout=layout)
 
   def __len__(self) -> int:
     return len(self._source)
 
   def _read(self, numbers: np.ndarray) -> data.Split:
+    if not numbers.size:  # Of a few rows, a process may have none.
+      return self._none
     split = self._source.read(numbers)
     self._check(split)
     return split
@@ -121,34 +133,47 @@ class Streamed:
       self, order: jax.Array, batch_size: int,
       done: int = 0) -> Iterator[Chunk]:
     """See `Feed`."""
-    whole, left = divmod(len(order), batch_size)
-    steps = whole + bool(left)
-    held = _even(steps, max(1, self._most // batch_size))
-    rows = np.arange(held * batch_size).reshape(held, batch_size)
+    numbers = np.asarray(order)
+    whole, left = divmod(len(numbers), batch_size)
+    if done < whole:
+      yield from self._whole_batches(
+          numbers[:whole * batch_size].reshape(whole, batch_size), done)
+    if left:
+      for chunk in self._chunks(numbers[-left:], left):
+        yield Chunk(chunk, np.arange(left)[None], whole, whole + 1)
+
+  def _whole_batches(
+      self, numbers: np.ndarray, done: int) -> Iterator[Chunk]:
+    """Yields batches of these numbers, [batches, batch]."""
+    whole = len(numbers)
+    held = _even(whole, max(1, self._most // numbers.shape[1]))
     # All chunks have the same shape, for one program: the last is filled up.
     numbers = np.resize(
-        np.asarray(order), -(-steps // held) * held * batch_size)
+        numbers, (-(-whole // held) * held, numbers.shape[1]))
     first = done // held
-    found = self._chunks(self._read, numbers, held * batch_size, start=first)
-    for i, chunk in enumerate(found, first):
-      start = i * held
-      stop = min(start + held, whole)
-      if start < stop:
-        yield Chunk(chunk, rows, start, stop)
-      if whole < min(start + held, steps):
-        yield Chunk(chunk, rows[whole - start, :left][None], whole, steps)
+    found = self._chunks(numbers, held, start=first)
+    starts = range(first * held, whole, held)
+    for start, chunk in zip(starts, found, strict=True):
+      yield Chunk(chunk, np.arange(held), start, min(start + held, whole))
 
   def take(self, numbers: Any) -> tuple[jax.Array, jax.Array]:
     """See `Feed`."""
-    return jax.device_put(tuple(self._read(np.asarray(numbers))))
+    size = len(numbers)
+    split = self._read(np.asarray(numbers)[self._layout.local_rows(size)])
+    images, labels = (
+        self._layout.put_rows(part, size)[:size] for part in split)
+    return images, labels
 
   def evaluate(self, evaluate: Callable, variables: Any) -> float:
     """See `Feed`."""
-    size = _even(len(self), self._most)
+    total = len(self)
+    size = _even(total, self._most)
     correct = 0.0
-    for chunk in self._chunks(self._read, np.arange(len(self)), size):
-      correct += len(chunk[1]) * float(evaluate(variables, chunk)['accuracy'])
-    return correct / len(self)
+    found = self._chunks(np.arange(total), size)
+    for start, chunk in zip(range(0, total, size), found, strict=True):
+      rows = min(size, total - start)
+      correct += rows * float(evaluate(variables, chunk, rows)['accuracy'])
+    return correct / total
 
 
 def _even(count: int, most: int) -> int:
@@ -162,8 +187,8 @@ def open_feeds(
   """Returns the feeds of the training and the test examples.
 
   Raises:
-    cli.UsageError: If they are to be read and Grain is missing or there are
-      many devices, or what is seen of them cannot be used.
+    cli.UsageError: If they are to be read and Grain is missing, or what is
+      seen of them cannot be used.
   """
   if isinstance(dataset, data.Dataset):
     data.check(dataset)
@@ -171,13 +196,10 @@ def open_feeds(
         len(dataset.train.labels), len(dataset.test.labels))
     return (Held(dataset.train, train, layout),
             Held(dataset.test, test, layout))
-  if layout.mesh.size > 1:
-    raise cli.UsageError(
-        '--loader=grain feeds one device; the mesh has '
-        f'{layout.mesh.size}. Use --loader=memory')
   try:
-    return (Streamed('training', dataset.train, dataset.classes),
-            Streamed('test', dataset.test, dataset.classes))
+    return (
+        Streamed('training', dataset.train, dataset.classes, layout),
+        Streamed('test', dataset.test, dataset.classes, layout))
   except ImportError as error:
     raise cli.UsageError(
         "--loader=grain needs Grain: pip install 'kan_jax[grain]'") from error

@@ -51,6 +51,12 @@ def laplacian(
   return jax.vmap(lambda point: jnp.trace(jax.hessian(fn)(point)))(points)
 
 
+@jax.jit
+def source(points: jax.Array) -> jax.Array:
+  """The right-hand side at points [n, 2]: the Laplacian of the solution."""
+  return laplacian(exact, points)
+
+
 def sample(rng: np.random.Generator, rows: int) -> tuple[jax.Array, jax.Array]:
   """Returns points [2 rows, 2] and for each a target and a weight, [.., 2].
 
@@ -62,7 +68,7 @@ def sample(rng: np.random.Generator, rows: int) -> tuple[jax.Array, jax.Array]:
   edge[np.arange(rows), rng.integers(2, size=rows)] = rng.choice([-1, 1], rows)
   points = jnp.concatenate([jnp.asarray(inside), jnp.asarray(edge)])
   targets = jnp.concatenate(
-      [laplacian(exact, points[:rows]), exact(points[rows:])])
+      [source(points[:rows]), exact(points[rows:])])
   # The mean over all rows gives each half the weight that the loss gives it.
   weights = np.repeat([(2 * _INTERIOR)**0.5, 2**0.5], rows)
   return points, jnp.stack([targets, weights], 1)

@@ -70,7 +70,7 @@ class EdgeStats(NamedTuple):
   width: jax.Array
 
 
-BaseFn = Callable[[jax.Array], jax.Array]
+BaseFn = Callable[[jax.Array], jax.Array]  # Hashable, as all functions are.
 
 
 def features(

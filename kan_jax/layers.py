@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
+import functools
 from typing import Any
 from typing import NamedTuple
 
@@ -52,6 +53,30 @@ def _as_input(x: jax.typing.ArrayLike, size: int | None) -> jax.Array:
         f'`x` needs the shape [..., {size or "in"}] with one entry for each '
         f'input; got {x.shape}.')
   return x
+
+
+# Compiled also where `init` and `apply` are not, as in a notebook: op by op, it
+# would be hundreds of programs. Within a program, inlined, nothing is changed.
+_node_sums = jax.jit(edges.node_sums, static_argnums=range(2, 6), inline=True)
+_statistics = jax.jit(edges.statistics, static_argnums=range(2, 5), inline=True)
+_init_knots = jax.jit(
+    splines.uniform_knots, static_argnums=range(5), inline=True)
+
+
+@functools.partial(jax.jit, static_argnums=range(1, 7), inline=True)
+def _init_coef(
+    key: jax.Array, shape: tuple[int, int], grid: int, order: int,
+    grid_range: tuple[float, float], noise: float,
+    dtype: jax.typing.DTypeLike) -> jax.Array:
+  """Fits uniform noise at the knots of the grid."""
+  knots = splines.uniform_knots(
+      1, grid, order, grid_range, jnp.promote_types(dtype, jnp.float32))
+  points = splines.interior(knots, order).T
+  values = jax.random.uniform(
+      key, (len(points), 1, shape[0] * shape[1]), knots.dtype, -0.5, 0.5)
+  values *= noise / grid
+  coef = splines.fit(points, values, knots, order)
+  return coef.reshape(-1, *shape).swapaxes(0, 1).astype(dtype)
 
 
 class KANLayer(nn.Module):
@@ -120,12 +145,12 @@ class KANLayer(nn.Module):
     rows = rows.astype(jnp.promote_types(x.dtype, arrays.knots.dtype))
     curves = self._curves(rows)
     if self.is_mutable_collection('edges') and not self.is_initializing():
-      stats = edges.statistics(
+      stats = _statistics(
           rows, arrays, self.order, self.base_fn, self.outside)
       if curves is not None:
         stats = groups.add_to_statistics(stats, curves, self.symbolic)
       self.sow('edges', 'stats', stats)
-    y = edges.node_sums(
+    y = _node_sums(
         rows, arrays, self.order, self.base_fn, self.outside, dtype)
     if curves is not None:
       y = groups.add_to_nodes(y, curves, self.symbolic)
@@ -140,13 +165,13 @@ class KANLayer(nn.Module):
     """Declares the variables of all edges."""
     shape = (size, self.features)
     dtype = jnp.promote_types(self.param_dtype, jnp.float32)
-    knots = self.variable(
-        'grid', 'knots', splines.uniform_knots, size, self.grid, self.order,
-        self.grid_range, dtype)
+    where = self.grid, self.order, tuple(map(float, self.grid_range))
+    knots = self.variable('grid', 'knots', _init_knots, size, *where, dtype)
     mask = self.variable('grid', 'mask', jnp.ones, shape, self.param_dtype)
     return edges.Edges(
         knots.value, mask.value,
-        self.param('coef', self._init_coef, size, self.param_dtype),
+        self.param('coef', _init_coef, shape, *where, float(self.noise),
+                   self.param_dtype),
         self.param('scale_base', self.scale_base_init, shape, self.param_dtype),
         self.param(
             'scale_spline', self.scale_spline_init, shape, self.param_dtype))
@@ -159,20 +184,6 @@ class KANLayer(nn.Module):
     affine = self.param(
         'affine', groups.init_affine, self.symbolic, self.param_dtype)
     return groups.values(x, self.symbolic, affine)
-
-  def _init_coef(
-      self, key: jax.Array, size: int,
-      dtype: jax.typing.DTypeLike) -> jax.Array:
-    """Fits uniform noise at the knots of the grid."""
-    knots = splines.uniform_knots(
-        1, self.grid, self.order, self.grid_range,
-        jnp.promote_types(dtype, jnp.float32))
-    points = splines.interior(knots, self.order).T
-    noise = jax.random.uniform(
-        key, (len(points), 1, size * self.features), knots.dtype, -0.5, 0.5)
-    noise *= self.noise / self.grid
-    coef = splines.fit(points, noise, knots, self.order)
-    return coef.reshape(-1, size, self.features).swapaxes(0, 1).astype(dtype)
 
   def update_grid(self, x: jax.Array, **options: Any) -> None:
     """Replaces knots and coefficients by those that suit the inputs `x`.

@@ -152,12 +152,14 @@ class Layout:
   def _padded(self, size: int) -> int:
     return -(-size // self.data) * self.data
 
-  def put_rows(self, local: np.ndarray, size: int) -> jax.Array:
+  def put_rows(self, local: np.ndarray, size: int, axis: int = 0) -> jax.Array:
     """Puts rows onto the devices, each a part of them.
 
     Args:
       local: The rows of this process, those of `local_rows(size)`.
       size: Rows of all processes.
+      axis: Which axis counts rows; it is 1 for batches side by side, of each of
+        which a device holds its part.
 
     Returns:
       An array of at least `size` rows: zeros make up for what is missing to an
@@ -167,19 +169,25 @@ class Layout:
       ValueError: If there are more or fewer rows than this process holds.
     """
     held = self.local_rows(size)
-    if len(local) != held.stop - held.start:
+    if local.shape[axis] != held.stop - held.start:
       raise ValueError(
           f'`local` needs the rows {held.start} to {held.stop} of {size}; got '
-          f'{len(local)} rows.')
+          f'{local.shape[axis]} rows.')
+    before, after = local.shape[:axis], local.shape[axis + 1:]
 
     def part(index):
-      low, high, _ = index[0].indices(self._padded(size))
-      rows = local[low - held.start:high - held.start]
-      missing = high - low - len(rows)
-      return np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1))
+      low, high, _ = index[axis].indices(self._padded(size))
+      rows = local[(slice(None),) * axis + (
+          slice(low - held.start, high - held.start),)]
+      missing = high - low - rows.shape[axis]
+      if not missing:
+        return rows  # Not a copy.
+      return np.pad(rows, [(0, missing if i == axis else 0)
+                           for i in range(rows.ndim)])
 
     return jax.make_array_from_callback(
-        (self._padded(size), *local.shape[1:]), self.by_row, part)
+        (*before, self._padded(size), *after),
+        NamedSharding(self.mesh, PartitionSpec(*[None] * axis, 'data')), part)
 
   def put(self, state: Any) -> Any:
     """Puts arrays, the same in all processes, where they belong.

@@ -15,6 +15,9 @@ import numpy as np
 import optax
 
 from experiments import collectives
+from experiments import data
+from experiments import feeds
+from experiments import sources
 import kan_jax
 from kan_jax import regularization
 from kan_jax import sharding
@@ -28,6 +31,35 @@ def _data(dtype):
   rng = np.random.default_rng(0)
   x = rng.normal(size=(_ROWS, 16)).astype(dtype)
   return x, np.argmax(x[:, :4] + x[:, 4:8]**2, 1).astype(np.int32)
+
+
+def _batches(feed, order):
+  """All batches of an epoch; those of the devices together."""
+  return [[np.asarray(part[chunk.rows[i - chunk.start]]) for part in chunk.data]
+          for chunk in feed.chunks(order, _BATCH)
+          for i in range(chunk.start, chunk.stop)]
+
+
+def _streamed(layout):
+  """What data that are read as they are needed have to do with the others."""
+  split = data.Split(*_data(np.float32))
+  held = feeds.Held(split, _ROWS, layout)
+  feed = feeds.Streamed('training', sources.Arrays(split), 4, layout)
+  order = np.random.default_rng(2).permutation(_ROWS)
+  first = next(feed.chunks(order, _BATCH))
+  run = training.make_run_steps(
+      lambda state, batch: (state, {'skipped': batch[0].sum() * 0}),
+      layout=layout)
+  text = run.lower((), {'skipped': np.float32(0)}, first.data, first.rows,
+                   0, 2).compile().as_text()
+  found, wanted = _batches(feed, order), _batches(held, order)
+  return {
+      'steps': len(found),
+      'equal': all(map(np.array_equal, jax.tree.leaves(found),
+                       jax.tree.leaves(wanted))),
+      'taken': np.array_equal(feed.take(order[:13])[0], split[0][order[:13]]),
+      'images': first.data[0].addressable_shards[0].data.shape,
+      'collectives': collectives.find(text)}
 
 
 class Run:
@@ -108,7 +140,8 @@ def main(order, dtype):
                  if word in text],
         'coef': coef.addressable_shards[0].data.shape,
         'rows': [len(shard.data) for shard in run.data[0].addressable_shards],
-        'collectives': collectives.find(text)}
+        'collectives': collectives.find(text),
+        'streamed': _streamed(run.layout)}
   print(json.dumps(report))
 
 

@@ -115,6 +115,17 @@ class KANTest(chex.TestCase):
     for seed in range(3):
       apply(variables, jax.random.normal(jax.random.key(seed), (8, 2)))
 
+  def test_op_by_op(self):
+    """As in a notebook: a few programs, not one for each operation."""
+    layer, x = layers.KANLayer(3), _X[:7]
+    with jax.log_compiles(), self.assertLogs('jax') as logs:
+      variables = layer.init(jax.random.key(0), x)
+      layer.apply(variables, x, mutable=['edges'])
+    programs = [line for line in logs.output if 'XLA compilation' in line]
+    self.assertBetween(len(programs), 1, 25)  # Of single operations, 200.
+    chex.assert_trees_all_close(
+        variables['grid'], _init(layer, x)['grid'], atol=1e-6)
+
   def test_second_derivatives(self):
     """Of x, and of parameters through x: finite, and right by differences."""
     model = layers.KAN([2, 3, 1])

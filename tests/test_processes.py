@@ -21,6 +21,7 @@ from experiments import launch
 from experiments import loop
 from experiments import processes
 from experiments import record
+from experiments import sources
 from kan_jax import checkpoints
 from kan_jax import sharding
 
@@ -30,7 +31,8 @@ _CONFIG = configs.Config(
     batch_size=8)
 _ROWS = 24  # Three batches.
 
-# What each process runs: a folder, and which process dies after which line.
+# What each process runs: a folder, how it has its data, and which process dies
+# after which line.
 _JOB = '''
 import sys
 sys.path.insert(0, 'tests')
@@ -39,25 +41,26 @@ test_processes.work(*sys.argv[1:])
 '''
 
 
-def _dataset(share):
+def _set():
   rng = np.random.default_rng(0)
-  rows = share(_ROWS)
-  split = data.Split(rng.random((_ROWS, 28, 28)).astype(np.float32)[rows],
-                     np.arange(_ROWS, dtype=np.int32)[rows] % 3)
-  return data.Dataset(split, split, 3, (_ROWS, _ROWS))
+  source = sources.Arrays(data.Split(
+      rng.random((_ROWS, 28, 28)).astype(np.float32),
+      np.arange(_ROWS, dtype=np.int32) % 3))
+  return sources.Set(source, source, 3, (28, 28), 'float32')
 
 
-def _train(folder, layout, log, signals=None):
+def _train(folder, layout, log, signals=None, loader='memory'):
+  found = _set()
   with record.open_recorder(str(folder), _CONFIG, True) as recorder:
     job = loop.Loop(
-        _CONFIG, _dataset(layout.local_rows),
-        loop.build_programs(_CONFIG, 3, layout=layout), log=log,
+        _CONFIG, data.read(found, layout.local_rows) if loader == 'memory' else
+        found, loop.build_programs(_CONFIG, 3, layout=layout), log=log,
         recorder=recorder, signals=signals, checkpoint_every=1)
     job.run()
   return layout.fetch(job.progress)
 
 
-def work(folder, dies='', after='0'):
+def work(folder, loader, dies='', after='0'):
   """Trains in one of several processes; one of them may die on the way."""
   processes.join()
   lines = []
@@ -69,7 +72,7 @@ def work(folder, dies='', after='0'):
 
   with processes.together():
     _train(folder, sharding.Layout(
-        sharding.make_mesh(f'data:{jax.device_count()}')), log)
+        sharding.make_mesh(f'data:{jax.device_count()}')), log, loader=loader)
 
 
 def _alone(folder, log=lambda _: None, signals=None):
@@ -94,18 +97,19 @@ class ProcessesTest(parameterized.TestCase):
     self.path = tmp_path
 
   def test_one_then_two_of_which_one_dies_then_four(self):
-    """Each goes on from the checkpoint of the one before."""
+    """Each goes on from the checkpoint of the one before; the four read their
+    rows as they go."""
     folder = self.path / 'run'
     with self.assertRaisesRegex(cli.InterruptedRunError, 'after step 1'):
       _alone(folder, signals=types.SimpleNamespace(number=signal.SIGTERM))
-    code, errors = _launch(2, folder, 1, 2)  # After the first epoch.
+    code, errors = _launch(2, folder, 'memory', 1, 2)  # After the first epoch.
     self.assertEqual(code, 128 + signal.SIGKILL)
     self.assertEqual(
         errors, ['error: process 1 of 2 ended with SIGKILL; the others were '
                  'ended. With a --workdir, --resume goes on from its last '
                  'checkpoint'])
     self.assertEqual(checkpoints.steps(folder / 'checkpoints'), [1, 2])
-    self.assertEqual(_launch(4, folder), (0, []))
+    self.assertEqual(_launch(4, folder, 'grain'), (0, []))
     self.assertEqual(checkpoints.steps(folder / 'checkpoints'), [4, 5, 6])
     # Sums over rows are added in another order, and Adam divides by what may
     # be small.

@@ -109,6 +109,18 @@ class EightDevicesTest(parameterized.TestCase):
     # 500 rows and, over eight devices, four that do not count.
     self.assertEqual(set(found['rows']), {63 if mesh == 'data:8' else 125})
 
+  def test_batches_that_are_read_come_where_they_belong(self, mesh):
+    """The same ones as from memory, and no device is sent the rows of another;
+    they exchange nothing but the sum of the batch."""
+    found = _report()[mesh]['streamed']
+    self.assertEqual(found['steps'], 8)  # The last one is of 52 rows.
+    self.assertTrue(found['equal'])
+    self.assertTrue(found['taken'])
+    self.assertEqual(
+        found['images'], [7, 64 // (8 if mesh == 'data:8' else 4), 16])
+    self.assertEqual([(kind, shapes) for kind, shapes, *_
+                      in found['collectives']], [('all-reduce', [[]])])
+
   def test_what_is_split_is_never_gathered(self, mesh):
     """Gradients are summed; no device ever has a wide layer whole."""
     found = _report()[mesh]['collectives']

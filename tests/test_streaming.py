@@ -4,9 +4,11 @@
 import threading
 
 from absl.testing import parameterized
+import chex
 import jax
 import numpy as np
 
+from kan_jax import sharding
 from kan_jax import streaming
 
 _TABLE = np.arange(20).reshape(10, 2)
@@ -32,6 +34,17 @@ class ChunksTest(parameterized.TestCase):
         np.concatenate([chunk['numbers'] for chunk in found]), _ORDER)
     np.testing.assert_array_equal(
         np.concatenate([chunk['rows'] for chunk in found]), _TABLE[_ORDER])
+
+  @parameterized.parameters(None, 'data:1')
+  def test_batches_side_by_side(self, mesh):
+    layout = sharding.Layout(sharding.make_mesh(mesh)) if mesh else None
+    found = list(streaming.chunks(
+        _read, _ORDER.reshape(5, 2), 3, layout=layout))
+    chex.assert_shape([chunk['rows'] for chunk in found], [
+        (3, 2, 2), (2, 2, 2)])
+    np.testing.assert_array_equal(
+        np.concatenate([chunk['rows'] for chunk in found]),
+        _TABLE[_ORDER].reshape(5, 2, 2))
 
   @parameterized.parameters(0, 1, 3, 4)
   def test_begins_anywhere_and_reads_nothing_before(self, start):
