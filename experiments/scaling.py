@@ -44,6 +44,10 @@ class Function(NamedTuple):
       functions that begin linear.
     frozen: Parameters that stay as they are; see `fitting.fit`.
     starts: How many are tried.
+    trial: Steps of each.
+    margin: How far grids reach beyond the samples, as a part of their range.
+      Where both inputs of a sum are at their ends samples are few, so that some
+      test point is often further out than all of them.
   """
   features: tuple[int, ...]
   fn: Callable[[np.ndarray], np.ndarray]
@@ -52,6 +56,8 @@ class Function(NamedTuple):
   curved: bool = True
   frozen: tuple[str, ...] = ()
   starts: int = 6
+  trial: int = 30
+  margin: float = 0.02
 
 
 def _deep(x: np.ndarray) -> np.ndarray:
@@ -68,7 +74,7 @@ FUNCTIONS = {
         (2, 1, 1), lambda x: np.exp(np.sin(np.pi * x[:, 0]) + x[:, 1]**2),
         (6.6e-3, 3.0e-4, 1.7e-5, 4.3e-7, 2.6e-8, 1.7e-9), 3.3e-8),
     'xy': Function((2, 2, 1), lambda x: x.prod(1), (0.0,) * 6, 2.4e-8,
-                   curved=False, starts=8),
+                   curved=False, starts=8, trial=100, margin=0.1),
     'mean': Function(
         (100, 1, 1), lambda x: np.exp((np.sin(np.pi * x / 2)**2).mean(1)),
         (1.9e-4, 8.8e-6, 5.3e-7, 1.3e-8, 8.1e-10, 5.1e-11), 1.1e-4,
@@ -104,13 +110,13 @@ def climb(
   options: dict[str, Any] = {
       'optimizer': 'lm', 'steps': 200, 'interval': 5, 'stop_grid_update': 10,
       'tolerance': 0.05, 'smooth': 1e-14, 'frozen': function.frozen,
-      'grid_options': {'margin': 0.02}, 'validation': test,
+      'grid_options': {'margin': function.margin}, 'validation': test,
       'progress': progress}
   started = time.monotonic()
   coarse = tuple(grid for grid in grids if grid < _FINE)
   found = starts.fit_best(
       _model(function, coarse[0]), *train, key=jax.random.key(seed),
-      starts=function.starts, trial=30, refine=coarse, **options)
+      starts=function.starts, trial=function.trial, refine=coarse, **options)
   yield from _points(name, seed, found, time.monotonic() - started)
   if grids != coarse:
     found = fitting.fit(found.model, found.variables, *sample(_TRAIN_FINE),

@@ -40,11 +40,12 @@ def _make_step(model):
 
 class StepTest(chex.TestCase):
 
-  @parameterized.parameters((2**23,), (12,))  # All rows at once, and two.
-  def test_is_ridge_regression(self, chunk):
+  @parameterized.parameters(
+      {'_CHUNK': 2**23}, {'_CHUNK': 12},  # All rows at once, and two.
+      {'_SPLIT': 0})  # J'J in parts.
+  def test_is_ridge_regression(self, **limits):
     """In a linear model with parameters 0, the damping is a ridge."""
-    with jax.enable_x64(True), mock.patch.object(
-        least_squares, '_CHUNK', chunk):
+    with jax.enable_x64(True), mock.patch.multiple(least_squares, **limits):
       step = jax.jit(_make_step(Linear()))
       state, metrics = step(_state(), (jnp.asarray(_X), jnp.asarray(_Y)))
       # The mean runs over both outputs of a row.
@@ -100,10 +101,11 @@ class StepTest(chex.TestCase):
 
 class FewRowsTest(chex.TestCase):
 
-  def test_is_ridge_regression(self):
+  @parameterized.parameters({'_SPLIT': 1024}, {'_SPLIT': 0})  # Whole; parts.
+  def test_is_ridge_regression(self, **limits):
     """With fewer residuals than parameters, too: 2 rows of 2 against 6."""
     x, y = _X[:2], _Y[:2]
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), mock.patch.multiple(least_squares, **limits):
       state, metrics = jax.jit(_make_step(Linear()))(
           _state(), (jnp.asarray(x), jnp.asarray(y)))
       ridge = x.T @ x / y.size + 1e-3 * np.eye(3)
