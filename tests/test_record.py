@@ -166,6 +166,15 @@ class RecordTest(parameterized.TestCase):
       self._open(other)
     self.assertEqual(self._content(), before)
 
+  @parameterized.parameters('many', None)
+  def test_epochs_that_are_no_number_are_another_config(self, epochs):
+    self._open()
+    file = self.path / 'config.json'
+    file.write_text(json.dumps(json.loads(file.read_text())
+                               | {'epochs': epochs}))
+    with self.assertRaisesRegex(cli.UsageError, 'it differs in epochs'):
+      self._open(resume=True)
+
   @parameterized.parameters(
       ('notes.txt', 'mine'), ('config.json', '[1, 2]'),
       ('config.json', '{broken'), ('config.json', ''))
