@@ -72,8 +72,16 @@ class _Estimator(base.BaseEstimator):
   def feature_importances_(self) -> np.ndarray:
     """Shares of what the outputs vary with, [in]; see `scores.attribution`.
 
-    They sum to 1; all are 0 for a model that is constant.
+    They sum to 1; all are 0 for a model that is constant. Computed on the
+    first call, which takes seconds, mostly of compiling; later ones copy them.
     """
+    validation.check_is_fitted(self)
+    found = self.__dict__.get('_importances')
+    if found is None:
+      found = self._importances = self._find_importances()
+    return found.copy()
+
+  def _find_importances(self) -> np.ndarray:
     model = self.model_
     found = scores.attribution(
         model, self.variables_, jnp.asarray(self._scale(self._rows[0])))
@@ -151,7 +159,8 @@ class _Estimator(base.BaseEstimator):
     self.path_, self.n_iter_ = found.path, found.steps
     kept = np.sort(random.permutation(len(x))[:_KEPT])
     self._rows = x[kept], y[kept]
-    self.__dict__.pop('_formulas', None)
+    for name in ('_formulas', '_importances'):  # Of another fit.
+      self.__dict__.pop(name, None)
 
   def _check_options(self) -> tuple[int, ...]:
     """Returns the hidden sizes; raises a ValueError for a bad option."""

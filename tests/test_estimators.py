@@ -22,6 +22,7 @@ import sympy
 
 from kan_jax import discovery
 from kan_jax import estimators
+from kan_jax import scores
 from kan_jax import shrinkage
 from kan_jax import symbolic
 
@@ -175,6 +176,20 @@ class ToolsTest(parameterized.TestCase):
                  base.clone(model).fit(_X, _LABELS)):
       np.testing.assert_array_equal(
           copy.predict_proba(_X), model.predict_proba(_X))
+
+  def test_importances_are_computed_once_for_a_fit(self):
+    """Copies take them along; what a caller does to them stays his."""
+    model = _regressor().fit(_X, _Y)
+    shares = model.feature_importances_
+    with mock.patch.object(scores, 'attribution') as unused:
+      for same in (model, pickle.loads(pickle.dumps(model))):
+        same.feature_importances_[:] = 7
+        np.testing.assert_array_equal(same.feature_importances_, shares)
+    unused.assert_not_called()
+    model.fit(_X[:, ::-1], _Y)
+    self.assertEqual(model.feature_importances_.argmin(), 0)
+    self.assertEqual(shares.argmin(), 2)
+    self.assertNotIn('_importances', vars(base.clone(model)))
 
   def test_plot(self):
     table = pd.DataFrame(_X, columns=['$', 'b', 'c'])
