@@ -301,5 +301,6 @@ def _draw_epochs(
   for name, label in labels.items():
     ax.plot(epochs, [row[name] for row in history], style, label=label)
   ax.set(xlabel='epoch', ylabel=what)
-  ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+  ax.xaxis.set_major_locator(
+      ticker.MaxNLocator(integer=True, min_n_ticks=1))  # Of one epoch, too.
   ax.spines[['top', 'right']].set_visible(False)

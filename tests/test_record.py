@@ -8,6 +8,7 @@ from absl.testing import parameterized
 import chex
 import jax
 import jax.numpy as jnp
+from matplotlib import figure
 import numpy as np
 import optax
 import pytest
@@ -32,6 +33,15 @@ def _row(epoch):
 def _progress(state):
   return record.Progress(
       state, training.zero_totals(), jnp.zeros(2, jnp.uint32))
+
+
+@pytest.mark.parametrize('epochs', [1, 2, 30])
+def test_an_axis_of_epochs_has_whole_numbers(epochs):
+  ax = figure.Figure().subplots()
+  record.draw_loss(ax, [_row(epoch) for epoch in range(epochs)])
+  low, high = ax.get_xlim()
+  shown = [tick for tick in ax.get_xticks() if low <= tick <= high]
+  assert shown and all(tick == round(tick) for tick in shown), shown
 
 
 class RecordTest(parameterized.TestCase):
