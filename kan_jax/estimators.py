@@ -221,15 +221,22 @@ class _Estimator(base.BaseEstimator):
     chosen = chosen[shares[chosen] > min(_LEAST_SHARE, shares.max() / 2)]
     x, names = self._rows[0][:, chosen], self._names()
 
-    def find(y):
+    def find(y, name):
       if not len(chosen) or np.ptp(y) == 0:
         return sympy.Float(y.mean())
       return discovery.discover(
           x, y, key=jax.random.key(0), names=[names[i] for i in chosen],
+          log=lambda line: self._log(f'{name}: {line}'),
           **self._discovery(len(chosen))).expression
 
+    explained = self._explained()  # In the model's own precision.
     with jax.enable_x64(True):
-      return [find(y) for y in self._explained().T]
+      return [find(y, name) for y, name in zip(
+          explained.T, self._output_names(), strict=True)]
+
+  def _log(self, line: str) -> None:
+    if self.verbose:
+      print(line, flush=True)
 
 
 class KANRegressor(base.RegressorMixin, _Estimator):
@@ -257,7 +264,8 @@ class KANRegressor(base.RegressorMixin, _Estimator):
     learning_rate: Of Adam.
     random_state: Of the first parameters and the parts; a number, None or a
       numpy RandomState.
-    verbose: Whether a terminal shows a bar; it needs tqdm.
+    verbose: Whether `fit` shows a bar in a terminal, which needs tqdm, and
+      `formula_` prints a line on each thing that it tries.
   """
 
   def fit(self, X: Any, y: Any, sample_weight: Any = None) -> 'KANRegressor':  # noqa: N803

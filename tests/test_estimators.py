@@ -1,6 +1,7 @@
 """Estimators: scikit-learn's own checks, raw units, tables, pickles, formulas.
 """
 
+import contextlib
 import functools
 import io
 import pickle
@@ -239,15 +240,18 @@ class FormulaTest(parameterized.TestCase):
   def test_of_classes(self):
     """An expression for each class, of the log-odds that they compute."""
     labels = np.digitize(_Y, [0, 0.5])
-    model = _classifier().fit(_X, labels)
-    found = []
+    model = _classifier().fit(_X, labels).set_params(verbose=True)
+    found, shown = [], io.StringIO()
 
     def discover(x, y, **options):
       found.append((x, y, options['names']))
+      options['log']('tried')
       return mock.Mock(expression=sympy.Symbol(options['names'][0]))
 
-    with mock.patch.object(discovery, 'discover', discover):
+    with (mock.patch.object(discovery, 'discover', discover),
+          contextlib.redirect_stdout(shown)):
       self.assertEqual(model.formula_, [sympy.Symbol('x_0')] * 3)
+    self.assertEqual(shown.getvalue(), '0: tried\n1: tried\n2: tried\n')
     self.assertEqual(found[0][2], ['x_0', 'x_1', 'x_2'])
     outputs = model.decision_function(found[0][0])
     outputs -= outputs.mean(1, keepdims=True)
