@@ -37,7 +37,8 @@ _FINE = 0.003  # Of splines on the last grid that are worth a formula at once.
 _PRUNE = 0.3, 0.1, 0.03, 0.01, 0.003  # Thresholds for edges, one after another.
 _ROWS = 50  # At least.
 _ALIKE = 1.05  # Factor between errors that are as good as equal.
-_FEW = 2000  # Rows: with these, programs compile for longer than they run.
+_FEW = 300  # Rows for training, on the first grid: with so few, programs
+# compile for longer than they run, however slow; with more they soon do not.
 _NOISE = 0.1  # Part of the splines' error that no function needs to explain.
 
 
@@ -127,8 +128,7 @@ def discover(
                 float(y.std()))
   search = _Search(
       scale.data(x[train], y[train]), scale.data(x[held_out], y[held_out]), key,
-      tuple(grids), steps, restarts, tuple(library),
-      compiling.QUICK if len(train) <= _FEW else {}, log)
+      tuple(grids), steps, restarts, tuple(library), log)
   write = functools.partial(
       _write, log, scale, names or [f'x_{i}' for i in range(x.shape[1])],
       (x[held_out], y[held_out]), (x[test], y[test]))
@@ -179,18 +179,24 @@ class _Search(NamedTuple):
   steps: int
   restarts: int
   library: tuple[symbolic.Function, ...]
-  compiler_options: dict[str, bool | int]
   log: Callable[[str], None]
 
   def fit(self, model, variables, **options) -> _Fit:
     """Fits by least squares; the best on the validation rows counts."""
     found = _fit(
         model, variables, *self.train, validation=self.validation,
-        compiler_options=self.compiler_options,
+        compiler_options=self.compiler_options(model, **options),
         **{'steps': self.steps, 'patience': self.steps, 'interval': 5} |
         options)
     loss = found.history['validation_loss'].min()
     return _Fit(found.model, found.variables, float(loss)**0.5)
+
+  def compiler_options(
+      self, model, refine=(), **unused) -> dict[str, bool | int]:
+    """Quick ones for a program that will not run for long."""
+    few = len(self.train[0]) <= _FEW
+    return compiling.QUICK if few and not refine and (
+        model.grid == self.grids[0]) else compiling.OLDER_CPU
 
 
 def _candidates(search: _Search, shapes: Sequence[Shape]) -> Iterator[_Fit]:
@@ -239,7 +245,7 @@ def _close(
   if by_loss:
     closed = symbolic.auto_symbolic_by_loss(
         splines.model, splines.variables, *search.train, optimizer='lm',
-        compiler_options=search.compiler_options, **options)
+        compiler_options=search.compiler_options(splines.model), **options)
   else:
     closed = symbolic.auto_symbolic(
         splines.model, splines.variables, search.train[0], **options)

@@ -94,10 +94,11 @@ class _Estimator(base.BaseEstimator):
   def formula_(self) -> Any:
     """What explains the data, a sympy expression in raw units.
 
-    Found on the first call, which takes a minute or more, by
-    `discovery.discover`, on up to 1000 of the rows of `fit` and the columns
-    that matter most. For more than one output, or more than two classes, a
-    list. Needs sympy and at least 50 different rows.
+    Found on the first call by `discovery.discover`, on up to 1000 of the rows
+    of `fit` and the columns that matter most. That takes about a minute, most
+    of it compiling, and some ten seconds more for each further class; with
+    `verbose`, it prints what it tries. For more than one output, or more than
+    two classes, a list. Needs sympy and at least 50 different rows.
     """
     validation.check_is_fitted(self)
     found = self.__dict__.get('_formulas')
