@@ -86,16 +86,29 @@ class Config:
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
-      _check(field.name, getattr(self, field.name), **field.metadata['allowed'])
+      _check(field.name, getattr(self, field.name), type(field.default),
+             **field.metadata['allowed'])
+
+
+# What a value of each type may be, and how to say so. A bool is an int, too.
+_KINDS: dict[type, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), 'true or false'), int: ((int,), 'a whole number'),
+    float: ((int, float), 'a number'), str: ((str,), 'text')}
 
 
 def _check(
-    name: str, value: Any, choices: Sequence[str], low: float, high: float,
-    above: float) -> None:
+    name: str, value: Any, kind: type, choices: Sequence[str] = (),
+    low: float = -math.inf, high: float = math.inf,
+    above: float = -math.inf) -> None:
   """Raises a UsageError unless the value is among the allowed ones."""
   if choices and value not in choices:
     raise cli.UsageError(
         f'--{name}={value} is not known; allowed are {", ".join(choices)}')
+  types, text = _KINDS[kind]
+  if type(value) not in types:
+    limits = '' if kind in (bool, str) else f': {_describe(low, high, above)}'
+    raise cli.UsageError(
+        f'--{name}={value!r} is not possible; it must be {text}{limits}')
   if isinstance(value, str | bool):
     return
   if not (math.isfinite(value) and low <= value <= high and value > above):
@@ -152,7 +165,7 @@ def config_from_flags() -> Config:
     cli.UsageError: If the config is unknown or a value is not allowed.
   """
   name = flags.FLAGS.config
-  _check('config', name, tuple(CONFIGS), -math.inf, math.inf, -math.inf)
+  _check('config', name, str, tuple(CONFIGS))
   given: dict[str, Any] = {
       field.name: flags.FLAGS[field.name].value
       for field in dataclasses.fields(Config)

@@ -115,14 +115,14 @@ def _cells(tag: str, texts: Iterable[str]) -> str:
 
 
 def _network(picture: network.Picture | None) -> str:
-  """The diagram and, beside it, the function of one edge."""
+  """The diagram and, beside or below it, the function of one edge."""
   if not picture:
     return ''
   return f'''<section aria-labelledby="network">
 <h2 id="network">Network</h2>
-<p>The {picture.shown} strongest of {picture.total} edges, inputs below, classes
-on top. Point at an edge, or tap it, to see its function; with the keyboard,
-arrows go from edge to edge.</p>
+<p>The strongest edges of each layer, {picture.shown:,} of {picture.total:,} in
+all, inputs below, classes on top. Point at an edge, or tap it, to see its
+function; with the keyboard, arrows go from edge to edge.</p>
 <div class="network"><div class="wide">{picture.diagram}</div>
 <div class="panel" aria-live="polite">{picture.curves}
 <p class="key"><span class="line">function</span> <span class="bar">test images

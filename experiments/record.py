@@ -175,7 +175,7 @@ def read_config(workdir: pathlib.Path) -> configs.Config:
   """
   try:
     return configs.Config(**json.loads((workdir / _CONFIG).read_text()))
-  except (OSError, ValueError, TypeError) as error:
+  except (OSError, ValueError, TypeError, cli.UsageError) as error:
     raise cli.UsageError(
         f'--workdir={workdir} holds no run of experiments.mnist that this '
         f'version knows: {error}') from error
@@ -256,7 +256,9 @@ def _claim(
     raise cli.UsageError(
         f'--workdir={workdir} is not empty and holds no run of this program; '
         'name another folder') from None
-  if differing == ['epochs'] and config['epochs'] > kept['epochs']:
+  epochs = kept.get('epochs')
+  if (differing == ['epochs'] and isinstance(epochs, int)
+      and config['epochs'] > epochs):
     differing = []
   if differing:
     raise cli.UsageError(
@@ -299,5 +301,6 @@ def _draw_epochs(
   for name, label in labels.items():
     ax.plot(epochs, [row[name] for row in history], style, label=label)
   ax.set(xlabel='epoch', ylabel=what)
-  ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+  ax.xaxis.set_major_locator(
+      ticker.MaxNLocator(integer=True, min_n_ticks=1))  # Of one epoch, too.
   ax.spines[['top', 'right']].set_visible(False)

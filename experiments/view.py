@@ -139,7 +139,7 @@ if __name__ == '__main__':
   flags.DEFINE_bool(
       'overwrite', False, 'Whether --output may be there already.')
   flags.DEFINE_integer(
-      'edges', 40, 'Edges of each layer that are drawn, the strongest.')
+      'edges', 24, 'Edges of each layer that are drawn, the strongest.')
   flags.DEFINE_integer(
       'images', 300, 'Wrong images that are shown, the surest mistakes.')
   flags.DEFINE_string(

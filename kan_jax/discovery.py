@@ -22,6 +22,7 @@ import numpy as np
 import sympy
 
 from kan_jax import checks
+from kan_jax import compiling
 from kan_jax import fitting
 from kan_jax import layers
 from kan_jax import pruning
@@ -36,6 +37,8 @@ _FINE = 0.003  # Of splines on the last grid that are worth a formula at once.
 _PRUNE = 0.3, 0.1, 0.03, 0.01, 0.003  # Thresholds for edges, one after another.
 _ROWS = 50  # At least.
 _ALIKE = 1.05  # Factor between errors that are as good as equal.
+_FEW = 300  # Rows for training, on the first grid: with so few, programs
+# compile for longer than they run, however slow; with more they soon do not.
 _NOISE = 0.1  # Part of the splines' error that no function needs to explain.
 
 
@@ -141,6 +144,7 @@ def discover(
   best = _best(found)
   if best.error > _ALIKE * best.splines.error:
     # What fits each edge best does not fit the whole.
+    log('  trying functions by what the whole then loses')
     found += write(best.splines, _close(search, best.splines, by_loss=True))
   return _best(found).discovery
 
@@ -181,10 +185,18 @@ class _Search(NamedTuple):
     """Fits by least squares; the best on the validation rows counts."""
     found = _fit(
         model, variables, *self.train, validation=self.validation,
+        compiler_options=self.compiler_options(model, **options),
         **{'steps': self.steps, 'patience': self.steps, 'interval': 5} |
         options)
     loss = found.history['validation_loss'].min()
     return _Fit(found.model, found.variables, float(loss)**0.5)
+
+  def compiler_options(
+      self, model, refine=(), **unused) -> dict[str, bool | int]:
+    """Quick ones for a program that will not run for long."""
+    few = len(self.train[0]) <= _FEW
+    return compiling.QUICK if few and not refine and (
+        model.grid == self.grids[0]) else compiling.OLDER_CPU
 
 
 def _candidates(search: _Search, shapes: Sequence[Shape]) -> Iterator[_Fit]:
@@ -211,7 +223,7 @@ def _fit_shape(search: _Search, shape: Shape) -> _Fit:
   """Fits one shape from some starts on the first grid; returns the best."""
   model = layers.KAN(
       shape, grid=search.grids[0], param_dtype=jnp.float64)
-  init = jax.jit(model.init)
+  init = jax.jit(model.init, compiler_options=compiling.QUICK)
   best: _Fit | None = None
   for k in range(search.restarts):
     variables = init(jax.random.fold_in(search.key, k), search.train[0])
@@ -233,7 +245,7 @@ def _close(
   if by_loss:
     closed = symbolic.auto_symbolic_by_loss(
         splines.model, splines.variables, *search.train, optimizer='lm',
-        **options)
+        compiler_options=search.compiler_options(splines.model), **options)
   else:
     closed = symbolic.auto_symbolic(
         splines.model, splines.variables, search.train[0], **options)

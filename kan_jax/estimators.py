@@ -72,8 +72,16 @@ class _Estimator(base.BaseEstimator):
   def feature_importances_(self) -> np.ndarray:
     """Shares of what the outputs vary with, [in]; see `scores.attribution`.
 
-    They sum to 1; all are 0 for a model that is constant.
+    They sum to 1; all are 0 for a model that is constant. Computed on the
+    first call, which takes seconds, mostly of compiling; later ones copy them.
     """
+    validation.check_is_fitted(self)
+    found = self.__dict__.get('_importances')
+    if found is None:
+      found = self._importances = self._find_importances()
+    return found.copy()
+
+  def _find_importances(self) -> np.ndarray:
     model = self.model_
     found = scores.attribution(
         model, self.variables_, jnp.asarray(self._scale(self._rows[0])))
@@ -86,10 +94,11 @@ class _Estimator(base.BaseEstimator):
   def formula_(self) -> Any:
     """What explains the data, a sympy expression in raw units.
 
-    Found on the first call, which takes a minute or more, by
-    `discovery.discover`, on up to 1000 of the rows of `fit` and the columns
-    that matter most. For more than one output, or more than two classes, a
-    list. Needs sympy and at least 50 different rows.
+    Found on the first call by `discovery.discover`, on up to 1000 of the rows
+    of `fit` and the columns that matter most. That takes about a minute, most
+    of it compiling, and some ten seconds more for each further class; with
+    `verbose`, it prints what it tries. For more than one output, or more than
+    two classes, a list. Needs sympy and at least 50 different rows.
     """
     validation.check_is_fitted(self)
     found = self.__dict__.get('_formulas')
@@ -151,7 +160,8 @@ class _Estimator(base.BaseEstimator):
     self.path_, self.n_iter_ = found.path, found.steps
     kept = np.sort(random.permutation(len(x))[:_KEPT])
     self._rows = x[kept], y[kept]
-    self.__dict__.pop('_formulas', None)
+    for name in ('_formulas', '_importances'):  # Of another fit.
+      self.__dict__.pop(name, None)
 
   def _check_options(self) -> tuple[int, ...]:
     """Returns the hidden sizes; raises a ValueError for a bad option."""
@@ -212,15 +222,22 @@ class _Estimator(base.BaseEstimator):
     chosen = chosen[shares[chosen] > min(_LEAST_SHARE, shares.max() / 2)]
     x, names = self._rows[0][:, chosen], self._names()
 
-    def find(y):
+    def find(y, name):
       if not len(chosen) or np.ptp(y) == 0:
         return sympy.Float(y.mean())
       return discovery.discover(
           x, y, key=jax.random.key(0), names=[names[i] for i in chosen],
+          log=lambda line: self._log(f'{name}: {line}'),
           **self._discovery(len(chosen))).expression
 
+    explained = self._explained()  # In the model's own precision.
     with jax.enable_x64(True):
-      return [find(y) for y in self._explained().T]
+      return [find(y, name) for y, name in zip(
+          explained.T, self._output_names(), strict=True)]
+
+  def _log(self, line: str) -> None:
+    if self.verbose:
+      print(line, flush=True)
 
 
 class KANRegressor(base.RegressorMixin, _Estimator):
@@ -248,7 +265,8 @@ class KANRegressor(base.RegressorMixin, _Estimator):
     learning_rate: Of Adam.
     random_state: Of the first parameters and the parts; a number, None or a
       numpy RandomState.
-    verbose: Whether a terminal shows a bar; it needs tqdm.
+    verbose: Whether `fit` shows a bar in a terminal, which needs tqdm, and
+      `formula_` prints a line on each thing that it tries.
   """
 
   def fit(self, X: Any, y: Any, sample_weight: Any = None) -> 'KANRegressor':  # noqa: N803

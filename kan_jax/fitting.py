@@ -4,6 +4,7 @@ A loop over the transforms of `training`, `least_squares` and `refinement`; who
 needs another order of things writes it with these.
 """
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
@@ -68,7 +69,8 @@ def fit(
     frozen: Sequence[str] = (), smooth: float = 0.0,
     residuals: tasks.MakeResiduals = least_squares.model_residuals,
     validation: Pair | None = None,
-    patience: int | None = None, progress: bool = True) -> Fitted:
+    patience: int | None = None, progress: bool = True,
+    compiler_options: Mapping[str, Any] | None = None) -> Fitted:
   """Fits a model to data. Pure: the arguments stay as they are.
 
   Args:
@@ -111,6 +113,8 @@ def fit(
     patience: With validation data, how many entries of the history in a row
       may be without a lower validation loss; then it stops.
     progress: Whether a terminal shows a bar; it needs tqdm.
+    compiler_options: Of `jax.jit`, for the steps and the grid updates;
+      `compiling.QUICK` suits fits that compile for longer than they run.
 
   Raises:
     ValueError: If an argument is not what it says, or data are not finite.
@@ -126,7 +130,8 @@ def fit(
     raise ValueError('`patience` needs `validation` data; got none.')
   grids = _check_refine(model, refine)
   batches = batches_lib.Batches(data, batch_size, key)
-  loop = _Loop(model, variables, task, dict(grid_options or {}))
+  loop = _Loop(model, variables, task, dict(grid_options or {}),
+               _programs(**compiler_options or {}))
   with progress_lib.Bar(steps * len(grids), progress) as bar:
     for grid, start in itertools.product(grids, range(0, steps, interval)):
       if start == 0:
@@ -160,9 +165,9 @@ class _Loop:
 
   def __init__(
       self, model: nn.Module, variables: Mapping[str, Any], task: tasks.Task,
-      grid_options: dict[str, float]):
+      grid_options: dict[str, float], programs: '_Programs'):
     self.model: Any = model
-    self.task, self.grid_options = task, grid_options
+    self.task, self.grid_options, self.programs = task, grid_options, programs
     self.taken, self.reason = 0, 'steps'
     self.history: list[dict[str, float]] = []
     self.best: _Best | None = None
@@ -187,7 +192,7 @@ class _Loop:
 
   def update_grids(self, x: jax.Array) -> None:
     """Moves the grids to a batch."""
-    self.state = training.update_grids(
+    self.state = self.programs.update_grids(
         self.state, x, model=self.model, **self.grid_options)
     self._forget()
 
@@ -205,7 +210,7 @@ class _Loop:
       self, data: Data, rows: np.ndarray, held_out: Data | None) -> None:
     """Takes a step for each of the rows and notes the metrics."""
     before = self.state.step
-    self.state, totals, validation_loss = _take(
+    self.state, totals, validation_loss = self.programs.take(
         self.state, data, rows, held_out, model=self.model, task=self.task)
     done = int(self.state.step - before)
     self.taken += done
@@ -249,7 +254,31 @@ class _Loop:
     return Fitted(model, variables, columns, self.reason)
 
 
-@functools.partial(jax.jit, static_argnames=('model', 'task'))
+class _Programs(NamedTuple):
+  """What is compiled."""
+  take: Callable
+  update_grids: Callable
+
+
+@functools.cache
+def _programs(**compiler_options: Any) -> _Programs:
+  """Returns the programs of all fits with the same options of the compiler."""
+  if not compiler_options:
+    return _Programs(
+        jax.jit(_take, static_argnames=('model', 'task')),
+        training.update_grids)
+  jit = functools.partial(jax.jit, compiler_options=compiler_options)
+
+  def update_grids(state, x, model, options):
+    return training.update_grids(state, x, model=model, **dict(options))
+
+  compiled = jit(update_grids, static_argnums=(2, 3))
+  return _Programs(
+      jit(_take, static_argnames=('model', 'task')),
+      lambda state, x, model, **options: compiled(
+          state, x, model, tuple(options.items())))
+
+
 def _take(state, data, rows, held_out, *, model, task):
   """Takes a step for each of the rows, a batch each, and evaluates."""
   run_steps = training.make_run_steps(tasks.make_step(model, task))

@@ -104,7 +104,8 @@ class KANLayer(nn.Module):
       see `splines.basis`.
     noise: Initial splines pass through uniform noise on +-noise / (2 * grid)
       at the knots.
-    scale_base_init: Initializer of scale_base, given the shape [in, features].
+    scale_base_init: Initializer of scale_base, given the shape [in, features];
+      by default normal, with variance 1 / in.
     scale_spline_init: Initializer of scale_spline.
     bias: Whether each output has a trainable bias.
     dtype: Type of the matrix product and the output; None promotes the input's

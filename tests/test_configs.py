@@ -123,6 +123,33 @@ class ConfigTest(parameterized.TestCase):
     self.assertIn(allowed, text)
 
   @parameterized.parameters(
+      ('hidden', 'x', 'a whole number: it must be 1 or more'),
+      ('hidden', 2.0, 'a whole number: it must be 1 or more'),
+      ('hidden', True, 'a whole number: it must be 1 or more'),
+      ('hidden', None, 'a whole number: it must be 1 or more'),
+      ('order', [3], 'a whole number: allowed are values from 0 to 5'),
+      ('lamb', '0.1', 'a number: it must be 0 or more'),
+      ('lamb', False, 'a number: it must be 0 or more'),
+      ('update_grid', 'no', 'true or false'),
+      ('update_grid', 1, 'true or false'),
+      ('dataset', 5, 'text'))
+  def test_values_of_another_type(self, name, value, allowed):
+    """As a config.json may have them that somebody wrote by hand."""
+    with self.assertRaises(cli.UsageError) as caught:
+      configs.Config(**{name: value})
+    self.assertEqual(
+        str(caught.exception),
+        f'--{name}={value!r} is not possible; it must be {allowed}')
+
+  def test_text_of_another_type(self):
+    with self.assertRaisesRegex(
+        cli.UsageError, '--model=3 is not known; allowed are conv_kan, '):
+      configs.Config(model=3)
+
+  def test_whole_numbers_are_numbers(self):
+    self.assertEqual(configs.Config(lamb=1, grid_eps=0).lamb, 1)
+
+  @parameterized.parameters(
       ('order', 0), ('order', 5), ('grid_eps', 0.0), ('grid_eps', 1.0),
       ('grid_rate', 1.0), ('lamb', 0.0), ('seed', 0), ('seed', 2**32 - 1),
       ('hidden', 1), ('batch_size', 1))

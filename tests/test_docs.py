@@ -1,5 +1,6 @@
 """The pages of the site: their Python runs, and nothing is left out."""
 
+import dataclasses
 import pathlib
 import re
 
@@ -8,6 +9,7 @@ import pages
 import pytest
 
 from experiments import data
+from kan_jax import layers
 from kan_jax import symbolic
 
 pytestmark = pytest.mark.documents
@@ -133,6 +135,21 @@ def test_every_module_is_in_the_reference():
   shown = re.findall(r'^::: (.*)$', ''.join(
       page.read_text() for page in (_DOCS / 'reference').glob('*.md')), re.M)
   assert sorted(shown) == sorted(modules)
+
+
+@pytest.mark.parametrize('module', [layers.KAN, layers.KANLayer])
+def test_the_reference_shows_the_fields_of_modules_and_their_defaults(module):
+  griffe = pytest.importorskip('griffe')
+  package = griffe.load(
+      'kan_jax', search_paths=[pages.ROOT],
+      extensions=griffe.load_extensions(str(_DOCS / 'fields.py')))
+  shown = list(package['layers'][module.__name__]['__init__'].parameters)[1:]
+  fields = [field for field in dataclasses.fields(module)
+            if field.name not in ('parent', 'name')]  # Flax's own.
+  assert [one.name for one in shown] == [field.name for field in fields]
+  for one, field in zip(shown, fields, strict=True):
+    assert one.required == (field.default is dataclasses.MISSING), one.name
+  assert str(shown[1].default) == str(fields[1].default) == '5'
 
 
 def test_readme_shows_files_that_are_there():

@@ -1,6 +1,7 @@
 """Estimators: scikit-learn's own checks, raw units, tables, pickles, formulas.
 """
 
+import contextlib
 import functools
 import io
 import pickle
@@ -22,6 +23,7 @@ import sympy
 
 from kan_jax import discovery
 from kan_jax import estimators
+from kan_jax import scores
 from kan_jax import shrinkage
 from kan_jax import symbolic
 
@@ -176,6 +178,20 @@ class ToolsTest(parameterized.TestCase):
       np.testing.assert_array_equal(
           copy.predict_proba(_X), model.predict_proba(_X))
 
+  def test_importances_are_computed_once_for_a_fit(self):
+    """Copies take them along; what a caller does to them stays his."""
+    model = _regressor().fit(_X, _Y)
+    shares = model.feature_importances_
+    with mock.patch.object(scores, 'attribution') as unused:
+      for same in (model, pickle.loads(pickle.dumps(model))):
+        same.feature_importances_[:] = 7
+        np.testing.assert_array_equal(same.feature_importances_, shares)
+    unused.assert_not_called()
+    model.fit(_X[:, ::-1], _Y)
+    self.assertEqual(model.feature_importances_.argmin(), 0)
+    self.assertEqual(shares.argmin(), 2)
+    self.assertNotIn('_importances', vars(base.clone(model)))
+
   def test_plot(self):
     table = pd.DataFrame(_X, columns=['$', 'b', 'c'])
     model = _classifier().fit(table, _LABELS)
@@ -224,15 +240,18 @@ class FormulaTest(parameterized.TestCase):
   def test_of_classes(self):
     """An expression for each class, of the log-odds that they compute."""
     labels = np.digitize(_Y, [0, 0.5])
-    model = _classifier().fit(_X, labels)
-    found = []
+    model = _classifier().fit(_X, labels).set_params(verbose=True)
+    found, shown = [], io.StringIO()
 
     def discover(x, y, **options):
       found.append((x, y, options['names']))
+      options['log']('tried')
       return mock.Mock(expression=sympy.Symbol(options['names'][0]))
 
-    with mock.patch.object(discovery, 'discover', discover):
+    with (mock.patch.object(discovery, 'discover', discover),
+          contextlib.redirect_stdout(shown)):
       self.assertEqual(model.formula_, [sympy.Symbol('x_0')] * 3)
+    self.assertEqual(shown.getvalue(), '0: tried\n1: tried\n2: tried\n')
     self.assertEqual(found[0][2], ['x_0', 'x_1', 'x_2'])
     outputs = model.decision_function(found[0][0])
     outputs -= outputs.mean(1, keepdims=True)

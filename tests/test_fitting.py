@@ -14,6 +14,7 @@ import optax
 import pytest
 from scipy import interpolate
 
+from kan_jax import compiling
 from kan_jax import fitting
 from kan_jax import layers
 
@@ -80,6 +81,17 @@ class SolversTest(chex.TestCase):
     first = _fit(_variables(), x, _Y, steps=10, stop_grid_update=1)
     second = _fit(first.variables, x, _Y, steps=10, stop_grid_update=1)
     chex.assert_trees_all_equal(once.variables, second.variables)
+
+  def test_compiler_options(self):
+    """They change how it computes, not what."""
+    found, same = (_fit(
+        _variables(), _X, _Y, optimizer=optax.adam(0.01), steps=4, interval=2,
+        stop_grid_update=1, compiler_options=options)
+                   for options in (None, compiling.QUICK))
+    # Roundings of float32.
+    np.testing.assert_allclose(
+        found.history['loss'], same.history['loss'], rtol=1e-5)
+    self.assertIsNot(fitting._programs(), fitting._programs(**compiling.QUICK))
 
   def test_batches(self):
     fit = functools.partial(

@@ -8,6 +8,7 @@ from absl.testing import parameterized
 import chex
 import jax
 import jax.numpy as jnp
+from matplotlib import figure
 import numpy as np
 import optax
 import pytest
@@ -32,6 +33,15 @@ def _row(epoch):
 def _progress(state):
   return record.Progress(
       state, training.zero_totals(), jnp.zeros(2, jnp.uint32))
+
+
+@pytest.mark.parametrize('epochs', [1, 2, 30])
+def test_an_axis_of_epochs_has_whole_numbers(epochs):
+  ax = figure.Figure().subplots()
+  record.draw_loss(ax, [_row(epoch) for epoch in range(epochs)])
+  low, high = ax.get_xlim()
+  shown = [tick for tick in ax.get_xticks() if low <= tick <= high]
+  assert shown and all(tick == round(tick) for tick in shown), shown
 
 
 class RecordTest(parameterized.TestCase):
@@ -165,6 +175,15 @@ class RecordTest(parameterized.TestCase):
         cli.UsageError, r'another config \(it differs in hidden, seed\)'):
       self._open(other)
     self.assertEqual(self._content(), before)
+
+  @parameterized.parameters('many', None)
+  def test_epochs_that_are_no_number_are_another_config(self, epochs):
+    self._open()
+    file = self.path / 'config.json'
+    file.write_text(json.dumps(json.loads(file.read_text())
+                               | {'epochs': epochs}))
+    with self.assertRaisesRegex(cli.UsageError, 'it differs in epochs'):
+      self._open(resume=True)
 
   @parameterized.parameters(
       ('notes.txt', 'mine'), ('config.json', '[1, 2]'),

@@ -263,6 +263,8 @@ class FolderTest(parameterized.TestCase):
       ('config.json', None, 'holds no run'), ('config.json', '[]', 'no run'),
       ('config.json', '{"depth": 3}', 'holds no run.*depth'),
       ('config.json', '{"hidden": 0}', '--hidden=0 is not possible'),
+      ('config.json', '{"hidden": "x"}',
+       "holds no run.*--hidden='x' is not possible; it must be a whole number"),
       ('metrics.csv', 'epoch,step\n0,1\n', 'metrics.csv is damaged.*loss'),
       ('metrics.csv', 'epoch,step,loss,acc_train,acc_test\n0,x,1,1,1\n',
        'metrics.csv is damaged.*x'),

@@ -128,7 +128,7 @@ def assign(
   at = ('grid', *path, 'mask')
   i, o = np.array(list(changes)).T
   flat[at] = jnp.asarray(flat[at]).at[i, o].set(mask)
-  return _with_groups(model, path, layer_groups), (
+  return with_groups(model, path, layer_groups), (
       traverse_util.unflatten_dict(flat))
 
 
@@ -169,7 +169,7 @@ def group(assigned: Assigned) -> tuple[groups.Groups, list[Any]]:
   return layer_groups, [assigned[e][1] for e in groups.pairs(layer_groups)]
 
 
-def _with_groups(
+def with_groups(
     model: nn.Module, path: tuple[str, ...],
     layer_groups: groups.Groups) -> nn.Module:
   """Returns the model with other symbolic edges in one layer."""

@@ -6,12 +6,17 @@ Pereyra 1973; its gradient as by Kaufman 1975). All functions here take values
 of f and its derivative, so that each is compiled once for all f.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from kan_jax import compiling
+
 _TINY = 1e-300
+_jit = functools.partial(
+    jax.jit, compiler_options=compiling.OLDER_CPU or None)
 
 
 class State(NamedTuple):
@@ -31,7 +36,7 @@ class State(NamedTuple):
   slope: jax.Array
 
 
-@jax.jit
+@_jit
 def propose(state: State) -> jax.Array:
   """The point that a damped Gauss-Newton step leads to."""
   (p, q), (_, r) = jnp.moveaxis(state.normal, (-2, -1), (0, 1))
@@ -45,7 +50,7 @@ def propose(state: State) -> jax.Array:
   return state.point + jnp.where(sound[..., None], move, 0)
 
 
-@jax.jit
+@_jit
 def choose(old: State, new: State) -> State:
   """Takes the new state where it is better; else the old one, damped more."""
   better = new.cost < old.cost
@@ -58,7 +63,7 @@ def choose(old: State, new: State) -> State:
   return jax.tree.map(pick, new, old)
 
 
-@jax.jit
+@_jit
 def linearize(
     point: jax.Array, f: jax.Array, df: jax.Array, u: jax.Array,
     v: jax.Array) -> State:

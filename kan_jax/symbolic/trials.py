@@ -15,6 +15,7 @@ from kan_jax import tasks
 from kan_jax import training
 from kan_jax.symbolic import fixing
 from kan_jax.symbolic import library as library_lib
+from kan_jax.symbolic import opened
 from kan_jax.symbolic import samples
 from kan_jax.symbolic import search
 
@@ -34,8 +35,8 @@ def auto_symbolic_by_loss(
   One edge after the other, layer by layer. Each candidate is fixed and all
   parameters are tuned for a few steps; the loss then takes the place of the
   residual in `search.score`, over the loss of a constant: the mean of the
-  outputs. The next edge sees the tuned model. Every trial compiles a model of
-  its own; `auto_symbolic` is much faster and mostly as good.
+  outputs. The next edge sees the tuned model. One program serves all trials;
+  `auto_symbolic` is still much faster and mostly as good.
 
   Args:
     model: A KAN or a KANLayer.
@@ -71,11 +72,11 @@ def auto_symbolic_by_loss(
           model, variables, path,
           {edge: (candidate.function, candidate.params)})
       found = model_fitting.fit(
-          new, fixed, x, y, loss_fn=loss_fn,
+          *opened.open_edges(new, fixed, library), x, y, loss_fn=loss_fn,
           **_FIT | {'validation': (x, y)} | fit_options)
       loss = found.history['validation_loss'][-1]
       trials.append((_rescore(candidate, float(loss / worst), weight, floor),
-                     new, found.variables))
+                     new, opened.close_edges(new, found.variables)))
     best = None
     if trials:
       best, model, variables = min(trials, key=lambda trial: trial[0].score)
