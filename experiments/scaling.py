@@ -26,6 +26,7 @@ from experiments import cli
 from experiments import tables
 from kan_jax import fitting
 from kan_jax import layers
+from kan_jax import splines
 from kan_jax import starts
 
 _TEST, _TRAIN, _TRAIN_FINE, _FINE = 1000, 3000, 10_000, 200
@@ -48,6 +49,7 @@ class Function(NamedTuple):
     margin: How far grids reach beyond the samples, as a part of their range.
       Where both inputs of a sum are at their ends samples are few, so that some
       test point is often further out than all of them.
+    outside: What splines do beyond their grids; see `splines.basis`.
   """
   features: tuple[int, ...]
   fn: Callable[[np.ndarray], np.ndarray]
@@ -58,6 +60,7 @@ class Function(NamedTuple):
   starts: int = 6
   trial: int = 30
   margin: float = 0.02
+  outside: splines.Outside = 'zero'
 
 
 def _deep(x: np.ndarray) -> np.ndarray:
@@ -81,7 +84,8 @@ FUNCTIONS = {
         curved=False, frozen=('scale_spline',), starts=1),
     'deep': Function(
         (4, 2, 1, 1), _deep,
-        (3.3e-3, 1.5e-4, 8.2e-6, 2.1e-7, 1.3e-8, 8.0e-10), 5.1e-7, starts=16),
+        (3.3e-3, 1.5e-4, 8.2e-6, 2.1e-7, 1.3e-8, 8.0e-10), 5.1e-7, starts=16,
+        outside='linear'),
 }
 
 
@@ -130,7 +134,8 @@ def _model(function: Function, grid: int) -> layers.KAN:
       'scale_base_init': nn.initializers.zeros, 'noise': 1.0}
   return layers.KAN(
       function.features, grid=grid, base_fn=jax.nn.identity,
-      param_dtype=jnp.float64, **curves if function.curved else {})
+      outside=function.outside, param_dtype=jnp.float64,
+      **curves if function.curved else {})
 
 
 def _points(
