@@ -103,8 +103,10 @@ class AnySamplesTest(parameterized.TestCase):
         if _exact(x[:, i], knots[i], found['knots'][i], order):
           exact.append(name)
           # Of coefficients of size 1; at 1e6, inputs are rounded to 1 / 16.
-          self.assertLess(
-              error[i], 1e-3 if name == 'huge offset' else 1e-4, name)
+          # Uneven B-splines of order 5 lose four of float32's seven digits:
+          # of 150 nearly constant columns the worst had 5e-4.
+          coarse = name == 'huge offset' or (order, dtype) == (5, jnp.float32)
+          self.assertLess(error[i], 1e-3 if coarse else 1e-4, name)
 
     exact = []
     check()

@@ -244,14 +244,16 @@ class CollapseTest(chex.TestCase):
     """
     x = jax.random.uniform(jax.random.key(0), (256, 2), minval=-1, maxval=1)
     y = (x.sum(1) > 0).astype(jnp.int32)
-    rows = jax.random.randint(jax.random.key(1), (1500, 64), 0, 256)
+    rows = jax.random.randint(jax.random.key(1), (6000, 64), 0, 256)
     model, tx = Net(outputs=2), optax.adam(0.02)
     loss_fn = optax.softmax_cross_entropy_with_integer_labels
     evaluate = training.make_evaluate(
         model, {'accuracy': lambda outputs, y: outputs.argmax(-1) == y})
     state = training.create_state(model, tx, jax.random.key(0), x)
     narrowest, best = np.inf, 0
-    for lamb, steps in ((10.0, 150), (0.0, 1500)):
+    # How soon it has learned depends on roundings: of eight seeds, seven were
+    # above 0.9 after 750 to 2,750 steps, one not yet after 4,000.
+    for lamb, steps in ((10.0, 300), (0.0, 6000)):
       run = training.make_run_steps(training.make_train_step(
           training.make_objective(model, loss_fn, _PENALTY, lamb), tx))
       for start in range(0, steps, 5):
@@ -273,5 +275,5 @@ class CollapseTest(chex.TestCase):
     # The penalty did bring the network down: grids began with a width of 4,
     # the knots beyond their ends included.
     self.assertLess(narrowest, 0.1)
-    self.assertLess(collapsed, 0.75)
+    self.assertLess(collapsed, 0.6)
     self.assertGreater(best, 0.9)
