@@ -95,6 +95,19 @@ def compile_quickly() -> None:
                                f'{os.environ.get("XLA_FLAGS", "")}')
 
 
+def enough_threads() -> None:
+  """Lets devices that share a CPU wait for one another, before JAX sees them.
+
+  XLA has one thread for each. Where sums over devices wait in all of them, some
+  device finds no thread for what the others wait for, and all stand still. The
+  user's own NPROC, the number of threads, wins.
+  """
+  config: Any = jax.config  # Its attributes are not typed.
+  devices = config.jax_num_cpu_devices
+  if devices > 1:
+    os.environ.setdefault('NPROC', str(4 * devices))
+
+
 @contextlib.contextmanager
 def signals() -> Iterator[Signals]:
   """Notes Ctrl-C and SIGTERM instead of dying, so that a run can end well."""

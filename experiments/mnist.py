@@ -43,6 +43,7 @@ def summary(result: loop.Result, name: str) -> str:
 def main() -> None:
   """Runs what the flags say."""
   config = configs.config_from_flags()
+  cli.enough_threads()
   processes.join(flags.FLAGS.distributed)
   layout = _layout()
   name, workdir = flags.FLAGS.config, flags.FLAGS.workdir

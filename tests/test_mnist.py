@@ -2,9 +2,11 @@
 
 import dataclasses
 import functools
+import os
 import random
 import re
 from typing import NamedTuple
+from unittest import mock
 
 from absl.testing import parameterized
 import chex
@@ -12,6 +14,7 @@ import command
 import jax
 import numpy as np
 
+from experiments import cli
 from experiments import configs
 from experiments import data
 from experiments import loop
@@ -226,3 +229,15 @@ class CommandLineTest(parameterized.TestCase):
     self.assertLen(lines, 1)
     self.assertStartsWith(lines[0], 'error: ')
     self.assertIn(message, lines[0])
+
+  @parameterized.parameters(
+      (8, {}, '32'), (8, {'NPROC': '5'}, '5'), (1, {}, None), (-1, {}, None))
+  def test_devices_that_share_a_cpu_get_threads(self, devices, given, wanted):
+    """With one for each, sums over eight devices never came to an end."""
+    with (mock.patch.dict(os.environ, given),
+          mock.patch.object(cli.jax, 'config', mock.Mock(
+              jax_num_cpu_devices=devices))):
+      if not given:
+        os.environ.pop('NPROC', None)
+      cli.enough_threads()
+      self.assertEqual(os.environ.get('NPROC'), wanted)
