@@ -15,6 +15,8 @@ from absl import flags
 from absl import logging
 import jax
 
+from kan_jax import compiling
+
 
 class RunError(Exception):
   """A run that cannot go on: shown as one line, no traceback.
@@ -90,9 +92,9 @@ def compile_quickly() -> None:
   For programs that compile for longer than they run, before they compute
   anything. The user's own XLA_FLAGS win.
   """
-  if jax.__version_info__ < (0, 11):  # Later ones may not know the flag.
-    os.environ['XLA_FLAGS'] = ('--xla_cpu_use_fusion_emitters=false '
-                               f'{os.environ.get("XLA_FLAGS", "")}')
+  own = [f'--{name}={str(value).lower()}'
+         for name, value in compiling.OLDER_CPU.items()]
+  os.environ['XLA_FLAGS'] = ' '.join([*own, os.environ.get('XLA_FLAGS', '')])
 
 
 def enough_threads() -> None:

@@ -267,7 +267,7 @@ def _knots(x: jax.Array, grid: int, order: int) -> jax.Array:
 @functools.partial(
     jax.jit, static_argnames=('model', 'loss', 'steps'),
     # Not only compiling them, also the steps take two thirds of the time.
-    compiler_options=compiling.OLDER_CPU or None)
+    compiler_options=compiling.OLDER_CPU)
 def _descend(
     params, opt_state, grid, data, total, alpha, rate, *, model, loss, steps):
   """Takes steps of all models; returns losses [blocks, models, rows], too.

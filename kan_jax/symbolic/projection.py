@@ -15,8 +15,7 @@ import jax.numpy as jnp
 from kan_jax import compiling
 
 _TINY = 1e-300
-_jit = functools.partial(
-    jax.jit, compiler_options=compiling.OLDER_CPU or None)
+_jit = functools.partial(jax.jit, compiler_options=compiling.OLDER_CPU)
 
 
 class State(NamedTuple):
