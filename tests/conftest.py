@@ -3,6 +3,7 @@
 import os
 
 import jax
+import pytest
 
 # Tests prove numerics on the CPU, whatever else the machine has.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -20,3 +21,14 @@ if (jax.__version_info__ < (0, 11)
     and _FLAGS not in os.environ.get('XLA_FLAGS', '')):
   os.environ['XLA_FLAGS'] = f'{_FLAGS} {os.environ.get("XLA_FLAGS", "")}'
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+@pytest.fixture(autouse=True, scope='module')
+def forget_programs():
+  """Frees the programs of a file once its tests are done.
+
+  A program takes about ten of the 65,530 memory maps that Linux allows a
+  process, and beyond them JAX 0.12 ends it with a segmentation fault.
+  """
+  yield
+  jax.clear_caches()

@@ -85,7 +85,7 @@ def continued(tmp_path_factory):
   np.save(folder / 'x.npy', _X)
   env = os.environ | {
       'JAX_PLATFORMS': 'cpu',
-      'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} '
+      'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} '
                    '--xla_force_host_platform_device_count=2'}
   done = subprocess.run(
       [sys.executable, '-c', _GO_ON, str(folder)], cwd=_ROOT, env=env,
