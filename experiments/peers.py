@@ -130,14 +130,15 @@ def pykan(shape: Shape, x: Array, weight: Array) -> Contender:
   return _of_torch(model.speed(), x, weight)
 
 
-def pykan_on_mnist(
-    images: Array, labels: Array, *, speed: bool) -> Callable[[], Any]:
+def pykan_on_mnist(*, speed: bool = False) -> Callable[[Array, Array], Any]:
   """Training steps of the MNIST job in torch and pykan, after a grid update.
 
   Args:
-    images: A batch for each step, [steps, n, 28, 28].
-    labels: [steps, n].
     speed: Whether in pykan's speed mode, without symbolic edges.
+
+  Returns:
+    A function of a batch for each step, images [steps, n, 28, 28] and labels
+    [steps, n].
   """
   torch = importlib.import_module('torch')
   kan = importlib.import_module('kan')
@@ -150,14 +151,12 @@ def pykan_on_mnist(
       torch.nn.Conv2d(1, 8, 5, stride=2), torch.nn.MaxPool2d(2),
       torch.nn.ReLU(), torch.nn.Conv2d(8, 16, 5, stride=2), torch.nn.Flatten())
   adam = torch.optim.Adam([*front.parameters(), *model.parameters()], lr=0.002)
-  batches = list(zip(
-      torch.from_numpy(images[:, :, None]), torch.from_numpy(labels).long(),
-      strict=True))
 
-  def run():
+  def run(images, labels):
+    images = torch.from_numpy(images[:, :, None])
     with torch.no_grad():
-      model.update_grid_from_samples(front(batches[0][0]))
-    for x, y in batches:
+      model.update_grid_from_samples(front(images[0]))
+    for x, y in zip(images, torch.from_numpy(labels).long(), strict=True):
       adam.zero_grad()
       torch.nn.functional.cross_entropy(model(front(x)), y).backward()
       adam.step()
