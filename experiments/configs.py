@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import dataclasses
 import math
 from typing import Any
+from typing import get_args
 
 from absl import flags
 
@@ -38,7 +39,7 @@ class Config:
   order: int = _setting(3, 'Degree of the splines.', low=0, high=5)
   outside: splines.Outside = _setting(
       'zero', 'What a spline does beyond its grid.',
-      choices=('zero', 'clamp', 'linear'))
+      choices=get_args(splines.Outside))
   update_grid: bool = _setting(True, 'Whether the grids follow the data.')
   grid_update_freq: int = _setting(
       10, 'Steps from one grid update to the next.', low=1)

@@ -100,8 +100,8 @@ class KANLayer(nn.Module):
     order: Degree of the splines, 0 to 5.
     grid_range: Where the grid begins and ends before any grid update.
     base_fn: Function beside the spline on every edge, elementwise.
-    outside: What a spline does beyond its grid: 'zero', 'clamp' or 'linear';
-      see `splines.basis`.
+    outside: What a spline does beyond its grid: 'zero', 'clamp', 'linear' or
+      'polynomial'; see `splines.basis`.
     noise: Initial splines pass through uniform noise on +-noise / (2 * grid)
       at the knots.
     scale_base_init: Initializer of scale_base, given the shape [in, features];

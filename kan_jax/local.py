@@ -85,7 +85,7 @@ def values(
     found, slope = jax.jvp(of, (nearest,), (jnp.ones_like(nearest),))
     found += (x - nearest)[:, None] * slope
   else:
-    found = of(nearest)
+    found = of(x if outside == 'polynomial' else nearest)
   if outside == 'zero':
     found = jnp.where(
         ((x < knots[:, :1]) | (x > knots[:, -1:]))[:, None], 0, found)

@@ -91,9 +91,9 @@ def _half_open(knots: jax.Array, order: int) -> jax.Array:
       [knots[:, :at], above[:, None], knots[:, at + 1:]], 1)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def evaluate(
-    x: jax.Array, table: jax.Array, order: int, derivative: int) -> jax.Array:
+    x: jax.Array, table: jax.Array, order: int, derivative: int, *,
+    at: jax.Array | None = None) -> jax.Array:
   """Evaluates B-splines from the table of their pieces, or a derivative.
 
   Args:
@@ -101,20 +101,27 @@ def evaluate(
     table: Made by `tabulate` for this order.
     order: Degree of the splines.
     derivative: Which derivative with respect to `x`.
+    at: Where to take the polynomials from, [in, n]; `x` itself by default.
 
   Returns:
-    [in, grid + order, n]; zero outside the knots, NaN where `x` is NaN.
-    Differentiable in `x` any number of times.
+    [in, grid + order, n]; zero where `at` is outside the knots, NaN where `x`
+    is NaN. Differentiable in `x` any number of times; `at` counts as constant.
   """
+  return _evaluate(x, x if at is None else at, table, order, derivative)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+def _evaluate(x, at, table, order, derivative):
+  """Arguments and what is returned as in `evaluate`."""
   if derivative > order:
     return jnp.zeros((*x.shape[:1], table.shape[2], *x.shape[1:]), x.dtype)
   rows = [table[:, j, :, None] for j in range(table.shape[1])]
   count = order + 1
   origins, bounds = rows[count**2:count**2 + count], rows[count**2 + count:]
-  x = x[:, None]
+  x, at = x[:, None], at[:, None]
   origin, coef = origins[0], rows[:count]
   for p in range(1, count):
-    reached = x >= bounds[p]
+    reached = at >= bounds[p]
     origin = jnp.where(reached, origins[p], origin)
     coef = [jnp.where(reached, c, before) for c, before in zip(
         rows[p * count:(p + 1) * count], coef, strict=True)]
@@ -124,17 +131,17 @@ def evaluate(
   value = coef[-1] + 0 * u  # Also a constant is NaN where x is.
   for c in coef[-2::-1]:
     value = value * u + c
-  return jnp.where((x < bounds[0]) | (x >= bounds[-1]), 0, value)
+  return jnp.where((at < bounds[0]) | (at >= bounds[-1]), 0, value)
 
 
-@evaluate.defjvp
+@_evaluate.defjvp
 def _evaluate_jvp(order, derivative, primals, tangents):
   """The next derivative."""
-  x, table = primals
-  slope = evaluate(x, table, order, derivative + 1)
+  x, at, table = primals
+  slope = _evaluate(x, at, table, order, derivative + 1)
   # A product with ones instead of a broadcast: its transpose is then a matrix
   # product, too, three times as fast on a CPU as a sum over the middle axis.
   tangent = jax.lax.dot_general(
       jnp.ones((*slope.shape[:2], 1), slope.dtype), tangents[0][:, None],
       (((2,), (1,)), ((0,), (0,))), precision='highest')
-  return evaluate(x, table, order, derivative), slope * tangent
+  return _evaluate(x, at, table, order, derivative), slope * tangent

@@ -22,7 +22,7 @@ from kan_jax import pieces
 
 MAX_ORDER = 5
 
-Outside = Literal['zero', 'clamp', 'linear']
+Outside = Literal['zero', 'clamp', 'linear', 'polynomial']
 
 
 def check_order(order: int) -> None:
@@ -114,13 +114,16 @@ def basis(
     outside: What a spline does beyond its grid [lo, hi]. 'zero' goes on as the
       B-splines do: it falls to zero within `order` more intervals, at once for
       order 0. 'clamp' keeps the value at the nearer end. 'linear' goes on
-      along the tangent there.
+      along the tangent there, 'polynomial' with the piece of the nearer end:
+      the closest to a smooth function up to about an interval further, and
+      far out as large as a power of the distance.
 
   Returns:
-    [..., in, grid + order]. Values are >= 0 and sum to one on the closed range
-    [lo, hi], and wherever `outside` is not 'zero'. At a knot, a derivative that
-    jumps is the one from the right; at `hi` it is the one from the left.
-    Differentiable in `x` any number of times; `knots` count as constants.
+    [..., in, grid + order]. Values sum to one on the closed range [lo, hi], and
+    wherever `outside` is not 'zero'; they are >= 0 there but for 'linear' and
+    'polynomial' beyond the grid. At a knot, a derivative that jumps is the one
+    from the right; at `hi` it is the one from the left. Differentiable in `x`
+    any number of times; `knots` count as constants.
 
   Raises:
     ValueError: If `knots` and `x` disagree on the number of inputs, or an
@@ -167,6 +170,8 @@ def basis_by_input(
     return pieces.evaluate(x, table, order, derivative)
   low, high = knots[:, order, None], knots[:, -order - 1, None]
   nearest = jnp.where(x < low, low, jnp.where(x > high, high, x))
+  if outside == 'polynomial':
+    return pieces.evaluate(x, table, order, derivative, at=nearest)
   beyond = (x - nearest)[:, None]
   values = pieces.evaluate(nearest, table, order, derivative)
   if outside == 'linear' and derivative == 0:

@@ -1,5 +1,6 @@
 """Edges as pure functions, against the formulas in plain numpy."""
 
+from typing import get_args
 from unittest import mock
 
 from absl.testing import parameterized
@@ -95,7 +96,7 @@ class EdgesTest(parameterized.TestCase):
         edges.contract(values, weight), expected.sum(1), atol=1e-5)
 
   @parameterized.product(
-      block=(1, 60, 10**6), outside=('zero', 'clamp', 'linear'))
+      block=(1, 60, 10**6), outside=get_args(splines.Outside))
   def test_node_sums(self, block, outside):
     """Inputs one by one, some and a rest, and all at once: values, slopes."""
     def plain(x, e):
@@ -118,7 +119,7 @@ class EdgesTest(parameterized.TestCase):
       chex.assert_trees_all_close(
           both(fast)(x, e), both(plain)(x, e), atol=1e-12)
 
-  @parameterized.parameters('zero', 'clamp', 'linear')
+  @parameterized.parameters(*get_args(splines.Outside))
   def test_node_sums_of_many_intervals(self, outside):
     """Looked up or multiplied out: values, slopes, and rows with a NaN."""
     x = 1.5 * jax.random.normal(jax.random.key(1), (20, _IN))

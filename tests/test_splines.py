@@ -164,6 +164,21 @@ class OutsideTest(parameterized.TestCase):
               x, knots, order, derivative=derivative, outside=outside),
           splines.basis(x, knots, order, derivative=derivative), atol=1e-5)
 
+  @parameterized.product(order=tuple(range(6)), derivative=(0, 1, 2))
+  def test_polynomials_go_on(self, order, derivative):
+    with jax.enable_x64(True):
+      knots = _uneven_knots(5, order, jnp.float64)
+      grid = np.asarray(splines.interior(knots, order))
+      x = np.linspace(grid[:, 0] - 1, grid[:, -1] + 1, 101)
+      values = splines.basis(jnp.asarray(x), knots, order,
+                             derivative=derivative, outside='polynomial')
+    for i, row in enumerate(np.asarray(knots)):
+      spline = interpolate.BSpline(
+          row, np.eye(5 + order), order, extrapolate=True)
+      expected = spline(x[:, i], nu=derivative)
+      np.testing.assert_allclose(
+          values[:, i], expected, atol=1e-13 * max(1, np.abs(expected).max()))
+
   def test_gradient_follows_the_tangent(self):
     knots = splines.uniform_knots(1, 5, 3)
     coef = jnp.arange(8.0)
@@ -176,7 +191,7 @@ class OutsideTest(parameterized.TestCase):
 
   def test_unknown_policy(self):
     knots = splines.uniform_knots(1, 5, 3)
-    with self.assertRaisesRegex(ValueError, 'zero, clamp, linear; got .wrap'):
+    with self.assertRaisesRegex(ValueError, 'linear, polynomial; got .wrap'):
       splines.basis(jnp.zeros((1, 1)), knots, 3, outside='wrap')
 
 
