@@ -120,11 +120,11 @@ def climb(
   # Test points beyond all rows are best met by polynomials, but a start must
   # not lose itself there.
   model = found.model.clone(outside='polynomial')
-  for rows, part in ((train, coarse), (None, grids[len(coarse):])):
+  for rows, part in ((train, coarse),
+                     (sample(_TRAIN_FINE), grids[len(coarse):])):
     if part:
       found = fitting.fit(
-          model, found.variables, *rows or sample(_TRAIN_FINE), steps=200,
-          refine=part, **options)
+          model, found.variables, *rows, steps=200, refine=part, **options)
       model = found.model
       yield from _points(name, seed, found, time.monotonic() - started)
 

@@ -27,8 +27,8 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 def forget_programs():
   """Frees the programs of a file once its tests are done.
 
-  A program takes about ten of the 65,530 memory maps that Linux allows a
-  process, and beyond them JAX 0.12 ends it with a segmentation fault.
+  Those of all files together came near the 65,530 memory maps that Linux allows
+  a process, and beyond them JAX 0.12 ends it with a segmentation fault.
   """
   yield
   jax.clear_caches()

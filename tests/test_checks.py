@@ -118,7 +118,8 @@ class OptionsTest(parameterized.TestCase):
       ({'grid_range': (1.0, 1.0)}, r'`grid_range`.*lower.*\(1.0, 1.0\)'),
       ({'grid_range': (-1.0, np.inf)}, r'`grid_range`.*finite.*inf'),
       ({'grid_range': (_NAN, 1.0)}, r'`grid_range`.*finite.*nan'),
-      ({'outside': 'wrap'}, "`outside`.*linear, polynomial; got 'wrap'"))
+      ({'outside': 'wrap'},
+       "`outside`.*zero, clamp, linear, polynomial; got 'wrap'"))
   def test_impossible_options(self, options, message):
     for make in (lambda **o: layers.KAN([2, 1], **o),
                  lambda **o: layers.KANLayer(1, **o)):

@@ -191,7 +191,8 @@ class OutsideTest(parameterized.TestCase):
 
   def test_unknown_policy(self):
     knots = splines.uniform_knots(1, 5, 3)
-    with self.assertRaisesRegex(ValueError, 'linear, polynomial; got .wrap'):
+    with self.assertRaisesRegex(
+        ValueError, 'zero, clamp, linear, polynomial; got .wrap'):
       splines.basis(jnp.zeros((1, 1)), knots, 3, outside='wrap')
 
 
