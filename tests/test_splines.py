@@ -175,7 +175,9 @@ class OutsideTest(parameterized.TestCase):
     for i, row in enumerate(np.asarray(knots)):
       spline = interpolate.BSpline(
           row, np.eye(5 + order), order, extrapolate=True)
-      expected = spline(x[:, i], nu=derivative)
+      # Of a derivative beyond the order, scipy 1.15.0 aborts the process.
+      expected = (spline(x[:, i], nu=derivative) if derivative <= order
+                  else np.zeros((len(x), 5 + order)))
       np.testing.assert_allclose(
           values[:, i], expected, atol=1e-13 * max(1, np.abs(expected).max()))
 
