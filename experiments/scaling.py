@@ -48,6 +48,8 @@ class Function(NamedTuple):
     margin: How far grids reach beyond the samples, as a part of their range.
       Where both inputs of a sum are at their ends samples are few, so that some
       test point is often further out than all of them.
+    smooth: Weight of the roughness; see `fitting.fit`.
+    pace: `interval` and `stop_grid_update` of `fitting.fit` after the start.
   """
   features: tuple[int, ...]
   fn: Callable[[np.ndarray], np.ndarray]
@@ -58,6 +60,8 @@ class Function(NamedTuple):
   starts: int = 6
   trial: int = 30
   margin: float = 0.02
+  smooth: float = 1e-14
+  pace: tuple[int, int] = (5, 10)
 
 
 def _deep(x: np.ndarray) -> np.ndarray:
@@ -78,7 +82,9 @@ FUNCTIONS = {
     'mean': Function(
         (100, 1, 1), lambda x: np.exp((np.sin(np.pi * x / 2)**2).mean(1)),
         (1.9e-4, 8.8e-6, 5.3e-7, 1.3e-8, 8.1e-10, 5.1e-11), 1.1e-4,
-        curved=False, frozen=('scale_spline',), starts=1),
+        # A step takes a second, and ten are enough for a grid.
+        curved=False, frozen=('scale_spline',), starts=1, smooth=1e-16,
+        pace=(2, 2)),
     'deep': Function(
         (4, 2, 1, 1), _deep,
         (3.3e-3, 1.5e-4, 8.2e-6, 2.1e-7, 1.3e-8, 8.0e-10), 5.1e-7, starts=16),
@@ -109,7 +115,7 @@ def climb(
   test, train = sample(_TEST), sample(_TRAIN)
   options: dict[str, Any] = {
       'optimizer': 'lm', 'interval': 5, 'stop_grid_update': 10,
-      'tolerance': 0.05, 'smooth': 1e-14, 'frozen': function.frozen,
+      'tolerance': 0.05, 'smooth': function.smooth, 'frozen': function.frozen,
       'grid_options': {'margin': function.margin}, 'validation': test,
       'progress': progress}
   started = time.monotonic()
@@ -120,6 +126,7 @@ def climb(
   # Test points beyond all rows are best met by polynomials, but a start must
   # not lose itself there.
   model = found.model.clone(outside='polynomial')
+  options['interval'], options['stop_grid_update'] = function.pace
   for rows, part in ((train, coarse),
                      (sample(_TRAIN_FINE), grids[len(coarse):])):
     if part:
