@@ -114,24 +114,25 @@ def climb(
 
   test, train = sample(_TEST), sample(_TRAIN)
   options: dict[str, Any] = {
-      'optimizer': 'lm', 'interval': 5, 'stop_grid_update': 10,
-      'tolerance': 0.05, 'smooth': function.smooth, 'frozen': function.frozen,
-      'grid_options': {'margin': function.margin}, 'validation': test,
-      'progress': progress}
+      'optimizer': 'lm', 'tolerance': 0.05, 'smooth': function.smooth,
+      'frozen': function.frozen, 'grid_options': {'margin': function.margin},
+      'validation': test, 'progress': progress}
   started = time.monotonic()
   coarse = tuple(grid for grid in grids if grid < _FINE)
   found = starts.fit_best(
       _model(function, coarse[0]), *train, key=jax.random.key(seed),
-      starts=function.starts, steps=function.trial, **options)
+      starts=function.starts, steps=function.trial, interval=5,
+      stop_grid_update=10, **options)
   # Test points beyond all rows are best met by polynomials, but a start must
   # not lose itself there.
   model = found.model.clone(outside='polynomial')
-  options['interval'], options['stop_grid_update'] = function.pace
+  interval, stop_grid_update = function.pace
   for rows, part in ((train, coarse),
                      (sample(_TRAIN_FINE), grids[len(coarse):])):
     if part:
       found = fitting.fit(
-          model, found.variables, *rows, steps=200, refine=part, **options)
+          model, found.variables, *rows, steps=200, refine=part,
+          interval=interval, stop_grid_update=stop_grid_update, **options)
       model = found.model
       yield from _points(name, seed, found, time.monotonic() - started)
 

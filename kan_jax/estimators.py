@@ -224,7 +224,7 @@ class _Estimator(base.BaseEstimator):
 
     def find(y, name):
       if not len(chosen) or np.ptp(y) == 0:
-        return sympy.Float(float(y.mean()))
+        return sympy.Float(float(y.mean()))  # SymPy 1.12 parses NumPy's repr.
       return discovery.discover(
           x, y, key=jax.random.key(0), names=[names[i] for i in chosen],
           log=lambda line: self._log(f'{name}: {line}'),
