@@ -10,9 +10,26 @@ set -euo pipefail
 usage() {
   echo "usage: ./launch.sh test [pytest arguments] |" \
     "[--nprocs=N] PROGRAM [--flags]" >&2
-  echo "programs: $(cd "$root/experiments" && grep -l '^  cli.run(main)' -- *.py |
-    sed 's/\.py$//' | paste -sd' ' -)" >&2
+  echo "programs: $(cd "$root/experiments" &&
+    grep -lr --include='*.py' '^  cli.run(main)' . | sed -E \
+      's#(/__main__)?\.py$##; s#.*/##' | sort | paste -sd' ' -)" >&2
   exit 2
+}
+
+# Prints the module of a program in experiments/: NAME.py, or NAME in a folder.
+module_of() {
+  local file
+  for file in "$root/experiments/$1.py" "$root/experiments/$1/__main__.py" \
+    "$root"/experiments/*/"$1.py"; do
+    if grep -qs '^  cli.run(main)' "$file"; then
+      file=${file#"$root/"}
+      file=${file%.py}
+      file=${file%/__main__}
+      echo "${file//\//.}"
+      return
+    fi
+  done
+  return 1
 }
 
 # Installs the extras into .venv unless this same set is already there.
@@ -65,14 +82,14 @@ if [[ $name == test ]]; then
   cd "$root"
   exec .venv/bin/python -m pytest "$@"
 fi
-[[ $name =~ ^[a-z_]+$ ]] &&
-  grep -qs '^  cli.run(main)' "$root/experiments/$name.py" || usage
+[[ $name =~ ^[a-z_]+$ ]] && module=$(module_of "$name") || usage
 install "experiments$device"
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 # A second run finds its compiled programs here.
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR-$root/.venv/jax}
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.3
 if [[ $processes ]]; then
-  exec "$root/.venv/bin/python" -m experiments.launch "$processes" "$name" "$@"
+  exec "$root/.venv/bin/python" -m experiments.devices.launch "$processes" "$name" \
+    "$@"
 fi
-exec "$root/.venv/bin/python" -m "experiments.$name" "$@"
+exec "$root/.venv/bin/python" -m "$module" "$@"

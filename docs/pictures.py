@@ -13,8 +13,8 @@ from matplotlib import axes
 from matplotlib import figure
 import numpy as np
 
-from kan_jax import grids
-from kan_jax import splines
+from kan_jax.splines import bsplines
+from kan_jax.splines import grids
 
 _ORDER = 3
 _FOLDER = pathlib.Path(__file__).parent
@@ -23,9 +23,9 @@ _FOLDER = pathlib.Path(__file__).parent
 def follow() -> figure.Figure:
   """What a grid update does for inputs that have left the grid."""
   x = np.random.default_rng(0).normal(0.7, 0.8, 400)
-  knots = splines.uniform_knots(1, 8, _ORDER)
+  knots = bsplines.uniform_knots(1, 8, _ORDER)
   near = jnp.linspace(-1, 1, 50)[:, None]
-  coef = splines.fit(near, _target(near)[..., None], knots, _ORDER)
+  coef = bsplines.fit(near, _target(near)[..., None], knots, _ORDER)
   moved, kept = grids.update(jnp.asarray(x)[:, None], knots, coef, _ORDER)
   panels = (
       ('Before: some inputs are beyond the grid', knots, coef),
@@ -43,7 +43,7 @@ def follow() -> figure.Figure:
     if title.startswith('Fitted'):
       _draw_target(ax, points, _target(points))
       ax.legend(loc='upper right', frameon=False, fontsize=9)
-  before = splines.evaluate(points[:, None], knots, coef, _ORDER)
+  before = bsplines.evaluate(points[:, None], knots, coef, _ORDER)
   axs[0, 1].plot(points, before[:, 0, 0], 'k:', lw=1, label='before')
   axs[0, 1].legend(loc='upper right', frameon=False, fontsize=9)
   return fig
@@ -56,7 +56,7 @@ def _target(x: jax.typing.ArrayLike) -> jax.Array:
 def _fit(x: np.ndarray, knots: jax.Array) -> jax.Array:
   """Coefficients that come nearest to the target on the samples."""
   rows = jnp.asarray(x)[:, None]
-  return splines.fit(rows, _target(rows)[..., None], knots, _ORDER)
+  return bsplines.fit(rows, _target(rows)[..., None], knots, _ORDER)
 
 
 def _draw_samples(ax: axes.Axes, x: np.ndarray) -> None:
@@ -69,9 +69,9 @@ def _draw_spline(
     ax: axes.Axes, points: np.ndarray, knots: jax.Array, coef: jax.Array,
     y: float) -> None:
   """Draws a spline, and its knots at the height `y`."""
-  ax.plot(points, splines.evaluate(
+  ax.plot(points, bsplines.evaluate(
       jnp.asarray(points)[:, None], knots, coef, _ORDER)[:, 0, 0], 'k', lw=1.5)
-  inner = splines.interior(knots, _ORDER)[0]
+  inner = bsplines.interior(knots, _ORDER)[0]
   ax.plot(inner, np.full(len(inner), y), 'k|', ms=9)
 
 
@@ -91,7 +91,7 @@ def blends() -> figure.Figure:
   for row, grid_eps in enumerate((1.0, 0.5, 0.0)):
     knots = grids.knots_from_samples(
         jnp.asarray(x, jnp.float32)[:, None], 10, _ORDER, grid_eps=grid_eps)
-    inner = splines.interior(knots, _ORDER)[0]
+    inner = bsplines.interior(knots, _ORDER)[0]
     ax.plot(inner, np.full(len(inner), -0.2 - 0.25 * row), 'k|-', lw=0.5, ms=10)
   ax.set_yticks([-0.2, -0.45, -0.7], labels=[
       'grid_eps = 1', 'grid_eps = 0.5', 'grid_eps = 0'])
@@ -107,12 +107,12 @@ def rates() -> figure.Figure:
   fig = figure.Figure(figsize=(9, 2.8), layout='constrained')
   for ax, rate in zip(
       fig.subplots(1, 2, sharey=True), (1.0, 0.1), strict=True):
-    knots, ends = splines.uniform_knots(1, 5, _ORDER), []
+    knots, ends = bsplines.uniform_knots(1, 5, _ORDER), []
     for batch in batches:
       target = grids.knots_from_samples(
           jnp.asarray(batch, jnp.float32)[:, None], 5, _ORDER)
       knots = grids.move_knots(knots, target, _ORDER, rate)
-      ends.append(splines.interior(knots, _ORDER)[0, jnp.array([0, -1])])
+      ends.append(bsplines.interior(knots, _ORDER)[0, jnp.array([0, -1])])
     for number, batch in enumerate(batches):
       ax.plot(np.full(len(batch), number), batch, 'C0.', ms=1.5)
     ax.plot(np.array(ends), 'k', lw=1.5, drawstyle='steps-mid')
@@ -126,13 +126,13 @@ def refinement() -> figure.Figure:
   x = np.random.default_rng(0).uniform(-1, 1, 1000)
   rows = jnp.asarray(x, jnp.float32)[:, None]
   wanted = jnp.sin(8 * rows**2)[..., None]
-  coarse = splines.uniform_knots(1, 5, _ORDER)
-  coef = splines.fit(rows, wanted, coarse, _ORDER)
+  coarse = bsplines.uniform_knots(1, 5, _ORDER)
+  coef = bsplines.fit(rows, wanted, coarse, _ORDER)
   fine, same = grids.refine(coarse, coef, _ORDER, 20)
   panels = (('5 intervals, fitted', coarse, coef),
             ('20 intervals, the same function', fine, same),
             ('20 intervals, fitted', fine,
-             splines.fit(rows, wanted, fine, _ORDER)))
+             bsplines.fit(rows, wanted, fine, _ORDER)))
   fig = figure.Figure(figsize=(9, 2.8), layout='constrained')
   axs = fig.subplots(1, 3, sharey=True)
   points = np.linspace(-1, 1, 400)

@@ -4,9 +4,9 @@
   python -m experiments.formula --csv=table.csv --target=y --workdir=runs/table
 
 Splines are fitted, edges that do not matter are removed, the others get their
-functions, and all numbers are refined; see kan_jax/discovery.py. Nothing is
-written without --workdir, which gets the formula as text and as LaTeX and a
-picture of the network before and after.
+functions, and all numbers are refined; see kan_jax/symbolic/discovery.py.
+Nothing is written without --workdir, which gets the formula as text and as
+LaTeX and a picture of the network before and after.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,10 @@ import numpy as np
 import sympy
 
 from experiments import cli
-from experiments import tables
-from kan_jax import discovery
-from kan_jax import plotting
+from experiments.data import tables
 from kan_jax import symbolic
+from kan_jax.plotting import edge_panels
+from kan_jax.symbolic import discovery
 
 
 class Task(NamedTuple):
@@ -82,7 +82,7 @@ def write(
   scaled, _ = found.scale.data(x, x[:, 0])
   for stem, (model, variables) in (
       ('splines', found.splines), ('symbols', (found.model, found.variables))):
-    figure = plotting.plot(
+    figure = edge_panels.plot(
         model, variables, scaled, names=[_label(name) for name in names],
         outputs=[_label(target)])
     figure.savefig(folder / f'{stem}.png', dpi=150)

@@ -12,28 +12,28 @@ import optax
 import pytest
 
 from kan_jax import checkpoints
-from kan_jax import layers
-from kan_jax import training
+from kan_jax.layers import linen
+from kan_jax.training import train_steps
 
 _X = jax.random.uniform(jax.random.key(0), (16, 2), minval=-1, maxval=1)
-_MODEL = layers.KAN([2, 3, 1], grid=3)
+_MODEL = linen.KAN([2, 3, 1], grid=3)
 _TX = optax.adam(0.01)
-_run_steps = training.make_run_steps(training.make_train_step(
-    training.make_objective(
+_run_steps = train_steps.make_run_steps(train_steps.make_train_step(
+    train_steps.make_objective(
         _MODEL, lambda outputs, y: (outputs[:, 0] - y)**2), _TX))
 
 
 @functools.cache
 def _trained():
   """A state after steps and a grid update: nothing is as it was initially."""
-  state = training.create_state(_MODEL, _TX, jax.random.key(1), _X)
-  return _train(training.update_grids(state, 3 * _X, model=_MODEL), 0, 3)
+  state = train_steps.create_state(_MODEL, _TX, jax.random.key(1), _X)
+  return _train(train_steps.update_grids(state, 3 * _X, model=_MODEL), 0, 3)
 
 
 def _train(state, start, stop):
   rows = jnp.arange(64).reshape(8, 8) % 16
   return _run_steps(
-      state, training.zero_totals(), (_X, _X[:, 0]), rows, start, stop)[0]
+      state, train_steps.zero_totals(), (_X, _X[:, 0]), rows, start, stop)[0]
 
 
 def _copy(state):
@@ -59,7 +59,7 @@ class CheckpointsTest(parameterized.TestCase):
     checkpoints.save(self.path / 'a' / 'b', 3, state)
     zeros = jax.tree.map(jnp.zeros_like, state)
     loaded = checkpoints.load(self.path / 'a' / 'b', 3, zeros)
-    self.assertIsInstance(loaded, training.TrainState)
+    self.assertIsInstance(loaded, train_steps.TrainState)
     chex.assert_trees_all_equal(loaded, state, strict=True)
 
   def test_training_goes_on_from_it(self):
@@ -115,8 +115,8 @@ class CheckpointsTest(parameterized.TestCase):
 
   def test_another_architecture_names_the_leaf(self):
     checkpoints.save(self.path, 3, _trained())
-    model = layers.KAN([2, 4, 1], grid=3)
-    other = jax.eval_shape(lambda: training.TrainState(
+    model = linen.KAN([2, 4, 1], grid=3)
+    other = jax.eval_shape(lambda: train_steps.TrainState(
         jnp.zeros((), jnp.int32), **model.init(jax.random.key(0), _X),
         opt_state=()))
     with self.assertRaisesRegex(
@@ -135,7 +135,7 @@ class CheckpointsTest(parameterized.TestCase):
     sizes = []
     for rows in (10, 10_000):
       x = np.random.default_rng(0).uniform(-1, 1, (rows, 2))
-      state = training.update_grids(
+      state = train_steps.update_grids(
           _trained(), jnp.asarray(x, jnp.float32), model=_MODEL)
       checkpoints.save(self.path / str(rows), 0, state)
       sizes.append(_bytes(self.path / str(rows)))

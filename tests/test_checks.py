@@ -2,20 +2,20 @@
 """
 
 from absl.testing import parameterized
+from helpers import networks
 import jax
 import jax.numpy as jnp
-import networks
 import numpy as np
 import optax
 
 from kan_jax import checks
-from kan_jax import layers
-from kan_jax import splines
-from kan_jax import training
+from kan_jax.layers import linen
+from kan_jax.splines import bsplines
+from kan_jax.training import train_steps
 
 _NAN = float('nan')
 _X = np.zeros((5, 2), np.float32)
-_NET = layers.KAN([2, 1])
+_NET = linen.KAN([2, 1])
 _VARIABLES = networks.kan([2, 1])
 
 
@@ -82,7 +82,7 @@ class InputTest(parameterized.TestCase):
       (None, 'floating numbers in one array; got NoneType'))
   def test_what_a_network_is_given(self, x, message):
     for model, variables in (
-        (_NET, _VARIABLES), (layers.KANLayer(1), networks.layer(2, 1))):
+        (_NET, _VARIABLES), (linen.KANLayer(1), networks.layer(2, 1))):
       with self.assertRaisesRegex(ValueError, '`x`.*' + message):
         model.apply(variables, x)
 
@@ -92,7 +92,7 @@ class InputTest(parameterized.TestCase):
       (_with(1, np.inf), r'`args\[0\]`.*1 of its 5 rows.*the first is row 1'))
   def test_grid_update(self, x, message):
     with self.assertRaisesRegex(ValueError, message):
-      layers.update_grids(_NET, _VARIABLES, x)
+      linen.update_grids(_NET, _VARIABLES, x)
 
   @parameterized.parameters(
       ({'rate': 0.0}, r'`rate`.*\(0, 1\]; got 0.0'),
@@ -101,7 +101,7 @@ class InputTest(parameterized.TestCase):
       ({'grid_eps': _NAN}, '`grid_eps`.*got nan'))
   def test_options_of_a_grid_update(self, options, message):
     with self.assertRaisesRegex(ValueError, message):
-      layers.update_grids(_NET, _VARIABLES, _X, **options)
+      linen.update_grids(_NET, _VARIABLES, _X, **options)
 
 
 class OptionsTest(parameterized.TestCase):
@@ -121,8 +121,8 @@ class OptionsTest(parameterized.TestCase):
       ({'outside': 'wrap'},
        "`outside`.*zero, clamp, linear, polynomial; got 'wrap'"))
   def test_impossible_options(self, options, message):
-    for make in (lambda **o: layers.KAN([2, 1], **o),
-                 lambda **o: layers.KANLayer(1, **o)):
+    for make in (lambda **o: linen.KAN([2, 1], **o),
+                 lambda **o: linen.KANLayer(1, **o)):
       with self.assertRaisesRegex(ValueError, message):
         make(**options)
 
@@ -132,26 +132,26 @@ class OptionsTest(parameterized.TestCase):
       ([0, 1], r'got \[0, 1\]'))
   def test_impossible_widths(self, features, message):
     with self.assertRaisesRegex(ValueError, '`features`.*' + message):
-      layers.KAN(features)
+      linen.KAN(features)
 
   @parameterized.parameters(0, 2)
   def test_knots_of_another_layer(self, size):
     with self.assertRaisesRegex(
         ValueError, rf'each of the {size} inputs.*got \(3, 12\)'):
-      splines.basis(jnp.zeros((4, size)), splines.uniform_knots(3, 5, 3), 3)
+      bsplines.basis(jnp.zeros((4, size)), bsplines.uniform_knots(3, 5, 3), 3)
 
 
 class TrainingTest(parameterized.TestCase):
 
   def _loss(self, loss_fn, x, y):
-    objective = training.make_objective(_NET, loss_fn)
+    objective = train_steps.make_objective(_NET, loss_fn)
     return jax.eval_shape(
         objective, _VARIABLES['params'], _VARIABLES['grid'], x, y)
 
   def test_empty_batch(self):
     with self.assertRaisesRegex(ValueError, r'batch is empty.*\(0, 1\)'):
       self._loss(lambda outputs, y: outputs[:, 0] - y, _X[:0], _X[:0, 0])
-    evaluate = training.make_evaluate(
+    evaluate = train_steps.make_evaluate(
         _NET, {'error': lambda outputs, y: outputs[:, 0] - y})
     with self.assertRaisesRegex(ValueError, r'`data`.*one row.*\(0, 2\)'):
       evaluate(_VARIABLES, (_X[:0], _X[:0, 0]))
@@ -182,9 +182,9 @@ class TrainingTest(parameterized.TestCase):
 
   def test_labels_of_integer_losses_keep_their_shape(self):
     """[n] labels beside [n, classes] outputs are no mistake."""
-    model = layers.KAN([2, 3])
+    model = linen.KAN([2, 3])
     loss, _ = jax.eval_shape(
-        training.make_objective(
+        train_steps.make_objective(
             model, optax.softmax_cross_entropy_with_integer_labels),
         *networks.kan([2, 3]).values(), _X, np.zeros(5, np.int32))
     self.assertEqual(loss.shape, ())

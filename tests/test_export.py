@@ -9,24 +9,24 @@ import sys
 
 from absl.testing import parameterized
 import chex
-import command
+from helpers import command
+from helpers import networks
 import jax
 from jax import export as jax_export
 import jax.numpy as jnp
-import networks
 import numpy as np
 import optax
 import pytest
 
 from experiments import cli
-from experiments import configs
-from experiments import export as program
-from experiments import models
-from experiments import record
-from kan_jax import estimators
+from experiments.mnist import configs
+from experiments.mnist import export as program
+from experiments.mnist import models
+from experiments.mnist import run_folder
 from kan_jax import export
-from kan_jax import layers
-from kan_jax import training
+from kan_jax.estimators import estimators
+from kan_jax.layers import linen
+from kan_jax.training import train_steps
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _ENV = os.environ | {'JAX_PLATFORMS': 'cpu'}
@@ -47,22 +47,22 @@ for rows in (1, 2, 7):
 def _symbolic():
   variables = networks.kan([2, 3, 1])
   variables['params']['layers_0']['affine'] = jnp.array([[1.0, 0.5, 2.0, 0.1]])
-  return layers.KAN([2, 3, 1], symbolic=((('sin', ((0, 0),)),), ())), variables
+  return linen.KAN([2, 3, 1], symbolic=((('sin', ((0, 0),)),), ())), variables
 
 
 # What takes a path of its own: products, symbolic edges, the tangents beyond a
 # grid, many intervals, and inputs that are taken in parts.
 _MODELS = {
     'products': lambda: (
-        layers.KAN([2, [1, 1], 1]),
+        linen.KAN([2, [1, 1], 1]),
         networks.stack(networks.layer(2, 3), networks.layer(2, 1))),
     'symbolic': _symbolic,
     'linear': lambda: (
-        layers.KAN([2, 1], outside='linear'), networks.kan([2, 1])),
+        linen.KAN([2, 1], outside='linear'), networks.kan([2, 1])),
     'many_intervals': lambda: (
-        layers.KAN([2, 1], grid=150), networks.kan([2, 1], grid=150)),
+        linen.KAN([2, 1], grid=150), networks.kan([2, 1], grid=150)),
     'many_inputs': lambda: (
-        layers.KAN([1100, 2], grid=1, order=0),
+        linen.KAN([1100, 2], grid=1, order=0),
         networks.kan([1100, 2], grid=1, order=0)),
 }
 
@@ -104,9 +104,10 @@ class SerializeTest(parameterized.TestCase):
 def _keep_run(folder, config, variables):
   """Leaves a folder as a run does, without the training."""
   state = networks.state(variables, optax.adam(0.1))
-  with record.open_recorder(str(folder), config) as recorder:
-    recorder.checkpoint(record.Progress(
-        state, training.zero_totals(), jax.random.key_data(jax.random.key(0))))
+  with run_folder.open_recorder(str(folder), config) as recorder:
+    recorder.checkpoint(run_folder.Progress(
+        state, train_steps.zero_totals(),
+        jax.random.key_data(jax.random.key(0))))
 
 
 class ProgramTest(parameterized.TestCase):
@@ -137,7 +138,7 @@ class ProgramTest(parameterized.TestCase):
           rtol=1e-5, atol=1e-4)
 
   def _call(self, *args):
-    return command.call('export', *args)
+    return command.call('mnist.export', *args)
 
   def test_convolutions_and_mlp(self):
     config = configs.Config(model='conv_mlp', hidden=2)

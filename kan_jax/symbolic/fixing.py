@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kan_jax import layers
-from kan_jax.symbolic import fitting
-from kan_jax.symbolic import groups
-from kan_jax.symbolic import library as library_lib
-from kan_jax.symbolic import samples
+from kan_jax.layers import functions as library_lib
+from kan_jax.layers import linen
+from kan_jax.layers import samples
+from kan_jax.layers import symbolic_edges
+from kan_jax.symbolic import affine_fit
 
 Edge = tuple[int, int]  # Input and output.
 Carried = tuple[str | library_lib.Function, Any]  # Function and a, b, c, d.
@@ -64,7 +64,7 @@ def fix(
         f'{"neither" if x is None else "both"}.')
   if x is not None:
     view = samples.view(model, variables, x, path)
-    found = fitting.fit(function, *samples.of_edges(view, [(i, o)]))
+    found = affine_fit.fit(function, *samples.of_edges(view, [(i, o)]))
     if not np.isfinite(found.r2[0]):
       raise ValueError(
           f'`name` is {function.name}, which is not finite on all the values '
@@ -137,7 +137,7 @@ def read(
     path: tuple[str, ...]) -> Assigned:
   """Returns the functions of one layer and their numbers, by edge."""
   layer_groups = layer_symbolic(model, path)
-  edges = groups.pairs(layer_groups)
+  edges = symbolic_edges.pairs(layer_groups)
   names = [name for name, group in layer_groups for _ in group]
   layer = samples.part(variables['params'], path)
   rows = layer['affine'] if edges else []
@@ -145,11 +145,12 @@ def read(
           for edge, name, row in zip(edges, names, rows, strict=True)}
 
 
-def layer_symbolic(model: nn.Module, path: tuple[str, ...]) -> groups.Groups:
+def layer_symbolic(
+    model: nn.Module, path: tuple[str, ...]) -> symbolic_edges.Groups:
   """Returns the symbolic edges of one layer of a KAN, or of a KANLayer."""
-  if isinstance(model, layers.KANLayer) and not path:
+  if isinstance(model, linen.KANLayer) and not path:
     return model.symbolic
-  if isinstance(model, layers.KAN):
+  if isinstance(model, linen.KAN):
     return model.symbolic[_index(path)] if model.symbolic else ()
   raise ValueError(
       '`model` needs to be a KAN or a KANLayer, whose attribute `symbolic` '
@@ -157,23 +158,24 @@ def layer_symbolic(model: nn.Module, path: tuple[str, ...]) -> groups.Groups:
       'KAN out of it, with its part of the variables.')
 
 
-def group(assigned: Assigned) -> tuple[groups.Groups, list[Any]]:
+def group(assigned: Assigned) -> tuple[symbolic_edges.Groups, list[Any]]:
   """Groups edges by function; returns groups and rows of numbers in order."""
   grouped: dict[str | library_lib.Function, list[Edge]] = {}
   for edge, (function, _) in assigned.items():
     if isinstance(function, library_lib.Function):
       function = library_lib.shorten(function)
     grouped.setdefault(function, []).append(edge)
-  layer_groups = groups.normalize(
+  layer_groups = symbolic_edges.normalize(
       (function, sorted(edges)) for function, edges in grouped.items())
-  return layer_groups, [assigned[e][1] for e in groups.pairs(layer_groups)]
+  return layer_groups, [
+      assigned[e][1] for e in symbolic_edges.pairs(layer_groups)]
 
 
 def with_groups(
     model: nn.Module, path: tuple[str, ...],
-    layer_groups: groups.Groups) -> nn.Module:
+    layer_groups: symbolic_edges.Groups) -> nn.Module:
   """Returns the model with other symbolic edges in one layer."""
-  if isinstance(model, layers.KANLayer):
+  if isinstance(model, linen.KANLayer):
     return model.clone(symbolic=layer_groups)
   symbolic = list(model.symbolic or [()] * (len(model.features) - 1))
   symbolic[_index(path)] = layer_groups

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import sympy
 
-from kan_jax import structure
+from kan_jax.layers import functions
+from kan_jax.layers import samples
+from kan_jax.layers import structure
 from kan_jax.symbolic import fixing
-from kan_jax.symbolic import library
-from kan_jax.symbolic import samples
 
 Numbers = Sequence[float] | np.ndarray | float
 
@@ -196,6 +196,6 @@ def _layer(model, variables, path, nodes, outputs: int, zero_below: float):
   sums = [[] if bias is None else [number(bias[o])] for o in range(outputs)]
   for (i, o), (name, row) in fixing.read(model, variables, path).items():
     a, b, c, d = (number(value) for value in row)
-    function = library.find(name)
+    function = functions.find(name)
     sums[o].append(c * function.to_sympy(a * nodes[i] + b) + d)
   return [sympy.Add(*terms) for terms in sums]

@@ -10,11 +10,11 @@ from flax import linen as nn
 import jax
 import numpy as np
 
-from kan_jax import layers
-from kan_jax.symbolic import fitting
+from kan_jax.layers import functions as library_lib
+from kan_jax.layers import linen
+from kan_jax.layers import samples
+from kan_jax.symbolic import affine_fit
 from kan_jax.symbolic import fixing
-from kan_jax.symbolic import library as library_lib
-from kan_jax.symbolic import samples
 
 # Defaults of `score`. Of the functions of LIBRARY on [-1, 1], exact or with
 # errors of 1e-3 to 1e-2, these name all but the ones that are another with a
@@ -140,7 +140,7 @@ def rank(
   """
   found: list[list[Candidate]] = [[] for _ in range(x.shape[1])]
   for function in library:
-    fit = fitting.fit(function, x, y)
+    fit = affine_fit.fit(function, x, y)
     scores = score(function.complexity, fit.parameters, fit.residual,
                    weight=weight, floor=floor)
     for edge in np.flatnonzero(np.isfinite(fit.r2)).tolist():
@@ -151,7 +151,7 @@ def rank(
 
 
 def _candidate(
-    function: library_lib.Function, fit: fitting.Fit, edge: int,
+    function: library_lib.Function, fit: affine_fit.Fit, edge: int,
     value: float) -> Candidate:
   a, b, c, d = (float(field[edge]) for field in fit[:4])
   return Candidate(
@@ -182,7 +182,7 @@ def auto_symbolic(
   Returns:
     A model and variables, and a report with an entry for each edge.
   """
-  views = layers.view_layers(model, variables, x)
+  views = linen.view_layers(model, variables, x)
   edges = [(path, edge) for path, view in views.items()
            for edge in samples.live_edges(view)]
   ranked = rank(*_all_samples(views), library=library, weight=weight,
@@ -203,7 +203,7 @@ def auto_symbolic(
 
 
 def _all_samples(
-    views: Mapping[tuple[str, ...], layers.LayerView]) -> tuple[
+    views: Mapping[tuple[str, ...], linen.LayerView]) -> tuple[
         np.ndarray, np.ndarray]:
   """Inputs and values of the live edges of all layers, each [n, edges]."""
   parts = [samples.of_edges(view, samples.live_edges(view))

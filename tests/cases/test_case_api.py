@@ -5,15 +5,15 @@ The letter and number in a test's name are those of the case.
 
 from absl.testing import parameterized
 import chex
+from helpers import networks
+from helpers import pages
 import jax
 import jax.numpy as jnp
-import networks
 import numpy as np
-import pages
 
-from kan_jax import grids
-from kan_jax import layers
-from kan_jax import regularization
+from kan_jax.layers import linen
+from kan_jax.layers import regularization
+from kan_jax.splines import grids
 
 _RNG = np.random.default_rng(0)
 
@@ -21,15 +21,15 @@ _RNG = np.random.default_rng(0)
 class ApiCasesTest(parameterized.TestCase):
 
   def test_a01_wrong_number_of_columns(self):
-    model, variables = layers.KAN([1, 2]), networks.kan([1, 2])
-    for f in (model.apply, lambda *a: layers.update_grids(model, *a)):
+    model, variables = linen.KAN([1, 2]), networks.kan([1, 2])
+    for f in (model.apply, lambda *a: linen.update_grids(model, *a)):
       with self.assertRaisesRegex(ValueError, r'`x`.*\[\.\.\., 1\].*\(3, 2\)'):
         f(variables, jnp.zeros((3, 2)))
     with self.assertRaisesRegex(ValueError, r'`x`.*\[\.\.\., 1\].*\(3, 2\)'):
       model.init(jax.random.key(0), jnp.zeros((3, 2)))
 
   def test_a02_leading_axes(self):
-    apply = jax.jit(layers.KAN([2, 5, 1]).apply)
+    apply = jax.jit(linen.KAN([2, 5, 1]).apply)
     variables = networks.kan([2, 5, 1])
     x = jnp.asarray(_RNG.uniform(-1, 1, (4, 7, 2)), jnp.float32)
     y = apply(variables, x)
@@ -39,12 +39,12 @@ class ApiCasesTest(parameterized.TestCase):
 
   def test_a03_widths_stay_as_they_are(self):
     widths = [2, 5, 1]
-    model = layers.KAN(widths)
+    model = linen.KAN(widths)
     self.assertEqual(widths, [2, 5, 1])
     for same in ((2, 5, 1), np.array(widths), [np.int32(2), 5, np.int64(1)]):
-      self.assertEqual(layers.KAN(same), model)
+      self.assertEqual(linen.KAN(same), model)
       shape = jax.eval_shape(
-          layers.KAN(same).apply, networks.kan([2, 5, 1]), jnp.zeros((3, 2)))
+          linen.KAN(same).apply, networks.kan([2, 5, 1]), jnp.zeros((3, 2)))
       self.assertEqual(shape.shape, (3, 1))
     widths[0] = 9
     self.assertEqual(model.features, (2, 5, 1))
@@ -73,7 +73,7 @@ class MemoryCasesTest(parameterized.TestCase):
 
   def test_q03_no_array_of_batch_times_in_times_out(self):
     """Neither forward nor backward, and twice the rows take twice as much."""
-    model, penalty = layers.KAN([784, 64, 10]), regularization.Penalty()
+    model, penalty = linen.KAN([784, 64, 10]), regularization.Penalty()
 
     def loss(variables, x):
       y, sown = model.apply(variables, x, mutable=['edges'])
@@ -93,7 +93,7 @@ class MemoryCasesTest(parameterized.TestCase):
     self.assertGreater(half, 2048 * 784 * 4)  # It did measure something.
 
   def test_q03_chunks_give_the_same(self):
-    model = layers.KAN([784, 64, 10])
+    model = linen.KAN([784, 64, 10])
     variables = networks.kan([784, 64, 10], scale=0.1)
     x = jnp.asarray(_RNG.uniform(-1, 1, (256, 784)), jnp.float32)
     whole, chunked = jax.jit(lambda v, x: (model.apply(v, x), jax.lax.map(

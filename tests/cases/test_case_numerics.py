@@ -11,28 +11,28 @@ import sys
 
 from absl.testing import parameterized
 import chex
+from helpers import networks
 import jax
 import jax.numpy as jnp
-import networks
 import numpy as np
 import optax
 from scipy import special
 
-from kan_jax import edges
-from kan_jax import grids
-from kan_jax import layers
-from kan_jax import refinement
-from kan_jax import regularization
-from kan_jax import splines
-from kan_jax import training
+from kan_jax.layers import edges
+from kan_jax.layers import linen
+from kan_jax.layers import regularization
+from kan_jax.splines import bsplines
+from kan_jax.splines import grids
+from kan_jax.training import refinement
+from kan_jax.training import train_steps
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _X = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (100, 2)), jnp.float32)
-_NET = layers.KAN([2, 3, 1])
+_NET = linen.KAN([2, 3, 1])
 _VARIABLES = networks.kan([2, 3, 1])
 
 _update = jax.jit(
-    layers.update_grids, static_argnums=0, static_argnames='grid_eps')
+    linen.update_grids, static_argnums=0, static_argnames='grid_eps')
 _apply = jax.jit(lambda model, variables, x: model.apply(variables, x),
                  static_argnums=0)
 
@@ -41,7 +41,7 @@ class GridCasesTest(chex.TestCase):
 
   @parameterized.parameters((4, 0.0), (4, 1.0), (1, 1.0))
   def test_n02_fewer_rows_than_coefficients(self, rows, grid_eps):
-    layer = layers.KANLayer(1, grid=20)
+    layer = linen.KANLayer(1, grid=20)
     variables = networks.layer(1, 1, grid=20)
     x = jnp.array([[-0.9], [-0.2], [0.1], [0.75]])[:rows]
     new = _update(layer, variables, x, grid_eps=grid_eps)
@@ -52,7 +52,7 @@ class GridCasesTest(chex.TestCase):
         _apply(layer, new, x), _apply(layer, variables, x), atol=1e-4)
 
   def test_n03_binary_column(self):
-    layer, variables = layers.KANLayer(1), networks.layer(1, 1)
+    layer, variables = linen.KANLayer(1), networks.layer(1, 1)
     x = jnp.repeat(jnp.array([0.0, 1.0]), 50)[:, None]
     new = _update(layer, variables, x, grid_eps=0.0)
     knots = new['grid']['knots']
@@ -69,7 +69,7 @@ class GridCasesTest(chex.TestCase):
       ('zero', [1, 1, 1, 0.97917, 0.83333, 0.16667, 0, 0, 0]),
       ('clamp', [1] * 9), ('linear', [1] * 9))
   def test_n04_outside_the_grid(self, outside, spline):
-    layer = layers.KANLayer(1, outside=outside)
+    layer = linen.KANLayer(1, outside=outside)
     x = jnp.array([[-1.0], [0], [1], [1.2], [1.4], [1.8], [2.2], [100],
                    [-100]])
     variables = networks.layer(1, 1)
@@ -80,26 +80,26 @@ class GridCasesTest(chex.TestCase):
     np.testing.assert_allclose(y - silu, spline, atol=2e-5)
     if outside == 'zero':
       self.assertEqual(y[7], 100)
-      far = splines.basis(
+      far = bsplines.basis(
           jnp.array([[1e6], [-1e6]]), variables['grid']['knots'], 3)
       np.testing.assert_array_equal(far, 0)
 
   def test_n05_data_wider_than_the_grid(self):
-    layer = layers.KANLayer(1, grid_range=(-1.0, 1.0))
+    layer = linen.KANLayer(1, grid_range=(-1.0, 1.0))
     x = jnp.linspace(-5, 5, 1001)[:, None]
     new = _update(layer, networks.layer(1, 1), x)
     knots = new['grid']['knots']
-    interior = splines.interior(knots, 3)[0]
+    interior = bsplines.interior(knots, 3)[0]
     self.assertLessEqual(interior[0], -5)
     self.assertGreaterEqual(interior[-1], 5)
     np.testing.assert_allclose(
-        splines.basis(x, knots, 3).sum(-1), 1, atol=1e-5)
+        bsplines.basis(x, knots, 3).sum(-1), 1, atol=1e-5)
 
   @parameterized.parameters((jnp.float32, 1e-3), (jnp.float64, 1e-8))
   def test_n06_refine_keeps_the_function(self, dtype, tolerance):
     @jax.jit
     def outputs(variables, x):
-      values, model = [], layers.KAN([2, 5, 1])
+      values, model = [], linen.KAN([2, 5, 1])
       for grid in (5, 10, 20, 50):
         variables = refinement.refine(variables, grid)
         values.append(model.clone(grid=grid).apply(variables, x))
@@ -122,19 +122,19 @@ class DtypeCasesTest(parameterized.TestCase):
     y = _apply(_NET, _VARIABLES, x)
     self.assertEqual(y.dtype, jnp.float32)
     np.testing.assert_array_equal(y, _apply(_NET, _VARIABLES, _X))
-    model, tx = layers.KAN([2, 3]), optax.sgd(0.1)
+    model, tx = linen.KAN([2, 3]), optax.sgd(0.1)
     state = networks.state(networks.kan([2, 3]), tx)
-    step = jax.jit(training.make_train_step(training.make_objective(
+    step = jax.jit(train_steps.make_train_step(train_steps.make_objective(
         model, optax.softmax_cross_entropy_with_integer_labels), tx))
     labels = np.arange(100) % 3  # int64.
-    new, metrics = step(training.update_grids(state, x, model=model),
+    new, metrics = step(train_steps.update_grids(state, x, model=model),
                         (x, labels))
     self.assertEqual(metrics['skipped'], 0)
     chex.assert_trees_all_equal_dtypes(new, state)
 
   def test_n08_the_output_has_the_type_that_the_model_names(self):
     with jax.enable_x64(True):
-      model = layers.KAN([2, 3, 1], dtype=jnp.float32)
+      model = linen.KAN([2, 3, 1], dtype=jnp.float32)
       y = _apply(model, _VARIABLES, np.asarray(_X, np.float64))
     self.assertEqual(y.dtype, jnp.float32)
 
@@ -143,13 +143,13 @@ class DtypeCasesTest(parameterized.TestCase):
       return 1 - 2 * x + 3 * x**2 - 4 * x**3
 
     with jax.enable_x64(True):
-      knots = splines.uniform_knots(1, 5, 3, dtype=jnp.float64)
+      knots = bsplines.uniform_knots(1, 5, 3, dtype=jnp.float64)
       points = np.linspace(-1, 1, 100)[:, None]
-      coef = splines.fit(points, cubic(points)[..., None], knots, 3)
+      coef = bsplines.fit(points, cubic(points)[..., None], knots, 3)
       x = jnp.asarray(np.linspace(-0.7, 0.9, 200)[:, None])
       knots, coef = grids.update(x, knots, coef, 3)
       np.testing.assert_allclose(
-          splines.evaluate(x, knots, coef, 3)[..., 0], cubic(x), atol=1e-10)
+          bsplines.evaluate(x, knots, coef, 3)[..., 0], cubic(x), atol=1e-10)
 
   def test_n08_importing_changes_no_setting(self):
     code = '''
@@ -176,21 +176,21 @@ class OrderCasesTest(parameterized.TestCase):
 
   @parameterized.parameters(*range(6))
   def test_n09_every_order(self, order):
-    knots = splines.uniform_knots(1, 5, order)
-    values = splines.basis(jnp.linspace(-1, 1, 101)[:, None], knots, order)
+    knots = bsplines.uniform_knots(1, 5, order)
+    values = bsplines.basis(jnp.linspace(-1, 1, 101)[:, None], knots, order)
     self.assertGreaterEqual(values.min(), -1e-6)
     np.testing.assert_allclose(values.sum(-1), 1, atol=1e-5)
 
   @parameterized.parameters(11, 6, -1)
   def test_n09_unsupported_orders_are_named(self, order):
-    for make in (functools.partial(layers.KAN, [1, 1]),
-                 functools.partial(splines.uniform_knots, 1, 5)):
+    for make in (functools.partial(linen.KAN, [1, 1]),
+                 functools.partial(bsplines.uniform_knots, 1, 5)):
       with self.assertRaisesRegex(ValueError, f'`order`.* 0 to 5; got {order}'):
         make(order=order)
 
   def test_n09_cubic_at_an_interior_knot(self):
-    knots = splines.uniform_knots(1, 5, 3)
-    values = splines.basis(knots[:, 5], knots, 3)[0]
+    knots = bsplines.uniform_knots(1, 5, 3)
+    values = bsplines.basis(knots[:, 5], knots, 3)[0]
     np.testing.assert_allclose(
         values, [0, 0, 1 / 6, 2 / 3, 1 / 6, 0, 0, 0], atol=1e-6)
 
@@ -257,7 +257,7 @@ class PenaltyCasesTest(parameterized.TestCase):
     chex.assert_tree_all_finite(result)
 
   def test_n12_statistics_of_constants(self):
-    knots = splines.uniform_knots(1, 5, 3)
+    knots = bsplines.uniform_knots(1, 5, 3)
     arrays = edges.Edges(knots, jnp.ones((1, 1)), jnp.ones((1, 8, 1)),
                          jnp.zeros((1, 1)), jnp.ones((1, 1)))
     stats = edges.statistics(_X[:, :1], arrays, 3, jax.nn.silu)
@@ -269,15 +269,15 @@ class PenaltyCasesTest(parameterized.TestCase):
 class ModelCasesTest(parameterized.TestCase):
 
   def test_n13_one_input_feature(self):
-    model, tx = layers.KAN([1, 1]), optax.adam(0.05)
+    model, tx = linen.KAN([1, 1]), optax.adam(0.05)
     x = jnp.linspace(-1, 1, 200)[:, None]
     state = networks.state(networks.kan([1, 1], scale=0.1), tx)
-    run = training.make_run_steps(training.make_train_step(
-        training.make_objective(
+    run = train_steps.make_run_steps(train_steps.make_train_step(
+        train_steps.make_objective(
             model, lambda outputs, y: (outputs[:, 0] - y)**2), tx))
     y = jnp.sin(3 * x[:, 0])
     self.assertGreater(np.var(y), 0.4)  # What a dead layer would be left with.
-    state, _ = run(state, training.zero_totals(), (x, y),
+    state, _ = run(state, train_steps.zero_totals(), (x, y),
                    jnp.tile(jnp.arange(200), (400, 1)), 0, 400)
     error = _apply(model, state.variables, x)[:, 0] - y
     self.assertLess(np.sqrt(np.mean(np.square(error))), 0.02)

@@ -9,28 +9,28 @@ import os
 import weakref
 
 from absl.testing import parameterized
+from helpers import networks
 import jax
 import jax.numpy as jnp
 from matplotlib import figure
 from matplotlib import pyplot
-import networks
 import numpy as np
 import pytest
 
-from kan_jax import layers
-from kan_jax import plotting
+from kan_jax.layers import linen
+from kan_jax.plotting import edge_panels
 
 _X = jnp.linspace(-0.95, 0.4, 50)[:, None]
-_NET = layers.KAN([1, 3, 1])
+_NET = linen.KAN([1, 3, 1])
 _VARIABLES = networks.kan([1, 3, 1], low=-0.95, high=0.4)
 
 
 def _plot(**options):
-  return plotting.plot_edges(_NET, _VARIABLES, _X, **options)
+  return edge_panels.plot_edges(_NET, _VARIABLES, _X, **options)
 
 
 def _diagram():
-  return plotting.plot(_NET, _VARIABLES, _X)
+  return edge_panels.plot(_NET, _VARIABLES, _X)
 
 
 class PlottingCasesTest(parameterized.TestCase):
@@ -68,12 +68,12 @@ class PlottingCasesTest(parameterized.TestCase):
     """Also the numbers that the plot draws, at the points where it does."""
     variables = jax.tree.map(jnp.array, _VARIABLES)
     variables['params']['layers_1']['node_bias'] = jnp.array([0.75])
-    views = layers.view_layers(_NET, variables, _X)
+    views = linen.view_layers(_NET, variables, _X)
     last = views['layers_1',]
     sums = last.edge_outputs(last.inputs).sum(1) + 0.75
     np.testing.assert_allclose(
         sums, jax.jit(_NET.apply)(variables, _X), atol=1e-5)
-    fig = plotting.plot_edges(_NET, variables, _X)
+    fig = edge_panels.plot_edges(_NET, variables, _X)
     drawn = {ax.get_title(): ax.lines[0].get_data() for ax in fig.axes[10:]
              if ax.lines and ax.get_subplotspec().rowspan.start == 1}
     self.assertEqual(sorted(drawn), ['0 → 0', '1 → 0', '2 → 0'])
@@ -87,7 +87,7 @@ class PlottingCasesTest(parameterized.TestCase):
     """Up to the scale of each square, the terms of the sum."""
     drawn, = (part for part in _diagram().axes[0].collections
               if part.get_gid() == 'layer 1 curves')
-    view = layers.view_layers(_NET, _VARIABLES, _X)['layers_1',]
+    view = linen.view_layers(_NET, _VARIABLES, _X)['layers_1',]
     values = view.edge_outputs(
         jnp.linspace(view.inputs.min(0), view.inputs.max(0), 64))[:, :, 0].T
     for curve, value in zip(drawn.get_segments(), values, strict=True):

@@ -7,24 +7,24 @@ import functools
 
 from absl.testing import parameterized
 import chex
+from helpers import networks
 import jax
 import jax.numpy as jnp
-import networks
 import numpy as np
 import optax
 
-from kan_jax import layers
-from kan_jax import pruning
-from kan_jax import refinement
-from kan_jax import regularization
-from kan_jax import scores
-from kan_jax import training
+from kan_jax.layers import linen
+from kan_jax.layers import regularization
+from kan_jax.pruning import prune as pruning
+from kan_jax.pruning import scores
+from kan_jax.training import refinement
+from kan_jax.training import train_steps
 
 _RNG = np.random.default_rng(0)
 _X = jnp.asarray(_RNG.uniform(-1, 1, (200, 2)), jnp.float32)
 _Y = jnp.asarray(
     np.exp(np.sin(np.pi * _X[:, 0]) + np.square(_X[:, 1])), jnp.float32)
-_NET = layers.KAN([2, 3, 1])
+_NET = linen.KAN([2, 3, 1])
 _VARIABLES = networks.kan([2, 3, 1])
 
 
@@ -59,7 +59,7 @@ class PruningCasesTest(parameterized.TestCase):
     np.testing.assert_array_equal(
         outputs, np.tile(held['params']['layers_1']['node_bias'], (200, 1)))
     chex.assert_tree_all_finite(grads)
-    new = jax.jit(functools.partial(layers.update_grids, _NET))(pruned, _X)
+    new = jax.jit(functools.partial(linen.update_grids, _NET))(pruned, _X)
     chex.assert_tree_all_finite((new, _outputs_and_stats(_NET, new, _X)))
     chex.assert_trees_all_equal(_VARIABLES, held)
     np.testing.assert_array_equal(
@@ -100,23 +100,23 @@ class PruningCasesTest(parameterized.TestCase):
 
   def test_p04_prune_train_refine_train(self):
     """Of edges first; of a node before the grid gets finer."""
-    model, tx = layers.KAN([2, 5, 1]), optax.adam(0.02)
+    model, tx = linen.KAN([2, 5, 1]), optax.adam(0.02)
     penalty, rows = regularization.Penalty(), jnp.tile(jnp.arange(200), (20, 1))
 
     def train(model, state):
       """20 steps on the whole set, with a grid update before each ten."""
       run = runs[model]
       for start in (0, 10):
-        state = training.update_grids(state, _X, model=model, rate=0.5)
+        state = train_steps.update_grids(state, _X, model=model, rate=0.5)
         state, totals = run(
-            state, training.zero_totals(), (_X, _Y), rows, start, start + 10)
+            state, train_steps.zero_totals(), (_X, _Y), rows, start, start + 10)
         self.assertEqual(totals['skipped'], 0)
       chex.assert_tree_all_finite(state)
       return state
 
-    finer = layers.KAN([2, 4, 1], grid=10)
-    runs = {net: training.make_run_steps(training.make_train_step(
-        training.make_objective(net, _squares, penalty, lamb), tx))
+    finer = linen.KAN([2, 4, 1], grid=10)
+    runs = {net: train_steps.make_run_steps(train_steps.make_train_step(
+        train_steps.make_objective(net, _squares, penalty, lamb), tx))
             for net, lamb in ((model, 0.01), (finer, 0.0))}
     state = networks.state(networks.kan([2, 5, 1], scale=0.1), tx)
     state = train(model, state)
@@ -141,7 +141,7 @@ class PruningCasesTest(parameterized.TestCase):
   @parameterized.parameters(3, 4)
   def test_p05_list_of_arities(self, outputs):
     """Also with as many outputs as factors: a score for every node and edge."""
-    model = layers.KAN([3, [1, 1], outputs], arity=[[], [3], []])
+    model = linen.KAN([3, [1, 1], outputs], arity=[[], [3], []])
     variables = networks.stack(networks.layer(3, 4), networks.layer(2, outputs))
     x = jnp.asarray(_RNG.uniform(-1, 1, (20, 3)), jnp.float32)
     self.assertEqual(model.apply(variables, x).shape, (20, outputs))
@@ -167,11 +167,11 @@ class PruningCasesTest(parameterized.TestCase):
     self.assertEqual(left, [(0, 0, 0), (0, 0, 2), (0, 1, 0), (0, 1, 1),
                             (0, 1, 2), (1, 0, 0), (1, 1, 0)])
     self.assertEqual(pruning.count_edges(grid), (7, 9))
-    run = training.make_run_steps(training.make_train_step(
-        training.make_objective(_NET, _squares), tx))
-    state, _ = run(state, training.zero_totals(), (_X, _Y),
+    run = train_steps.make_run_steps(train_steps.make_train_step(
+        train_steps.make_objective(_NET, _squares), tx))
+    state, _ = run(state, train_steps.zero_totals(), (_X, _Y),
                    jnp.tile(jnp.arange(200), (10, 1)), 0, 10)
-    views = list(layers.view_layers(_NET, state.variables, _X).values())
+    views = list(linen.view_layers(_NET, state.variables, _X).values())
     _, grads = _outputs_and_grads(_NET, state.variables, _X, _Y)
     for layer, i, o in chosen:
       view, slopes = views[layer], grads[f'layers_{layer}']
@@ -185,13 +185,13 @@ class PruningCasesTest(parameterized.TestCase):
     """x0**2 + 0.3 x1**2 + 0 x2, by all the definitions."""
     x = jnp.asarray(_RNG.uniform(-1, 1, (200, 3)), jnp.float32)
     y = jnp.square(x[:, 0]) + 0.3 * jnp.square(x[:, 1])
-    model, tx = layers.KAN([3, 2, 1]), optax.adam(
+    model, tx = linen.KAN([3, 2, 1]), optax.adam(
         optax.cosine_decay_schedule(0.05, 1500))
-    run = training.make_run_steps(training.make_train_step(
-        training.make_objective(model, _squares), tx))
+    run = train_steps.make_run_steps(train_steps.make_train_step(
+        train_steps.make_objective(model, _squares), tx))
     state, totals = run(
         networks.state(networks.kan([3, 2, 1], scale=0.1), tx),
-        training.zero_totals(), (x, y), jnp.tile(jnp.arange(200), (1500, 1)),
+        train_steps.zero_totals(), (x, y), jnp.tile(jnp.arange(200), (1500, 1)),
         0, 1500)
     self.assertEqual(totals['skipped'], 0)
     _, stats = _outputs_and_stats(model, state.variables, x)

@@ -12,24 +12,24 @@ import sys
 
 from absl.testing import parameterized
 import chex
+from helpers import networks
 import jax
 import jax.numpy as jnp
-import networks
 import numpy as np
 import optax
 import pytest
 
 from kan_jax import checkpoints
-from kan_jax import layers
-from kan_jax import plotting
-from kan_jax import pruning
-from kan_jax import refinement
-from kan_jax import training
+from kan_jax.layers import linen
+from kan_jax.plotting import edge_panels
+from kan_jax.pruning import prune
+from kan_jax.training import refinement
+from kan_jax.training import train_steps
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _RNG = np.random.default_rng(0)
 _X = jnp.asarray(_RNG.uniform(-1, 1, (16, 2)), jnp.float32)
-_NET = layers.KAN([2, 3, 1], grid=3)
+_NET = linen.KAN([2, 3, 1], grid=3)
 _VARIABLES = networks.kan([2, 3, 1], grid=3)
 _TX = optax.adam(0.01)
 
@@ -61,12 +61,13 @@ checkpoints.save(folder, 20, state)
 assert len(jax.devices()) == 2
 checkpoints.save(folder, 21, jax.device_put(state, jax.devices()[1]))
 '''
-_run = training.make_run_steps(training.make_train_step(training.make_objective(
-    _NET, lambda outputs, y: (outputs[:, 0] - y)**2), _TX))
+_run = train_steps.make_run_steps(train_steps.make_train_step(
+    train_steps.make_objective(
+        _NET, lambda outputs, y: (outputs[:, 0] - y)**2), _TX))
 
 
 def _train(state, start, stop):
-  return _run(state, training.zero_totals(), (_X, _X[:, 0]),
+  return _run(state, train_steps.zero_totals(), (_X, _X[:, 0]),
               jnp.tile(jnp.arange(16), (20, 1)), start, stop)[0]
 
 
@@ -74,7 +75,7 @@ def _train(state, start, stop):
 def _ten_steps():
   """A state after a grid update and ten steps."""
   state = networks.state(_VARIABLES, _TX)
-  return _train(training.update_grids(state, 2 * _X, model=_NET), 0, 10)
+  return _train(train_steps.update_grids(state, 2 * _X, model=_NET), 0, 10)
 
 
 @pytest.fixture(scope='module')
@@ -114,7 +115,7 @@ class OtherProcessCasesTest(parameterized.TestCase):
     whole = _train(jax.tree.map(jnp.array, _ten_steps()), 10, 20)
     self.assertEqual(loaded.step, 20)
     chex.assert_trees_all_close(loaded, whole, atol=1e-6)
-    evaluate = training.make_evaluate(
+    evaluate = train_steps.make_evaluate(
         _NET, {'loss': lambda outputs, y: (outputs[:, 0] - y)**2})
     losses = [float(evaluate(s.variables, (_X, _X[:, 0]))['loss'])
               for s in (loaded, whole, _ten_steps())]
@@ -148,7 +149,7 @@ class SavingCasesTest(parameterized.TestCase):
   def test_v03_own_base_function(self):
     """A checkpoint holds arrays: it loads with a model that has the function.
     """
-    model = layers.KAN([2, 3, 1], grid=3, base_fn=_three_sines)
+    model = linen.KAN([2, 3, 1], grid=3, base_fn=_three_sines)
     before = jax.jit(model.apply)(_VARIABLES, _X)
     checkpoints.save(self.path, 0, _VARIABLES)
     for file in self.path.rglob('*'):
@@ -156,17 +157,17 @@ class SavingCasesTest(parameterized.TestCase):
         self.assertNotIn(b'_three_sines', file.read_bytes())
     loaded = checkpoints.load(
         self.path, 0, jax.eval_shape(lambda: _VARIABLES))
-    same = layers.KAN([2, 3, 1], grid=3, base_fn=_three_sines)
+    same = linen.KAN([2, 3, 1], grid=3, base_fn=_three_sines)
     np.testing.assert_array_equal(jax.jit(same.apply)(loaded, _X), before)
     self.assertGreater(
         np.abs(before - jax.jit(_NET.apply)(loaded, _X)).max(), 0.1)
 
   def test_v05_no_surprise_files(self):
-    model, variables = layers.KAN([2, 3, 1], grid=3), _ten_steps().variables
+    model, variables = linen.KAN([2, 3, 1], grid=3), _ten_steps().variables
     _, sown = model.apply(variables, _X, mutable=['edges'])
-    grid = pruning.mask_edges(variables['grid'], sown['edges'], 0.1)
+    grid = prune.mask_edges(variables['grid'], sown['edges'], 0.1)
     pruned = copy.deepcopy({**variables, 'grid': grid})
-    plotting.plot_edges(model, pruned, _X, most=1)
+    edge_panels.plot_edges(model, pruned, _X, most=1)
     jax.eval_shape(lambda v: refinement.refine(v, 6), pruned)
     _train(jax.tree.map(jnp.array, _ten_steps()), 0, 1)
     self.assertEmpty(list(self.path.iterdir()))
@@ -175,8 +176,8 @@ class SavingCasesTest(parameterized.TestCase):
     for rows in (10, 10_000):
       x = jnp.asarray(_RNG.uniform(-1, 1, (rows, 2)), jnp.float32)
       state = networks.state(networks.layer(2, 3), _TX)
-      checkpoints.save(self.path / str(rows), 0, training.update_grids(
-          state, x, model=layers.KANLayer(3)))
+      checkpoints.save(self.path / str(rows), 0, train_steps.update_grids(
+          state, x, model=linen.KANLayer(3)))
     # Compression is a little luckier with some numbers than with others; the
     # rows themselves would be 80 kB.
     self.assertAlmostEqual(self._size('10'), self._size('10000'), delta=4000)

@@ -9,23 +9,23 @@ from typing import NamedTuple
 from absl.testing import parameterized
 import chex
 from flax import linen as nn
+from helpers import networks
 import jax
 import jax.numpy as jnp
 from matplotlib import figure
-import networks
 import numpy as np
 import optax
 
 from experiments import cli
-from experiments import configs
-from experiments import data
-from experiments import loop
-from kan_jax import fitting
-from kan_jax import layers
-from kan_jax import plotting
-from kan_jax import regularization
-from kan_jax import sharding
-from kan_jax import training
+from experiments.data import sets
+from experiments.mnist import configs
+from experiments.mnist import loop
+from kan_jax.layers import linen
+from kan_jax.layers import regularization
+from kan_jax.plotting import edge_panels
+from kan_jax.training import fitting
+from kan_jax.training import sharding
+from kan_jax.training import train_steps
 
 _RNG = np.random.default_rng(0)
 # exp(sin(pi x0) + x1**2), as in the paper.
@@ -55,7 +55,7 @@ class Counter:
     self.layout = sharding.Layout(sharding.make_mesh('data:1'))
     self.updates = []
     chex.clear_trace_counter()
-    self.run_steps = training.make_run_steps(
+    self.run_steps = train_steps.make_run_steps(
         chex.assert_max_traces(self._step, n=traces))
 
   def _step(self, state, batch):
@@ -81,10 +81,10 @@ class Counter:
 def _count(size, **options):
   """Runs a schedule over examples whose label is their index."""
   counter = Counter(size)
-  split = data.Split(np.zeros((size, 1, 1), np.float32),
+  split = sets.Split(np.zeros((size, 1, 1), np.float32),
                      np.arange(size, dtype=np.int32))
   result = loop.Loop(
-      configs.Config(**options), data.Dataset(split, split, size), counter,
+      configs.Config(**options), sets.Dataset(split, split, size), counter,
       log=lambda _: None).run()
   return result.state, counter
 
@@ -123,15 +123,15 @@ class ScheduleCasesTest(parameterized.TestCase):
 class DataCasesTest(parameterized.TestCase):
 
   def test_t03_batch_larger_than_the_test_set(self):
-    model, tx = layers.KAN([2, 1]), optax.adam(0.01)
-    run = training.make_run_steps(training.make_train_step(
-        training.make_objective(model, _squares), tx))
+    model, tx = linen.KAN([2, 1]), optax.adam(0.01)
+    run = train_steps.make_run_steps(train_steps.make_train_step(
+        train_steps.make_objective(model, _squares), tx))
     state, totals = run(
-        networks.state(networks.kan([2, 1]), tx), training.zero_totals(),
+        networks.state(networks.kan([2, 1]), tx), train_steps.zero_totals(),
         (_X[:100], _Y[:100]), jnp.arange(100).reshape(2, 50), 0, 2)
     self.assertEqual((state.step, totals['skipped']), (2, 0))
     test = _X[100:120], _Y[100:120]
-    evaluate = training.make_evaluate(model, {'square': _squares}, 50)
+    evaluate = train_steps.make_evaluate(model, {'square': _squares}, 50)
     errors = jax.jit(model.apply)(state.variables, test[0])[:, 0] - test[1]
     np.testing.assert_allclose(
         evaluate(state.variables, test)['square'], np.mean(np.square(errors)),
@@ -140,12 +140,12 @@ class DataCasesTest(parameterized.TestCase):
   def test_t07_label_shape(self):
     """The model is y = x: its loss on its own labels is 0, never 1."""
     x = jnp.array([-1, -0.5, 0, 0.5, 1])[:, None]
-    model = layers.KANLayer(1, base_fn=lambda x: x)
+    model = linen.KANLayer(1, base_fn=lambda x: x)
     variables = networks.layer(1, 1, scale=0.0)
     variables['params']['scale_base'] = jnp.ones((1, 1))
 
     def loss(loss_fn, y):
-      objective = training.make_objective(model, loss_fn)
+      objective = train_steps.make_objective(model, loss_fn)
       return objective(variables['params'], variables['grid'], x, y)[0]
 
     np.testing.assert_array_equal(model.apply(variables, x), x)
@@ -165,7 +165,7 @@ class Conv(nn.Module):
   @nn.compact
   def __call__(self, x):
     x = nn.Conv(2, (3, 3), 2, padding='VALID')(x)
-    return layers.KAN([8, 10], grid=3)(x.reshape(len(x), -1))
+    return linen.KAN([8, 10], grid=3)(x.reshape(len(x), -1))
 
 
 class ModuleCasesTest(parameterized.TestCase):
@@ -173,10 +173,10 @@ class ModuleCasesTest(parameterized.TestCase):
   def test_t05_kan_inside_a_bigger_net(self):
     images = jnp.asarray(_RNG.normal(size=(6, 6, 6, 1)), jnp.float32)
     model, tx = Conv(), optax.adam(0.01)
-    state = training.create_state(model, tx, jax.random.key(0), images)
+    state = train_steps.create_state(model, tx, jax.random.key(0), images)
     loss = optax.softmax_cross_entropy_with_integer_labels
-    step = jax.jit(training.make_train_step(
-        training.make_objective(model, loss), tx))
+    step = jax.jit(train_steps.make_train_step(
+        train_steps.make_objective(model, loss), tx))
     new, _ = step(state, (images, jnp.arange(6)))
     for name, leaf in jax.tree_util.tree_leaves_with_path(jax.tree.map(
         lambda a, b: np.any(np.not_equal(a, b)), state.params, new.params)):
@@ -189,7 +189,7 @@ class ModuleCasesTest(parameterized.TestCase):
 
   def test_t05_gradient_of_a_gradient(self):
     """The second derivative of a cubic spline is finite, also at a knot."""
-    layer, variables = layers.KANLayer(1), networks.layer(1, 1)
+    layer, variables = linen.KANLayer(1), networks.layer(1, 1)
     def f(x):
       return layer.apply(variables, x[None])[0]
     knots = variables['grid']['knots'][0]
@@ -214,20 +214,20 @@ class OwnLoopCasesTest(parameterized.TestCase):
       after, last = run(variables, 15)
       return before, variables, after, last
 
-    model = layers.KAN([2, 5, 1])
+    model = linen.KAN([2, 5, 1])
     before, variables, after, last = train()
     self.assertEqual((len(before), len(after)), (5, 15))
     self.assertTrue(np.isfinite(np.append(before, after)).all())
     for losses in (before, after):
       # The line search may stand still within a rounding of the loss.
       np.testing.assert_array_less(np.diff(losses), 1e-6 * losses[:-1])
-    evaluate = training.make_evaluate(model, {'loss': _squares})
+    evaluate = train_steps.make_evaluate(model, {'loss': _squares})
     self.assertLess(after[0], 1.1 * evaluate(variables, (_X, _Y))['loss'])
     self.assertLess(after[-1], before[-1])
     chex.assert_trees_all_equal(train()[-1], last)
 
   def test_t09_own_loop_with_a_negative_loss(self):
-    model, tx = layers.KAN([2, 3, 1]), optax.adam(0.01)
+    model, tx = linen.KAN([2, 3, 1]), optax.adam(0.01)
     variables, x = networks.kan([2, 3, 1]), _X[:50]
 
     def loss(params):
@@ -247,7 +247,7 @@ class OwnLoopCasesTest(parameterized.TestCase):
     self.assertLess(losses[-1], losses[0])
     # Nothing but parameters and x is needed to look at the result.
     trained = {**variables, 'params': params}
-    fig = plotting.plot_edges(model, trained, x, most=2)
+    fig = edge_panels.plot_edges(model, trained, x, most=2)
     self.assertIsInstance(fig, figure.Figure)
     stats = jax.jit(lambda v: model.apply(v, x, mutable=['edges'])[1])(trained)
     scores = [regularization.edge_scores(layer) for layer in (

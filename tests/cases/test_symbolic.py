@@ -10,8 +10,8 @@ import numpy as np
 import optax
 import sympy
 
-from kan_jax import layers
 from kan_jax import symbolic
+from kan_jax.layers import linen
 
 _SMALL = tuple(f for f in symbolic.LIBRARY
                if f.name in ('0', 'x', 'x^2', 'sin', 'sqrt'))
@@ -28,7 +28,7 @@ def _fit(name, x, y):
 
 @functools.cache
 def _kan(*features):
-  model = layers.KAN(features)
+  model = linen.KAN(features)
   return model, jax.jit(model.init)(
       jax.random.key(0), jnp.ones((1, features[0])))
 
@@ -74,7 +74,7 @@ class SymbolicCases(chex.TestCase):
       x = jnp.linspace(0.3, 0.98, 20, dtype=dtype)[:, None]
       functions = tuple((f.name, ((0, o),))
                         for o, f in enumerate(symbolic.LIBRARY))
-      layer = layers.KANLayer(
+      layer = linen.KANLayer(
           len(functions), symbolic=functions, param_dtype=dtype)
       variables = jax.jit(layer.init)(jax.random.key(0), x)
       row = jnp.array([[0.9, 0.07, 1.3, -0.2]], dtype)

@@ -1,0 +1,1 @@
+"""How near fits come to what their splines can represent."""

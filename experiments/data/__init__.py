@@ -1,0 +1,1 @@
+"""Data sets and tables: where they come from, how they are read."""

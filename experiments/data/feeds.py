@@ -1,0 +1,205 @@
+"""Where a run takes its batches from: the device's memory, or files.
+
+Both give the same batches in the same order.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import functools
+from typing import Any
+from typing import NamedTuple
+from typing import Protocol
+
+import jax
+import numpy as np
+
+from experiments import cli
+from experiments.data import sets
+from experiments.data import sources
+from kan_jax.training import sharding
+
+# Of a chunk that is read at once. Enough of them for the overhead not to count.
+_BYTES = 2**24
+
+
+class Chunk(NamedTuple):
+  """Batches that are on the device.
+
+  Attributes:
+    data: Images and labels, [n, ...].
+    rows: Which of them make up each batch, [batches, batch]; or, where they are
+      batches already, [n, batch, ...], which of these it is, [batches].
+    start: Number of the first batch, counted from that of the epoch.
+    stop: Number of the one after the last. There may be more in `rows`.
+  """
+  data: tuple[jax.Array, jax.Array]
+  rows: Any
+  start: int
+  stop: int
+
+
+class Feed(Protocol):
+  """The examples of one split."""
+
+  def __len__(self) -> int: ...
+
+  def chunks(
+      self, order: jax.Array, batch_size: int,
+      done: int = 0) -> Iterator[Chunk]:
+    """Yields an epoch's batches, the first `done` perhaps not among them.
+
+    Args:
+      order: Numbers of all examples, [n].
+      batch_size: Of a batch; the last one may be shorter, and is then a chunk
+        by itself.
+      done: How many of its batches are not needed.
+    """
+
+  def take(self, numbers: Any) -> tuple[jax.Array, jax.Array]:
+    """Returns examples by their numbers."""
+
+  def evaluate(self, evaluate: Callable, variables: Any) -> float:
+    """Returns the accuracy that `evaluate` finds, of all examples."""
+
+
+class Held:
+  """Examples that the devices hold, each a part of them."""
+
+  def __init__(self, split: sets.Split, size: int, layout: sharding.Layout):
+    """Takes the rows of this process, of `size` rows in all."""
+    self._data = (layout.put_rows(split.images, size),
+                  layout.put_rows(split.labels, size))
+    self._size = size
+
+  def __len__(self) -> int:
+    return self._size
+
+  def chunks(
+      self, order: jax.Array, batch_size: int,
+      done: int = 0) -> Iterator[Chunk]:
+    """See `Feed`."""
+    whole, size = divmod(len(order), batch_size)
+    size = len(order) - size
+    if done < whole:
+      yield Chunk(
+          self._data, order[:size].reshape(-1, batch_size), 0, whole)
+    if size < len(order):
+      yield Chunk(self._data, order[size:][None], whole, whole + 1)
+
+  def take(self, numbers: Any) -> tuple[jax.Array, jax.Array]:
+    """See `Feed`."""
+    images, labels = self._data
+    return images[numbers], labels[numbers]
+
+  def evaluate(self, evaluate: Callable, variables: Any) -> float:
+    """See `Feed`."""
+    return float(evaluate(variables, self._data, self._size)['accuracy'])
+
+
+class Streamed:
+  """Examples that are read, and checked, as they are needed.
+
+  Each process reads the rows that its devices hold.
+  """
+
+  def __init__(
+      self, name: str, source: sources.Source, classes: int,
+      layout: sharding.Layout):
+    from kan_jax.training import streaming  # Grain is optional.
+    self._source, self._layout = source, layout
+    self._check = functools.partial(
+        sets.check_split, name, classes=classes)
+    if not len(source):
+      raise cli.UsageError(
+          f'the data set cannot be used: it has no {name} examples')
+    first = source.read(np.arange(1))
+    self._check(first)
+    self._none = sets.Split(*(part[:0] for part in first))
+    self._most = max(1, _BYTES // first.images.nbytes)  # Rows in a chunk.
+    self._chunks = functools.partial(
+        streaming.chunks, self._read, layout=layout)
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def _read(self, numbers: np.ndarray) -> sets.Split:
+    if not numbers.size:  # Of a few rows, a process may have none.
+      return self._none
+    split = self._source.read(numbers)
+    self._check(split)
+    return split
+
+  def chunks(
+      self, order: jax.Array, batch_size: int,
+      done: int = 0) -> Iterator[Chunk]:
+    """See `Feed`."""
+    numbers = np.asarray(order)
+    whole, left = divmod(len(numbers), batch_size)
+    if done < whole:
+      yield from self._whole_batches(
+          numbers[:whole * batch_size].reshape(whole, batch_size), done)
+    if left:
+      for chunk in self._chunks(numbers[-left:], left):
+        yield Chunk(chunk, np.arange(left)[None], whole, whole + 1)
+
+  def _whole_batches(
+      self, numbers: np.ndarray, done: int) -> Iterator[Chunk]:
+    """Yields batches of these numbers, [batches, batch]."""
+    whole = len(numbers)
+    held = _even(whole, max(1, self._most // numbers.shape[1]))
+    # All chunks have the same shape, for one program: the last is filled up.
+    numbers = np.resize(
+        numbers, (-(-whole // held) * held, numbers.shape[1]))
+    first = done // held
+    found = self._chunks(numbers, held, start=first)
+    starts = range(first * held, whole, held)
+    for start, chunk in zip(starts, found, strict=True):
+      yield Chunk(chunk, np.arange(held), start, min(start + held, whole))
+
+  def take(self, numbers: Any) -> tuple[jax.Array, jax.Array]:
+    """See `Feed`."""
+    size = len(numbers)
+    split = self._read(np.asarray(numbers)[self._layout.local_rows(size)])
+    images, labels = (
+        self._layout.put_rows(part, size)[:size] for part in split)
+    return images, labels
+
+  def evaluate(self, evaluate: Callable, variables: Any) -> float:
+    """See `Feed`."""
+    total = len(self)
+    size = _even(total, self._most)
+    correct = 0.0
+    found = self._chunks(np.arange(total), size)
+    for start, chunk in zip(range(0, total, size), found, strict=True):
+      rows = min(size, total - start)
+      correct += rows * float(evaluate(variables, chunk, rows)['accuracy'])
+    return correct / total
+
+
+def _even(count: int, most: int) -> int:
+  """Returns the size of parts, `most` at most, that are of about one size."""
+  return -(-count // -(-count // most))
+
+
+def open_feeds(
+    dataset: sets.Dataset | sources.Set,
+    layout: sharding.Layout) -> tuple[Feed, Feed]:
+  """Returns the feeds of the training and the test examples.
+
+  Raises:
+    cli.UsageError: If they are to be read and Grain is missing, or what is
+      seen of them cannot be used.
+  """
+  if isinstance(dataset, sets.Dataset):
+    sets.check(dataset)
+    train, test = dataset.sizes or (
+        len(dataset.train.labels), len(dataset.test.labels))
+    return (Held(dataset.train, train, layout),
+            Held(dataset.test, test, layout))
+  try:
+    return (
+        Streamed('training', dataset.train, dataset.classes, layout),
+        Streamed('test', dataset.test, dataset.classes, layout))
+  except ImportError as error:
+    raise cli.UsageError(
+        "--loader=grain needs Grain: pip install 'kan_jax[grain]'") from error

@@ -1,0 +1,1 @@
+"""Trains, sweeps, measures and exports the models of the MNIST job."""

@@ -1,0 +1,119 @@
+"""Trains a KAN or an MLP on MNIST.
+
+  python -m experiments.mnist --config=kan_reg --lamb=0.005 --seed=7
+"""
+
+import sys
+
+from absl import flags
+import jax
+import tqdm
+
+from experiments import cli
+from experiments.data import sets
+from experiments.devices import processes
+from experiments.mnist import configs
+from experiments.mnist import loop
+from experiments.mnist import run_folder
+from kan_jax.training import sharding
+
+# A summary warns of a run that ends so many points below its best epoch, and of
+# one on MNIST that ends below this; both in percent of the test set.
+FALL, POOR = 3.0, 90.0
+
+
+def summary(result: loop.Result, name: str) -> str:
+  """Returns the line that sums up a run."""
+  text = (f'Summary: {name} seed {result.config.seed}: '
+          f'Loss: {result.loss:.6f} Acc(Train): {result.acc_train:.2f} '
+          f'Acc(Test): {result.acc_test:.2f}, '
+          f'{sum(result.epoch_seconds):.1f} s')
+  if result.edges:
+    text += (
+        f'; {result.edges_left} of {result.edges} edges score '
+        f'{result.config.prune_threshold:g} or more, Acc(Test) with these '
+        f'alone: {result.acc_pruned:.2f}')
+  poor = result.config.dataset == 'mnist' and result.acc_test < POOR
+  if poor or result.acc_best - result.acc_test > FALL:
+    text += (f'; WARNING: far from what it should reach (best epoch: '
+             f'{result.acc_best:.2f}); is --lamb or --learning_rate too large?')
+  return text
+
+
+def main() -> None:
+  """Runs what the flags say."""
+  config = configs.config_from_flags()
+  cli.enough_threads()
+  processes.join(flags.FLAGS.distributed)
+  layout = _layout()
+  name, workdir = flags.FLAGS.config, flags.FLAGS.workdir
+  every = _checkpoint_every()
+  found = sets.open_set(config.dataset, flags.FLAGS.data_dir)
+  dataset = found if flags.FLAGS.loader == 'grain' else (
+      sets.read(found, layout.local_rows))
+  with (processes.together(),
+        run_folder.open_recorder(
+            workdir, config, flags.FLAGS.resume) as recorder,
+        cli.signals() as signals):
+    programs = loop.build_programs(
+        config, dataset.classes, dataset.shape, layout)
+    job = loop.Loop(
+        config, dataset, programs, log=_log, recorder=recorder,
+        signals=signals, checkpoint_every=every)
+    result = job.run()
+    line = summary(result, name)
+    _log(line)
+    if recorder:
+      recorder.finish(programs.model, layout.fetch(result.state),
+                      job.test_images(), line)
+
+
+def _layout() -> sharding.Layout:
+  devices = jax.device_count() if jax.process_count() > 1 else 1
+  text = flags.FLAGS.mesh or f'data:{devices}'
+  try:
+    return sharding.Layout(sharding.make_mesh(text))
+  except ValueError as error:
+    raise cli.UsageError(f'--mesh: {error}') from error
+
+
+def _checkpoint_every() -> int:
+  every, workdir = flags.FLAGS.checkpoint_every, flags.FLAGS.workdir
+  if every < 0 or (not workdir and (every or flags.FLAGS.resume)):
+    raise cli.UsageError(
+        '--checkpoint_every counts steps, 0 or more, and it and --resume need '
+        f'a --workdir; got {every} and {workdir}')
+  return every
+
+
+def _log(line: str) -> None:
+  if not processes.is_first():
+    return
+  tqdm.tqdm.write(line)
+  sys.stdout.flush()
+
+
+if __name__ == '__main__':
+  configs.define_flags()
+  flags.DEFINE_string(
+      'workdir', None, 'Folder for config, metrics, checkpoints and pictures. '
+      'Without it nothing is written.')
+  flags.DEFINE_bool(
+      'resume', False, 'Whether to go on with the run in --workdir, from its '
+      'last checkpoint. --epochs may be larger than it was.')
+  flags.DEFINE_integer(
+      'checkpoint_every', 0, 'Steps between checkpoints within an epoch; there '
+      'is always one at its end.')
+  flags.DEFINE_enum(
+      'loader', 'memory', ['memory', 'grain'], 'Whether the device holds the '
+      'data set, or it is read bit by bit, as one larger than memory must be.')
+  flags.DEFINE_string(
+      'mesh', None, 'Devices, such as data:8 or data:4,model:2: batches are '
+      'split over data, wide KAN layers over model. By default one device, and '
+      'of several processes all devices along data.')
+  flags.DEFINE_bool(
+      'distributed', False, 'Whether to join the other processes of a job that '
+      'Slurm, Open MPI, a TPU pod or Kubernetes started.')
+  flags.DEFINE_string(
+      'data_dir', None, 'Where tensorflow_datasets keeps its sets.')
+  cli.run(main)

@@ -1,0 +1,174 @@
+"""The runs of the MNIST experiment, and the flags that override them."""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import dataclasses
+import math
+from typing import Any
+from typing import get_args
+
+from absl import flags
+
+from experiments import cli
+from kan_jax.layers import regularization
+from kan_jax.splines import bsplines
+
+
+def _setting(
+    default: Any, text: str, *, choices: Sequence[str] = (),
+    low: float = -math.inf, high: float = math.inf, above: float = -math.inf):
+  """A field with its help text and the values it allows."""
+  allowed = {'choices': choices, 'low': low, 'high': high, 'above': above}
+  return dataclasses.field(
+      default=default, metadata={'help': text, 'allowed': allowed})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+  """One run. The flag of the same name overrides a field.
+
+  Raises:
+    cli.UsageError: If a field has a value that it does not allow.
+  """
+  model: str = _setting(
+      'conv_kan', 'conv_kan and conv_mlp put a KAN or an MLP on a small '
+      'convolutional front-end; kan works on the pixels.',
+      choices=('conv_kan', 'conv_mlp', 'kan'))
+  hidden: int = _setting(20, 'Nodes in the hidden layer.', low=1)
+  grid: int = _setting(5, 'Intervals of each spline.', low=1)
+  order: int = _setting(3, 'Degree of the splines.', low=0, high=5)
+  outside: bsplines.Outside = _setting(
+      'zero', 'What a spline does beyond its grid.',
+      choices=get_args(bsplines.Outside))
+  update_grid: bool = _setting(True, 'Whether the grids follow the data.')
+  grid_update_freq: int = _setting(
+      10, 'Steps from one grid update to the next.', low=1)
+  grid_eps: float = _setting(
+      1.0, 'Spacing of the knots: 1 uniform, 0 by quantiles.', low=0, high=1)
+  grid_rate: float = _setting(
+      0.1, "Part of the way that knots move to a batch's; 1 all the way, as in "
+      'pykan.', above=0, high=1)
+  scale_spline: str = _setting(
+      'one', 'Initial weight of the splines: one, or 1 / inputs, which many '
+      'inputs need.', choices=('one', 'fan_in'))
+  scale_base: float = _setting(
+      1.0, 'Variance of the initial weights of the base functions, times the '
+      'number of inputs.', above=0)
+  lamb: float = _setting(
+      0.0, 'Weight of the sparsity penalty in the loss.', low=0)
+  lamb_l1: float = _setting(1.0, 'Weight of l1 in the penalty.', low=0)
+  lamb_entropy: float = _setting(
+      2.0, 'Weight of the entropy in the penalty.', low=0)
+  lamb_coef: float = _setting(
+      0.0, 'Weight of the coefficients in the penalty.', low=0)
+  lamb_coefdiff: float = _setting(
+      0.0, 'Weight of the steps between coefficients in the penalty.', low=0)
+  reg_metric: regularization.Metric = _setting(
+      'mean_abs', 'Edge score in the penalty: mean_abs as in pykan of May '
+      '2024, std as in pykan 0.2.', choices=('mean_abs', 'std'))
+  prune_threshold: float = _setting(
+      0.01, 'Edges that score less are masked off in the summary.', low=0)
+  epochs: int = _setting(5, 'Passes over the training set.', low=1)
+  batch_size: int = _setting(
+      128, 'Examples in a step; the last batch of an epoch may be shorter.',
+      low=1)
+  learning_rate: float = _setting(0.002, "Adam's step size.", above=0)
+  seed: int = _setting(
+      0, 'Decides the initial parameters and the order of the examples.',
+      low=0, high=2**32 - 1)
+  on_nonfinite: str = _setting(
+      'stop', 'What happens when a loss or gradient is not finite: stop ends '
+      'the run, skip leaves the step out and counts it.',
+      choices=('stop', 'skip'))
+  dataset: str = _setting(
+      'mnist', 'mnist ships with this repository; a folder that '
+      'experiments.data.records wrote; another name, such as fashion_mnist, is '
+      'looked up in tensorflow_datasets.')
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      _check(field.name, getattr(self, field.name), type(field.default),
+             **field.metadata['allowed'])
+
+
+# What a value of each type may be, and how to say so. A bool is an int, too.
+_KINDS: dict[type, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), 'true or false'), int: ((int,), 'a whole number'),
+    float: ((int, float), 'a number'), str: ((str,), 'text')}
+
+
+def _check(
+    name: str, value: Any, kind: type, choices: Sequence[str] = (),
+    low: float = -math.inf, high: float = math.inf,
+    above: float = -math.inf) -> None:
+  """Raises a UsageError unless the value is among the allowed ones."""
+  if choices and value not in choices:
+    raise cli.UsageError(
+        f'--{name}={value} is not known; allowed are {", ".join(choices)}')
+  types, text = _KINDS[kind]
+  if type(value) not in types:
+    limits = '' if kind in (bool, str) else f': {_describe(low, high, above)}'
+    raise cli.UsageError(
+        f'--{name}={value!r} is not possible; it must be {text}{limits}')
+  if isinstance(value, str | bool):
+    return
+  if not (math.isfinite(value) and low <= value <= high and value > above):
+    raise cli.UsageError(
+        f'--{name}={value} is not possible; {_describe(low, high, above)}')
+
+
+def _describe(low: float, high: float, above: float) -> str:
+  if high < math.inf and above > low:
+    return f'allowed are values above {above:g} and up to {high:g}'
+  if high < math.inf:
+    return f'allowed are values from {low:g} to {high:g}'
+  return f'it must be greater than {above:g}' if above > low else (
+      f'it must be {low:g} or more')
+
+
+CONFIGS = {
+    'mlp': Config(model='conv_mlp'),
+    'kan': Config(),
+    'kan_no_update_grid': Config(update_grid=False),
+    'kan_reg': Config(lamb=0.003),
+    'kan_reg_strong': Config(lamb=0.005),
+    # Most pixels are zero: what the others give needs more weight at first.
+    'kan_full': Config(
+        model='kan', hidden=64, scale_spline='fan_in', scale_base=4.0),
+}
+
+_DEFINE: dict[type, Callable] = {
+    bool: flags.DEFINE_bool, int: flags.DEFINE_integer,
+    float: flags.DEFINE_float, str: flags.DEFINE_string}
+
+
+# The flags belong to the program that asks for them: its --help lists them.
+flags.disclaim_key_flags()
+
+
+def define_flags() -> None:
+  """Defines --config and a flag for every field of `Config`."""
+  flags.DEFINE_string(
+      'config', 'kan', f'Which run: {", ".join(CONFIGS)}. The flags below '
+      'override its settings; the defaults they name are those of kan.')
+  for field in dataclasses.fields(Config):
+    meta = field.metadata
+    choices = ', '.join(meta['allowed']['choices'])
+    text = f'{meta["help"]} {f"One of {choices}. " if choices else ""}'
+    _DEFINE[type(field.default)](
+        field.name, None, f'{text.strip()} (default: {field.default})')
+
+
+def config_from_flags() -> Config:
+  """Returns the chosen config with the overrides that were given.
+
+  Raises:
+    cli.UsageError: If the config is unknown or a value is not allowed.
+  """
+  name = flags.FLAGS.config
+  _check('config', name, str, tuple(CONFIGS))
+  given: dict[str, Any] = {
+      field.name: flags.FLAGS[field.name].value
+      for field in dataclasses.fields(Config)
+      if flags.FLAGS[field.name].present}
+  return dataclasses.replace(CONFIGS[name], **given)

@@ -1,0 +1,325 @@
+"""The training loop of the MNIST experiment: epochs, logs, checkpoints."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import functools
+import itertools
+import time
+from typing import NamedTuple
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tqdm
+
+from experiments import cli
+from experiments.data import feeds
+from experiments.data import sets
+from experiments.data import sources
+from experiments.devices import processes
+from experiments.mnist import configs
+from experiments.mnist import models
+from experiments.mnist import run_folder
+from kan_jax.layers import regularization
+from kan_jax.pruning import prune
+from kan_jax.training import nonfinite
+from kan_jax.training import sharding
+from kan_jax.training import train_steps
+
+LOG_EVERY = 100  # Steps between two log lines within an epoch.
+SCORED = 10_000  # Training examples on which the edges are scored.
+
+
+class Programs(NamedTuple):
+  """The compiled parts of a run; two seeds of one config share them."""
+  layout: sharding.Layout
+  model: nn.Module
+  objective: train_steps.Objective
+  init: Callable
+  run_steps: Callable
+  update_grids: Callable
+  evaluate: Callable
+  edge_stats: Callable
+
+
+class Result(NamedTuple):
+  """What a run ends with; accuracies in percent."""
+  config: configs.Config
+  state: train_steps.TrainState
+  loss: float
+  acc_train: float
+  acc_test: float
+  epoch_seconds: tuple[float, ...]
+  acc_best: float  # Test accuracy of the best epoch.
+  edges_left: int | None = None
+  edges: int | None = None
+  acc_pruned: float | None = None
+
+
+def build_programs(
+    config: configs.Config, classes: int,
+    shape: tuple[int, ...] = (28, 28),
+    layout: sharding.Layout | None = None) -> Programs:
+  """Returns the jitted functions of a config; its seed is not read.
+
+  Args:
+    config: The run.
+    classes: How many classes its data set has.
+    shape: Of one input.
+    layout: The devices; one by default.
+
+  Raises:
+    cli.UsageError: If batches cannot be split evenly over the devices.
+  """
+  layout = layout or sharding.Layout(sharding.make_mesh('data:1'))
+  try:
+    layout.check_batch(config.batch_size)
+  except ValueError as error:
+    raise cli.UsageError(str(error)) from error
+  model = models.build(config, classes, shape)
+  tx = optax.adam(config.learning_rate)
+  penalty = regularization.Penalty(
+      l1=config.lamb_l1, entropy=config.lamb_entropy, coef=config.lamb_coef,
+      coefdiff=config.lamb_coefdiff, metric=config.reg_metric)
+  objective = train_steps.make_objective(
+      model, optax.softmax_cross_entropy_with_integer_labels, penalty,
+      0.0 if config.model == 'conv_mlp' else config.lamb)
+  return Programs(
+      layout=layout,
+      model=model,
+      objective=objective,
+      init=jax.jit(functools.partial(train_steps.create_state, model, tx)),
+      run_steps=train_steps.make_run_steps(
+          train_steps.make_train_step(objective, tx),
+          stop_at_skipped=config.on_nonfinite == 'stop', layout=layout),
+      update_grids=functools.partial(
+          train_steps.update_grids, model=model, grid_eps=config.grid_eps,
+          rate=config.grid_rate, layout=layout),
+      evaluate=train_steps.make_evaluate(
+          model, {'accuracy': _correct}, batch_size=250, layout=layout),
+      edge_stats=jax.jit(lambda variables, x: model.apply(
+          variables, layout.constrain_rows(x), mutable=['edges'])[1]['edges']))
+
+
+def _correct(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+  return (outputs.argmax(-1) == labels).astype(jnp.float32)
+
+
+def begin(
+    config: configs.Config, programs: Programs,
+    images: jax.typing.ArrayLike) -> run_folder.Progress:
+  """Returns where a run begins; `images` are read for their shape alone."""
+  init_key, order_key = jax.random.split(jax.random.key(config.seed))
+  # By one device's program: to the same bits, however many there are.
+  state = programs.init(init_key, images)
+  return run_folder.Progress(*programs.layout.put(
+      (state, train_steps.zero_totals(), jax.random.key_data(order_key))))
+
+
+class Loop:
+  """One run. What it has reached is `progress`; all else stays as it is.
+
+  Attributes:
+    progress: What a checkpoint holds.
+  """
+
+  def __init__(
+      self, config: configs.Config, dataset: sets.Dataset | sources.Set,
+      programs: Programs, *, log: Callable[[str], None] = print,
+      recorder: run_folder.Recorder | None = None,
+      signals: cli.Signals | None = None, checkpoint_every: int = 0):
+    """Prepares a run, or takes up the one that the recorder resumes.
+
+    Args:
+      config: The run.
+      dataset: Its examples: in memory, or to be read as they are needed.
+      programs: Made by `build_programs` for this config, up to the seed.
+      log: Takes each log line.
+      recorder: Takes metrics and checkpoints, if they are to be kept.
+      signals: Asks the run to end early.
+      checkpoint_every: Steps between checkpoints within an epoch; 0 makes none
+        before its end.
+    """
+    self._config, self._programs, self._log = config, programs, log
+    self._recorder, self._signals = recorder, signals or cli.Signals()
+    self._checkpoint_every = checkpoint_every
+    self._train, self._test = feeds.open_feeds(dataset, programs.layout)
+    self._size = len(self._train)
+    self._steps = -(-self._size // config.batch_size)  # In an epoch.
+    self.progress = begin(
+        config, programs, np.zeros((1, *dataset.shape), np.float32))
+    self._rows: list[dict[str, float]] = []
+    if recorder:
+      self.progress, self._rows = recorder.restore(self.progress)
+
+  def run(self) -> Result:
+    """Trains to the end; evaluates after each epoch.
+
+    Raises:
+      cli.RunError: If a step was not finite and the config says to stop.
+      cli.InterruptedRunError: If a signal came.
+    """
+    first, part = divmod(int(self.progress.state.step), self._steps)
+    if first or part:
+      self._log(f'Resuming after step {self.progress.state.step}')
+    for epoch in range(first, self._config.epochs):
+      start = time.perf_counter()
+      order = jax.random.permutation(
+          jax.random.fold_in(
+              jax.random.wrap_key_data(self.progress.order_key), epoch),
+          self._size)
+      self._run_epoch(epoch, order)
+      self._finish_epoch(epoch, start)
+    last = self._rows[-1]
+    result = Result(
+        self._config, self.progress.state, last['loss'], last['acc_train'],
+        last['acc_test'], tuple(row['seconds'] for row in self._rows),
+        max(row['acc_test'] for row in self._rows))
+    return self._score_edges(result)
+
+  def _run_epoch(self, epoch: int, order: jax.Array) -> None:
+    """Takes the steps of an epoch that are still to be taken."""
+    batch, first = self._config.batch_size, epoch * self._steps
+    done = int(self.progress.state.step) - first
+    with tqdm.tqdm(total=self._steps, desc=f'Epoch {epoch}', leave=False,
+                   disable=None) as bar:
+      for chunk, start, stop in self._spans(first, done, order):
+        self._run_span(first, chunk, start, stop)
+        bar.update(stop - start)
+        if stop % LOG_EVERY == 1:
+          self._check(order)
+          loss = float(self.progress.totals['loss']) / self._counted(stop)
+          self._log(
+              f'Epoch: {epoch} [{min(stop * batch, self._size)}/{self._size}] '
+              f'Loss: {loss:.6f}')
+        if stop < self._steps:
+          self._maybe_save(stop, order)
+    self._check(order)
+
+  def _spans(
+      self, first: int, done: int,
+      order: jax.Array) -> Iterator[tuple[feeds.Chunk, int, int]]:
+    """Splits an epoch into spans that the device runs without the host.
+
+    A span ends before a grid update, after a step that is logged, where a
+    checkpoint is due, and where its chunk of batches does.
+    """
+    freq = self._config.grid_update_freq
+    cuts = {*range(1, self._steps, LOG_EVERY),
+            *range(-first % freq, self._steps, freq)}
+    if self._checkpoint_every:
+      cuts.update(range(0, self._steps, self._checkpoint_every))
+    before = None
+    for chunk in self._train.chunks(order, self._config.batch_size, done):
+      low = max(done, chunk.start)
+      ends = sorted({low, chunk.stop, *(
+          cut for cut in cuts if low < cut < chunk.stop)})
+      for start, stop in itertools.pairwise(ends):
+        yield chunk, start, stop
+      # The host runs ahead of the device by a chunk; more would pile up there.
+      reached = self.progress.totals['loss'] + 0  # Its own is given away.
+      if before is not None:
+        before.block_until_ready()
+      before = reached
+
+  def _run_span(
+      self, first: int, chunk: feeds.Chunk, start: int, stop: int) -> None:
+    """Updates the grids if that is due, then takes steps start <= i < stop."""
+    state, totals, key = self.progress
+    if self._config.update_grid and not (
+        (first + start) % self._config.grid_update_freq):
+      state = self._programs.update_grids(
+          state, chunk.data[0][chunk.rows[start - chunk.start]])
+    state, totals = self._programs.run_steps(
+        state, totals, chunk.data, chunk.rows, start - chunk.start,
+        stop - chunk.start)
+    self.progress = run_folder.Progress(state, totals, key)
+
+  def _maybe_save(self, stop: int, order: jax.Array) -> None:
+    """Within an epoch, saves when it is due, and ends the run on a signal."""
+    due = self._checkpoint_every and not stop % self._checkpoint_every
+    number = self._signals.number
+    if jax.process_count() > 1:
+      # All have to end after the same step; asking makes the devices wait.
+      number = processes.agree(number) if (
+          due or stop % LOG_EVERY == 1) else 0
+    if number or due:
+      self._check(order)
+      if self._recorder:
+        self._recorder.checkpoint(self.progress)
+    if number:
+      self._end(number)
+
+  def _end(self, number: int) -> None:
+    kept = ('its checkpoint is in the workdir, --resume continues'
+            if self._recorder else 'nothing was kept, as there is no --workdir')
+    raise cli.InterruptedRunError(
+        f'interrupted after step {self.progress.state.step}; {kept}', number)
+
+  def _finish_epoch(self, epoch: int, start: float) -> None:
+    """Evaluates, logs and records."""
+    totals, state = self.progress.totals, self.progress.state
+    skipped, counted = int(totals['skipped']), self._counted(self._steps)
+    row: dict[str, float] = {'epoch': epoch, 'step': int(state.step)}
+    row |= {name: float(totals[name]) / counted for name in ('loss', 'penalty')}
+    for name, feed in (('acc_train', self._train), ('acc_test', self._test)):
+      row[name] = 100 * feed.evaluate(self._programs.evaluate, state.variables)
+    row |= {'skipped': skipped, 'seconds': time.perf_counter() - start}
+    self._log(
+        f'Epoch: {epoch} [{self._size}/{self._size}] Loss: {row["loss"]:.6f} '
+        f'Acc(Train): {row["acc_train"]:.2f} Acc(Test): {row["acc_test"]:.2f}'
+        + (f' Skipped: {skipped} steps' if skipped else ''))
+    self._rows.append(row)
+    self.progress = self.progress._replace(
+        totals=self._programs.layout.put(train_steps.zero_totals()))
+    if self._recorder:
+      self._recorder.epoch(self.progress, row)
+    number = processes.agree(self._signals.number)
+    if number and epoch + 1 < self._config.epochs:
+      self._end(number)
+
+  def _counted(self, steps: int) -> int:
+    """Of so many steps in this epoch, how many were not skipped; 1 at least."""
+    return max(steps - int(self.progress.totals['skipped']), 1)
+
+  def _check(self, order: jax.Array) -> None:
+    """Ends the run if a step was skipped that must not be."""
+    if self._config.on_nonfinite == 'skip' or not int(
+        self.progress.totals['skipped']):
+      return
+    state, batch = self.progress.state, self._config.batch_size
+    step = int(state.step) - 1
+    start = step % self._steps * batch
+    rows = order[start:start + batch]
+    found = nonfinite.find_nonfinite(
+        self._programs.model, self._programs.objective,
+        *self._programs.layout.fetch((state, self._train.take(rows))))
+    raise cli.RunError(
+        f'step {step} was not finite: {found}. Training has stopped'
+        + (', the last checkpoint is kept' if self._recorder else '')
+        + '; --on_nonfinite=skip leaves such steps out')
+
+  def _score_edges(self, result: Result) -> Result:
+    """Adds how many edges matter, and the accuracy with these alone."""
+    config, state = result.config, result.state
+    if not config.lamb or not state.grid:
+      return result
+    stats = self._programs.edge_stats(
+        state.variables, _first(self._train))
+    grid = prune.mask_edges(
+        state.grid, stats, config.prune_threshold, config.reg_metric)
+    left, edges = prune.count_edges(grid)
+    accuracy = self._test.evaluate(
+        self._programs.evaluate, {**state.variables, 'grid': grid})
+    return result._replace(
+        edges_left=int(left), edges=edges, acc_pruned=100 * accuracy)
+
+  def test_images(self) -> np.ndarray:
+    """Returns the first test images, for pictures."""
+    return self._programs.layout.fetch(_first(self._test))
+
+
+def _first(feed: feeds.Feed) -> jax.Array:
+  return feed.take(np.arange(min(len(feed), SCORED)))[0]

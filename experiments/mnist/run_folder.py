@@ -1,0 +1,307 @@
+"""The folder of a run: config, metrics, checkpoint, pictures."""
+
+from collections.abc import Iterator
+import contextlib
+import csv
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+from typing import NamedTuple
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import cli
+from experiments.devices import processes
+from experiments.mnist import configs
+from kan_jax.training import train_steps
+
+_CONFIG, _METRICS = 'config.json', 'metrics.csv'
+_CHECKPOINTS = 'checkpoints'
+_COLUMNS = {'epoch', 'step', 'loss', 'acc_train', 'acc_test'}
+
+
+class Progress(NamedTuple):
+  """What a checkpoint holds.
+
+  Attributes:
+    state: Parameters, grids, optimizer and step, which also says the position
+      in the epoch.
+    totals: Sums of the metrics in this epoch so far.
+    order_key: Data of the key that decides the order of the examples.
+  """
+  state: train_steps.TrainState
+  totals: train_steps.Metrics
+  order_key: jax.Array
+
+
+class Recorder:
+  """Writes what a run leaves behind into one folder.
+
+  Of several processes, all need the same calls: each writes its part of a
+  checkpoint, the first one all else. Its libraries are imported when they are
+  needed: a run that keeps nothing should not wait for them.
+  """
+
+  def __init__(self, workdir: pathlib.Path):
+    self._workdir = workdir
+    self._checkpoints = workdir / _CHECKPOINTS
+    self._history: list[dict[str, float]] = []
+    self._events: Any = None
+
+  def restore(
+      self, like: Progress) -> tuple[Progress, list[dict[str, float]]]:
+    """Returns the last checkpoint and the rows of the epochs before it.
+
+    Args:
+      like: The progress of a run that begins; returned if there is none yet.
+
+    Raises:
+      cli.UsageError: If the checkpoint cannot be used.
+    """
+    progress = self.last(like)
+    step = int(progress.state.step)
+    self._history = [row for row in self.rows() if row['step'] <= step]
+    self._write_rows()
+    self._open_events(step)
+    return progress, list(self._history)
+
+  def last(self, like: Progress) -> Progress:
+    """Returns the last checkpoint, or `like` if there is none yet."""
+    return _load_last(self._checkpoints, like) or like
+
+  def rows(self) -> list[dict[str, float]]:
+    """Returns the metrics of the epochs that were kept.
+
+    Raises:
+      cli.UsageError: If their file is damaged.
+    """
+    path = self._workdir / _METRICS
+    if not path.exists():
+      return []
+    try:
+      with path.open(newline='') as file:
+        reader = csv.DictReader(file)
+        missing = _COLUMNS.difference(reader.fieldnames or ())
+        rows = [{name: _number(value) for name, value in row.items()}
+                for row in reader]
+    except (AttributeError, ValueError) as error:  # A cell is missing, or text.
+      raise cli.UsageError(f'{path} is damaged: {error}') from error
+    if missing:
+      raise cli.UsageError(
+          f'{path} is damaged: it has no column {", ".join(sorted(missing))}')
+    return rows
+
+  def _write_rows(self) -> None:
+    """Writes all rows anew: a file that a killed run left is replaced whole."""
+    if not self._history or not processes.is_first():
+      return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(self._history[0]), lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(self._history)
+    _replace(self._workdir / _METRICS, text.getvalue())
+
+  def _open_events(self, step: int) -> None:
+    if not processes.is_first():
+      return
+    import tensorboardX
+    self._events = tensorboardX.SummaryWriter(
+        str(self._workdir / 'tensorboard'), purge_step=step + 1)
+
+  def checkpoint(self, progress: Progress) -> None:
+    """Keeps a checkpoint, and of the older ones the latest two."""
+    from kan_jax import checkpoints
+    step, kept = int(progress.state.step), checkpoints.steps(self._checkpoints)
+    if step in kept:
+      return
+    checkpoints.save(self._checkpoints, step, progress)
+    for old in kept[:-2] if processes.is_first() else ():
+      shutil.rmtree(self._checkpoints / str(old))
+
+  def epoch(self, progress: Progress, row: dict[str, float]) -> None:
+    """Keeps the metrics of an epoch, then a checkpoint."""
+    self._history.append(row)
+    self._write_rows()
+    if self._events:
+      for name in row.keys() - {'step'}:
+        self._events.add_scalar(name, row[name], row['step'])
+      self._events.flush()
+    # Last: a run that dies before this does the epoch again, and its row.
+    self.checkpoint(progress)
+
+  def finish(
+      self, model: nn.Module, state: train_steps.TrainState, images: np.ndarray,
+      summary: str) -> None:
+    """Keeps the summary line and draws the run."""
+    if not processes.is_first():
+      return
+    from kan_jax.plotting import edge_panels
+    (self._workdir / 'summary.txt').write_text(summary + '\n')
+    _plot_history(self._history).savefig(self._workdir / 'history.png', dpi=120)
+    if state.grid:
+      edge_panels.plot_edges(
+          model, state.variables, jnp.asarray(images)).savefig(
+              self._workdir / 'activations.png', dpi=120)
+
+  def close(self) -> None:
+    """Closes the files that are open."""
+    if self._events:
+      self._events.close()
+
+
+def _number(text: str) -> float:
+  """Reads a number back as it was written, whole or not."""
+  return int(text) if text.isdecimal() else float(text)
+
+
+def _replace(path: pathlib.Path, text: str) -> None:
+  """Writes a file that is there whole or not at all."""
+  partial = path.with_name(path.name + '.partial')
+  partial.write_text(text)
+  os.replace(partial, path)
+
+
+def read_config(workdir: pathlib.Path) -> configs.Config:
+  """Returns the config of the run that is in a folder.
+
+  Raises:
+    cli.UsageError: If there is none, or it is not one of this version.
+  """
+  try:
+    return configs.Config(**json.loads((workdir / _CONFIG).read_text()))
+  except (OSError, ValueError, TypeError, cli.UsageError) as error:
+    raise cli.UsageError(
+        f'--workdir={workdir} holds no run of experiments.mnist that this '
+        f'version knows: {error}') from error
+
+
+def read_variables(workdir: pathlib.Path) -> tuple[int, dict[str, Any]]:
+  """Returns the step and the variables of a run's last checkpoint.
+
+  Raises:
+    cli.UsageError: If there is none, or it is damaged.
+  """
+  progress = _load_last(workdir / _CHECKPOINTS)
+  if progress is None:
+    raise cli.UsageError(
+        f'--workdir={workdir} has no complete checkpoint yet; the first comes '
+        'at the end of the first epoch')
+  state = progress['state']
+  return int(state['step']), {
+      'params': state['params'], 'grid': state.get('grid', {})}
+
+
+def _load_last(folder: pathlib.Path, like: Any = None) -> Any:
+  """Returns the last checkpoint in a folder; None if there is none."""
+  from kan_jax import checkpoints
+  steps = checkpoints.steps(folder)
+  try:
+    return checkpoints.load(folder, steps[-1], like) if steps else None
+  except checkpoints.CheckpointError as error:
+    before = f'; without it, --resume goes back to step {steps[-2]}' if (
+        len(steps) > 1) else ''
+    raise cli.UsageError(
+        f'the run cannot be read: {error}{before}') from error
+
+
+@contextlib.contextmanager
+def open_recorder(
+    workdir: str | None, config: configs.Config,
+    resume: bool = False) -> Iterator[Recorder | None]:
+  """Yields a recorder for the folder `workdir`, or None without one.
+
+  Args:
+    workdir: Folder of the run; made where it is missing.
+    config: The run.
+    resume: Whether the folder may hold this run already.
+
+  Raises:
+    cli.UsageError: If the folder cannot be made, or holds anything but a run
+      of the same config that is to be resumed.
+  """
+  if workdir is None:
+    yield None
+    return
+  path = pathlib.Path(workdir)
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    if processes.is_first():
+      _claim(path, dataclasses.asdict(config), resume)
+  except OSError as error:
+    raise cli.UsageError(
+        f'--workdir={workdir} cannot be used: {error.strerror}') from error
+  with contextlib.closing(Recorder(path)) as recorder:
+    yield recorder
+
+
+def _claim(
+    workdir: pathlib.Path, config: dict[str, Any], resume: bool) -> None:
+  """Writes the config into a new folder; to resume, it must be the same."""
+  file = workdir / _CONFIG
+  text = json.dumps(config, indent=2) + '\n'
+  if not any(workdir.iterdir()):
+    _replace(file, text)
+    return
+  try:
+    kept = json.loads(file.read_text())
+    differing = sorted(name for name in config.keys() | kept.keys()
+                       if config.get(name) != kept.get(name))
+  except (FileNotFoundError, ValueError, AttributeError):
+    raise cli.UsageError(
+        f'--workdir={workdir} is not empty and holds no run of this program; '
+        'name another folder') from None
+  epochs = kept.get('epochs')
+  if (differing == ['epochs'] and isinstance(epochs, int)
+      and config['epochs'] > epochs):
+    differing = []
+  if differing:
+    raise cli.UsageError(
+        f'--workdir={workdir} holds a run of another config (it differs in '
+        f'{", ".join(differing)}); name another folder')
+  if not resume:
+    raise cli.UsageError(
+        f'--workdir={workdir} holds this run already; --resume goes on with '
+        'it, or name another folder')
+  _replace(file, text)
+
+
+def _plot_history(history: list[dict[str, float]]):
+  """Returns a figure of loss and accuracy over the epochs."""
+  from matplotlib import figure
+  fig = figure.Figure(figsize=(8, 3), layout='constrained')
+  left, right = fig.subplots(1, 2)
+  draw_loss(left, history)
+  draw_accuracy(right, history)
+  return fig
+
+
+def draw_loss(ax: Any, history: list[dict[str, float]]) -> None:
+  """Draws the training loss over the epochs."""
+  _draw_epochs(ax, history, 'training loss', {'loss': None}, 'k.-')
+
+
+def draw_accuracy(ax: Any, history: list[dict[str, float]]) -> None:
+  """Draws both accuracies over the epochs."""
+  _draw_epochs(ax, history, 'accuracy, %',
+               {'acc_train': 'training', 'acc_test': 'test'}, '.-')
+  ax.legend(frameon=False)
+
+
+def _draw_epochs(
+    ax: Any, history: list[dict[str, float]], what: str,
+    labels: dict[str, str | None], style: str) -> None:
+  from matplotlib import ticker
+  epochs = [row['epoch'] + 1 for row in history]
+  for name, label in labels.items():
+    ax.plot(epochs, [row[name] for row in history], style, label=label)
+  ax.set(xlabel='epoch', ylabel=what)
+  ax.xaxis.set_major_locator(
+      ticker.MaxNLocator(integer=True, min_n_ticks=1))  # Of one epoch, too.
+  ax.spines[['top', 'right']].set_visible(False)

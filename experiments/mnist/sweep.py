@@ -1,0 +1,114 @@
+"""Runs MNIST configs over several seeds and prints a table of accuracies.
+
+  python -m experiments.mnist.sweep --seeds=5 --csv=mnist.csv
+  python -m experiments.mnist.sweep --configs=kan_reg --lambs=0.003,0.01 \\
+      --seeds=20
+"""
+
+import csv
+import dataclasses
+import pathlib
+import statistics
+
+from absl import flags
+import tqdm
+
+from experiments import cli
+from experiments.data import sets
+from experiments.data import tables
+from experiments.mnist import __main__ as mnist
+from experiments.mnist import configs
+from experiments.mnist import loop
+
+# Test accuracy of the original: a blog's single runs with pykan e6078bc8.
+ORIGINAL = {'mlp': 97.15, 'kan': 97.53, 'kan_no_update_grid': 97.44,
+            'kan_reg': 95.79, 'kan_reg_strong': 10.09}
+
+
+def table(results: dict[str, list[loop.Result]]) -> str:
+  """Returns a Markdown table: a row for each config, over its seeds."""
+  rows = []
+  for name, runs in results.items():
+    accuracy = [run.acc_test for run in runs]
+    # The first epoch of the first seed also compiles.
+    seconds = statistics.median(
+        s for run in runs for s in run.epoch_seconds[1:] or run.epoch_seconds)
+    rows.append((
+        f'`{name}`', len(runs), f'{statistics.mean(accuracy):.2f}',
+        f'{min(accuracy):.2f}', f'{max(accuracy):.2f}',
+        ORIGINAL.get(name, '–'), f'{seconds:.1f}'))
+  return tables.markdown((
+      'config', 'seeds', 'test accuracy, mean', 'least', 'greatest',
+      'original', 'seconds an epoch'), rows)
+
+
+def run(
+    chosen: dict[str, configs.Config], seeds: int,
+    dataset: sets.Dataset) -> dict[str, list[loop.Result]]:
+  """Trains every config with the seeds 0, 1, …; one compilation a config."""
+  results: dict[str, list[loop.Result]] = {}
+  for name, config in chosen.items():
+    programs = loop.build_programs(config, dataset.classes)
+    results[name] = []
+    for seed in range(seeds):
+      config = dataclasses.replace(config, seed=seed)
+      result = loop.Loop(
+          config, dataset, programs, log=lambda _: None).run()
+      results[name].append(result)
+      tqdm.tqdm.write(mnist.summary(result, name))
+  return results
+
+
+def choose(names: list[str], lambs: list[str]) -> dict[str, configs.Config]:
+  """Returns configs by name, each with every weight of the penalty, if any.
+
+  Raises:
+    cli.UsageError: If a name is unknown or a weight is no number >= 0.
+  """
+  unknown = sorted(set(names) - configs.CONFIGS.keys())
+  if unknown:
+    raise cli.UsageError(
+        f'--configs knows {", ".join(configs.CONFIGS)}; got '
+        f'{", ".join(unknown)}')
+  chosen = {name: configs.CONFIGS[name] for name in names or configs.CONFIGS}
+  if not lambs:
+    return chosen
+  try:
+    return {f'{name} --lamb={lamb}': dataclasses.replace(
+        config, lamb=float(lamb))
+            for name, config in chosen.items() for lamb in lambs}
+  except ValueError as error:
+    raise cli.UsageError(f'--lambs needs numbers; got {lambs}') from error
+
+
+def main() -> None:
+  """Runs what the flags say."""
+  chosen = choose(flags.FLAGS.configs, flags.FLAGS.lambs)
+  if flags.FLAGS.seeds < 1:
+    raise cli.UsageError(
+        f'--seeds counts seeds, 1 or more; got {flags.FLAGS.seeds}')
+  path = flags.FLAGS.csv and pathlib.Path(flags.FLAGS.csv)
+  if path and path.exists():
+    raise cli.UsageError(f'--csv={path} exists; name a new file')
+  results = run(chosen, flags.FLAGS.seeds, sets.load('mnist'))
+  print(table(results), flush=True)
+  if path:
+    with path.open('w', newline='') as file:
+      writer = csv.writer(file)
+      writer.writerow(['config', 'seed', 'acc_train', 'acc_test', 'edges_left',
+                       'edges', 'acc_pruned'])
+      writer.writerows(
+          [name, r.config.seed, f'{r.acc_train:.2f}', f'{r.acc_test:.2f}',
+           r.edges_left, r.edges,
+           None if r.acc_pruned is None else f'{r.acc_pruned:.2f}']
+          for name, runs in results.items() for r in runs)
+
+
+if __name__ == '__main__':
+  flags.DEFINE_list('configs', [], 'Which configs; all of them by default.')
+  flags.DEFINE_list(
+      'lambs', [], 'Weights of the penalty, each to be tried; by default that '
+      'of the config.')
+  flags.DEFINE_integer('seeds', 5, 'Seeds of each config, from 0 on.')
+  flags.DEFINE_string('csv', None, 'File for a line on each run; it is new.')
+  cli.run(main)

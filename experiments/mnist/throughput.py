@@ -1,0 +1,94 @@
+"""Measures how busy a device is kept by data that are read while it computes.
+
+  python -m experiments.mnist.throughput --config=kan_full --dataset=DIR
+
+Trains on the first rows of a set, for an epoch at a time, in turn from memory
+and through Grain. The part of the time that the device is busy is the time of
+an epoch from memory over that through Grain.
+"""
+
+import dataclasses
+import math
+import statistics
+
+from absl import flags
+import numpy as np
+
+from experiments import cli
+from experiments.data import sets
+from experiments.data import sources
+from experiments.mnist import configs
+from experiments.mnist import loop
+
+
+class First:
+  """The first examples of a source."""
+
+  def __init__(self, source: sources.Source, most: int):
+    self._source, self._size = source, min(most, len(source))
+
+  def __len__(self) -> int:
+    return self._size
+
+  def read(self, numbers: np.ndarray) -> sources.Split:
+    """See `sources.Source`."""
+    return self._source.read(numbers)
+
+
+def measure(
+    config: configs.Config, found: sources.Set,
+    rounds: int, log=print) -> dict[str, list[float]]:
+  """Returns the seconds of epochs, `rounds` for each way to read the data.
+
+  Args:
+    config: The run.
+    found: Its examples.
+    rounds: How many epochs are timed, besides one to warm up.
+    log: Takes a line for each epoch.
+  """
+  config = dataclasses.replace(config, epochs=1)
+  programs = loop.build_programs(config, found.classes, found.shape)
+  examples: dict[str, sets.Dataset | sources.Set] = {
+      'memory': sets.read(found), 'grain': found}
+  seconds: dict[str, list[float]] = {name: [] for name in examples}
+  for i in range(rounds + 1):
+    for name, dataset in examples.items():
+      result = loop.Loop(
+          config, dataset, programs, log=lambda line: None).run()
+      log(f'{"warm-up" if not i else f"round {i}"}, {name}: '
+          f'{result.epoch_seconds[0]:.2f} s')
+      if i:
+        seconds[name].append(result.epoch_seconds[0])
+  return seconds
+
+
+def main() -> None:
+  """Runs what the flags say."""
+  config = configs.config_from_flags()
+  rounds, rows = flags.FLAGS.rounds, flags.FLAGS.rows
+  if rounds < 1 or rows < config.batch_size:
+    raise cli.UsageError(
+        '--rounds must be 1 or more, --rows at least a batch; got '
+        f'{rounds} and {rows}')
+  found = sets.open_set(config.dataset, flags.FLAGS.data_dir)
+  part = min(1, rows / len(found.train))
+  found = found._replace(
+      train=First(found.train, rows),
+      test=First(found.test, math.ceil(part * len(found.test))))
+  seconds = measure(config, found, rounds)
+  memory, grain = (statistics.median(seconds[name])
+                   for name in ('memory', 'grain'))
+  print(f'{len(found.train)} rows: {memory:.2f} s from memory, {grain:.2f} s '
+        f'through Grain; the device is busy {100 * memory / grain:.0f} % of '
+        'the time')
+
+
+if __name__ == '__main__':
+  configs.define_flags()
+  flags.DEFINE_string(
+      'data_dir', None, 'Where tensorflow_datasets keeps its sets.')
+  flags.DEFINE_integer(
+      'rows', 12_800, 'Training examples to read, and of the test examples the '
+      'same part.')
+  flags.DEFINE_integer('rounds', 5, 'Epochs to time, after one to warm up.')
+  cli.run(main)

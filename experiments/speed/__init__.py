@@ -1,0 +1,1 @@
+"""How long layers and whole jobs take, beside those of others."""

@@ -1,0 +1,202 @@
+"""How long a network takes: this library, four others, an MLP and a floor.
+
+  python -m experiments.speed.bench --shapes=2,4 --contenders=kan_jax,floor
+
+Each shape is timed forward, and forward and backward, all contenders in turn
+and again, in float32. The floor is the time of the matrix products alone, over
+the expanded input: outputs, gradient of the weights, gradient of the input. The
+others are in the extra `bench`; one that is not installed is left out. Nothing
+is written without --workdir, which gets the table, all medians and a picture.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import json
+import pathlib
+import time
+from typing import Any
+from typing import NamedTuple
+
+from absl import flags
+import numpy as np
+
+from experiments import cli
+from experiments.speed import peers
+
+SHAPES = (
+    peers.Shape((16, 20, 10), 128, 5), peers.Shape((784, 64, 10), 128, 5),
+    peers.Shape((784, 64, 10), 1024, 5), peers.Shape((100, 100), 1024, 5),
+    peers.Shape((256, 256, 256), 256, 5), peers.Shape((100, 100), 1024, 50),
+    peers.Shape((2, 5, 1), 1000, 5), peers.Shape((2, 5, 1), 1000, 50),
+    peers.Shape((2, 5, 1), 1000, 200), peers.Shape((2, 5, 1), 1000, 1000))
+_PAUSE = 0.02  # Seconds for the threads of one library to leave the cores.
+_TURN = 0.05  # Seconds that a contender has before the next one's turn.
+
+
+class Timing(NamedTuple):
+  """Milliseconds of one contender on one shape.
+
+  Attributes:
+    shape: The shape, as text.
+    contender: Its name.
+    passes: 'forward' or 'forward + backward'.
+    median: Of all calls.
+    low: Lower quartile.
+    high: Upper quartile.
+    calls: Number of calls.
+  """
+  shape: str
+  contender: str
+  passes: str
+  median: float
+  low: float
+  high: float
+  calls: int
+
+
+PASSES = ('forward', 'forward + backward')
+
+
+def prepare(shape: peers.Shape, names: list[str]) -> dict[
+    str, peers.Contender]:
+  """Builds and warms up the contenders; says who is missing."""
+  rng = np.random.default_rng(0)
+  x = rng.uniform(-1, 1, (shape.batch, shape.features[0])).astype(np.float32)
+  weight = rng.normal(size=(shape.batch, shape.features[-1])).astype(np.float32)
+  found = {}
+  for name in names:
+    start = time.perf_counter()
+    try:
+      made = peers.CONTENDERS[name](shape, x, weight)
+      for run in made:
+        run()
+        run()
+    except ImportError as error:
+      print(f'{name} is left out: {error}', flush=True)
+      continue
+    print(f'{shape}: {name} is ready after '
+          f'{time.perf_counter() - start:.1f} s', flush=True)
+    found[name] = made
+  return found
+
+
+def measure(
+    shape: peers.Shape, names: list[str], budget: float) -> Iterator[Timing]:
+  """Times all contenders in turn until the budget, in seconds, is spent."""
+  runs = [(name, passes, run)
+          for name, made in prepare(shape, names).items()
+          for passes, run in zip(PASSES, made, strict=True)]
+  taken = in_turns([run for _, _, run in runs], budget)
+  for (name, passes, _), times in zip(runs, taken, strict=True):
+    low, median, high = np.quantile(times, (0.25, 0.5, 0.75)) * 1e3
+    yield Timing(str(shape), name, passes, median, low, high, len(times))
+
+
+def in_turns(
+    runs: list[Callable[[], Any]], budget: float) -> list[list[float]]:
+  """Returns seconds of many calls of each function, within a budget or more."""
+  taken: list[list[float]] = [[] for _ in runs]
+  end = time.perf_counter() + budget
+  while time.perf_counter() < end or len(taken[0]) < 3:
+    for run, times in zip(runs, taken, strict=True):
+      time.sleep(_PAUSE)
+      run()  # Fills the caches anew.
+      stop = time.perf_counter() + _TURN
+      times.append(peers.seconds(run))
+      while time.perf_counter() < stop:
+        times.append(peers.seconds(run))
+  return taken
+
+
+def table(timings: list[Timing]) -> str:
+  """Returns a Markdown table: shapes and passes by contenders."""
+  names = list(dict.fromkeys(t.contender for t in timings))
+  lines = [
+      '| shape | pass | ' + ' | '.join(names) + ' | kan_jax / best peer '
+      '| kan_jax / floor |', '|---' * (len(names) + 4) + '|']
+  for shape, passes in dict.fromkeys((t.shape, t.passes) for t in timings):
+    row = {t.contender: t for t in timings
+           if (t.shape, t.passes) == (shape, passes)}
+    cells = [_cell(row[name]) if name in row else '–' for name in names]
+    best = min((row[name].median for name in peers.PEERS if name in row),
+               default=None)
+    ratios = [_ratio(row, best),
+              _ratio(row, row['floor'].median if 'floor' in row else None)]
+    lines.append(f'| {shape} | {passes} | ' + ' | '.join(cells + ratios) + ' |')
+  return '\n'.join(lines)
+
+
+def _cell(timing: Timing) -> str:
+  return f'{timing.median:.3g} ({timing.low:.3g}–{timing.high:.3g})'
+
+
+def _ratio(row: dict[str, Timing], other: float | None) -> str:
+  if other is None or 'kan_jax' not in row:
+    return '–'
+  return f'{row["kan_jax"].median / other:.2f}'
+
+
+def draw(timings: list[Timing], path: pathlib.Path) -> None:
+  """Draws forward + backward as bars, relative to the floor or the least."""
+  from matplotlib import figure
+
+  chosen = [t for t in timings if t.passes == PASSES[1]]
+  shapes = list(dict.fromkeys(t.shape for t in chosen))
+  names = list(dict.fromkeys(t.contender for t in chosen))
+  picture = figure.Figure(figsize=(9, 1 + 0.9 * len(shapes)))
+  axes = picture.subplots()
+  for k, name in enumerate(names):
+    own = {t.shape: t.median for t in chosen if t.contender == name}
+    at = [i + 0.8 * k / len(names) for i, s in enumerate(shapes) if s in own]
+    axes.barh(at, list(own.values()), 0.8 / len(names), label=name)
+  axes.set_yticks([i + 0.35 for i in range(len(shapes))], shapes)
+  axes.set_xscale('log')
+  axes.set_xlabel('ms, forward and backward')
+  axes.invert_yaxis()
+  axes.legend()
+  picture.savefig(path, bbox_inches='tight', dpi=120)
+
+
+def _shapes(numbers: list[str]) -> list[peers.Shape]:
+  known = {str(i + 1): shape for i, shape in enumerate(SHAPES)}
+  if not set(numbers) <= known.keys():
+    raise cli.UsageError(
+        f'--shapes takes numbers from 1 to {len(SHAPES)}; got '
+        f'{",".join(numbers)}')
+  return [known[number] for number in numbers] or list(SHAPES)
+
+
+def main() -> None:
+  """Runs what the flags say."""
+  names = cli.choose(
+      'contenders', flags.FLAGS.contenders, peers.CONTENDERS)
+  shapes = _shapes(flags.FLAGS.shapes)
+  folder = cli.new_folder(flags.FLAGS.workdir)
+  timings: list[Timing] = []
+  for shape in shapes:
+    measured = list(measure(shape, names, flags.FLAGS.seconds))
+    print(table(measured), flush=True)
+    timings += measured
+  print(table(timings), flush=True)
+  if folder:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'table.md').write_text(table(timings) + '\n')
+    (folder / 'timings.json').write_text(
+        json.dumps([t._asdict() for t in timings], indent=1) + '\n')
+    draw(timings, folder / 'bench.png')
+
+
+if __name__ == '__main__':
+  flags.DEFINE_list(
+      'shapes', [], 'Numbers of the shapes, all by default: ' + '; '.join(
+          f'{i + 1} is {shape}' for i, shape in enumerate(SHAPES)))
+  flags.DEFINE_list(
+      'contenders', [],
+      f'Which of {", ".join(peers.CONTENDERS)}; all by default.')
+  flags.DEFINE_float(
+      'seconds', 10.0, 'Time for the measurements of one shape, in which all '
+      'contenders take turns; to compile takes longer.', lower_bound=0)
+  flags.DEFINE_string(
+      'workdir', None, 'Folder for table, timings and picture; it must not '
+      'hold anything yet. Without it nothing is written.')
+  cli.run(main)

@@ -1,0 +1,1 @@
+"""Makes a page to look at of what a run wrote."""

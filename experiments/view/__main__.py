@@ -1,0 +1,147 @@
+"""Writes a page to look at, of a run of experiments.mnist that kept a folder.
+
+  python -m experiments.view --workdir=DIR
+
+One HTML file that needs nothing else: how training went, the network with the
+functions on its edges, the confusion matrix, the test images it gets wrong.
+"""
+
+from collections.abc import Mapping
+import pathlib
+from typing import Any
+
+from absl import flags
+from flax import linen as nn
+import jax
+import numpy as np
+
+from experiments import cli
+from experiments.data import sets
+from experiments.mnist import models
+from experiments.mnist import run_folder
+from experiments.view import diagram
+from experiments.view import page
+from kan_jax.layers import linen
+
+_BATCH = 500  # Images that are computed at a time.
+_SAMPLED = 1000  # Images whose values decide how the network is drawn.
+
+
+def view(
+    workdir: pathlib.Path, *, edges: int, images: int,
+    dataset: sets.Dataset | None = None, data_dir: str | None = None) -> str:
+  """Returns the page of the run in a folder.
+
+  Args:
+    workdir: The folder.
+    edges: How many edges of each layer are drawn at most.
+    images: How many wrong images are shown at most.
+    dataset: The run's examples, if they are at hand.
+    data_dir: Else, where tensorflow_datasets keeps its sets.
+
+  Raises:
+    cli.UsageError: If the folder holds no run, or one without a checkpoint, or
+      a file of it is damaged.
+  """
+  config = run_folder.read_config(workdir)
+  dataset = dataset or sets.load(config.dataset, data_dir)
+  sets.check(dataset)
+  step, variables = run_folder.read_variables(workdir)
+  rows = [row for row in run_folder.Recorder(workdir).rows()
+          if row['step'] <= step]
+  model, test = models.build(config, dataset.classes), dataset.test
+  picture = _draw(
+      model, variables, test.images[:_SAMPLED],
+      edges) if variables['grid'] else None
+  return page.render(page.Run(
+      workdir.absolute().name, config, rows, step, *test,
+      _evaluate(model, variables, test.images), picture), images)
+
+
+def _evaluate(
+    model: nn.Module, variables: Mapping[str, Any],
+    images: np.ndarray) -> np.ndarray:
+  """Returns the probabilities of the classes, [n, classes]."""
+  @jax.jit
+  def compute(variables, batch):
+    return jax.nn.softmax(model.apply(variables, batch))
+
+  return np.concatenate([
+      compute(variables, images[start:start + _BATCH])
+      for start in range(0, len(images), _BATCH)])
+
+
+def _draw(
+    model: nn.Module, variables: Mapping[str, Any], images: np.ndarray,
+    most: int) -> diagram.Picture:
+  """Draws the KAN in a model on what reaches it."""
+  views = linen.view_layers(model, variables, images)
+  x = views['kan', 'layers_0'].inputs
+  rows, columns = images.shape[1:]
+  kind, inputs = ('pixel', [
+      f'{i},{j}' for i in range(rows) for j in range(columns)])
+  if x.shape[1] != len(inputs):
+    kind, inputs = 'feature', [str(i) for i in range(x.shape[1])]
+  kan = model.kan  # type: ignore[attr-defined]
+  outputs = [str(k) for k in range(kan.features[-1])]
+  return diagram.draw(
+      kan, {name: variables[name]['kan'] for name in ('params', 'grid')}, x,
+      diagram.Names(inputs, outputs, kind), most)
+
+
+def write(path: pathlib.Path, text: str, overwrite: bool = False) -> None:
+  """Writes a page.
+
+  Raises:
+    cli.UsageError: If the file is there already and is to stay, or cannot be
+      written.
+  """
+  try:
+    with path.open('w' if overwrite else 'x', encoding='utf-8') as file:
+      file.write(text)
+  except FileExistsError:
+    raise _there(path) from None
+  except OSError as error:
+    raise cli.UsageError(
+        f'--output={path} cannot be written: {error.strerror}') from error
+
+
+def _there(path: pathlib.Path) -> cli.UsageError:
+  return cli.UsageError(
+      f'{path} is there already; --overwrite replaces it, --output names '
+      'another file')
+
+
+def main() -> None:
+  """Runs what the flags say."""
+  if not flags.FLAGS.workdir:
+    raise cli.UsageError('--workdir is needed: the folder of a run')
+  edges, images = flags.FLAGS.edges, flags.FLAGS.images
+  if min(edges, images) < 1:
+    raise cli.UsageError(
+        f'--edges and --images must be 1 or more; got {edges} and {images}')
+  workdir = pathlib.Path(flags.FLAGS.workdir)
+  path = pathlib.Path(flags.FLAGS.output or workdir / 'view.html')
+  overwrite = flags.FLAGS.overwrite
+  if path.exists() and not overwrite:  # To say so before all the work.
+    raise _there(path)
+  cli.compile_quickly()
+  text = view(workdir, edges=edges, images=images,
+              data_dir=flags.FLAGS.data_dir)
+  write(path, text, overwrite)
+  print(f'{path}: {len(text) / 1e6:.1f} MB; open it in a browser')
+
+
+if __name__ == '__main__':
+  flags.DEFINE_string('workdir', None, 'Folder of the run.')
+  flags.DEFINE_string(
+      'output', None, 'File to write (default: view.html in --workdir).')
+  flags.DEFINE_bool(
+      'overwrite', False, 'Whether --output may be there already.')
+  flags.DEFINE_integer(
+      'edges', 24, 'Edges of each layer that are drawn, the strongest.')
+  flags.DEFINE_integer(
+      'images', 300, 'Wrong images that are shown, the surest mistakes.')
+  flags.DEFINE_string(
+      'data_dir', None, 'Where tensorflow_datasets keeps its sets.')
+  cli.run(main)

@@ -1,0 +1,1 @@
+"""KANs with scikit-learn's interface, for tables of numbers."""

@@ -1,0 +1,352 @@
+"""Models trained elsewhere: state dicts of pykan and efficient-kan.
+
+Both take arrays by name and give back a `KAN` with variables that compute the
+same function, up to rounding. Nothing is unpickled or run, and torch is not
+needed: its tensors are asked for their numbers.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import operator
+from typing import Any
+from typing import NamedTuple
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kan_jax.interop import state_dicts
+from kan_jax.layers import edges
+from kan_jax.layers import functions
+from kan_jax.layers import linen
+from kan_jax.layers import nodes
+from kan_jax.layers import symbolic_edges
+from kan_jax.splines import bsplines
+from kan_jax.symbolic import fixing
+from kan_jax.training import refinement
+
+Names = Sequence[Sequence[str | functions.Function]]  # Of a layer, [out][in].
+Imported = tuple[linen.KAN, dict[str, Any]]
+
+# What pykan calls functions that have another name here.
+_SYNONYMS = {'x^0.5': 'sqrt', '1/x^0.5': '1/sqrt', '1/sqrt(x)': '1/sqrt'}
+
+
+def from_pykan(
+    state_dict: Mapping[str, Any], *,
+    arity: int | Sequence[Sequence[int]] | None = None,
+    symbolic: Sequence[Names] | None = None,
+    base_fn: edges.BaseFn = nn.silu) -> Imported:
+  """Returns the model whose state dict pykan 0.2.8 gives out.
+
+  What a state dict leaves open has to be said, see below; so does what pykan
+  itself takes from elsewhere: after its `prune_input` the model here has the
+  inputs that are left, and with `symbolic_enabled=False` the masks of
+  symbolic edges have to be set to 0 first.
+
+  Scales and biases of nodes and subnodes go into those of edges and terms. A
+  mask is kept as it is: an edge may carry a function and a spline, which the
+  model adds; `symbolic.formula` knows only the function. Where layers differ in
+  the number of their intervals, all get the largest, by `refinement.refine`.
+
+  Args:
+    state_dict: `model.state_dict()`: arrays or tensors, by name. The parameters
+      take their type as far as JAX has it: float64 becomes float32 unless x64
+      is enabled.
+    arity: How many terms a multiplication node multiplies, as pykan's
+      `mult_arity`: a number for all, or for the inputs and each layer a
+      sequence. Needed where the numbers of nodes and subnodes do not tell.
+    symbolic: Names of the functions, for each layer as its `funs_name`,
+      `[out][in]`: `[layer.funs_name for layer in model.symbolic_fun]`. Needed
+      where an edge carries one; own functions are a `symbolic.Function`.
+    base_fn: What the model was made with: pykan's 'identity' is `lambda x: x`,
+      its 'zero' `jax.numpy.zeros_like`.
+
+  Returns:
+    A KAN and its variables. Outputs are those of pykan but for rounding, which
+    in float32 is less than 1e-6 of their range unless large coefficients
+    cancel.
+
+  Raises:
+    ValueError: If an array is missing, unknown or of a wrong shape, knots do
+      not increase, a multiplication node has a bias, layers differ in order, or
+      `arity` or `symbolic` is needed or does not fit.
+  """
+  arrays = state_dicts.Arrays(state_dict, r'act_fun\.(\d+)\.', 'act_fun.0.coef')
+  _refuse_edge_grids(arrays)
+  names = [None] * arrays.layers if symbolic is None else list(symbolic)
+  if len(names) != arrays.layers:
+    raise ValueError(
+        f'`symbolic` needs an entry for each of the {arrays.layers} layers; '
+        f'got {len(names)}.')
+  made: list[_Layer] = []
+  for k in range(arrays.layers):
+    size = made[-1].nodes.size if made else 'in'
+    made.append(_pykan_layer(arrays, k, size, arity, names[k]))
+  return _build(arrays, made, base_fn=base_fn)
+
+
+def from_efficient_kan(
+    state_dict: Mapping[str, Any], *,
+    base_fn: edges.BaseFn = nn.silu) -> Imported:
+  """Returns the model of a state dict of efficient-kan's `KAN`.
+
+  That is Blealtan/efficient-kan on GitHub; its layers have no bias, and with
+  `enable_standalone_scale_spline=False` no scale of splines, which is 1 here.
+
+  Args:
+    state_dict: `model.state_dict()`; see `from_pykan`.
+    base_fn: What the model was made with, as its `base_activation`.
+
+  Returns:
+    A KAN without biases and its variables.
+
+  Raises:
+    ValueError: If an array is missing, unknown or of a wrong shape, knots do
+      not increase, or layers differ in order.
+  """
+  arrays = state_dicts.Arrays(
+      state_dict, r'layers\.(\d+)\.', 'layers.0.spline_weight')
+  made: list[_Layer] = []
+  for k in range(arrays.layers):
+    size = made[-1].nodes.size if made else 'in'
+    made.append(_efficient_layer(arrays, k, size))
+  return _build(arrays, made, base_fn=base_fn, bias=False)
+
+
+class _Layer(NamedTuple):
+  """One layer as it will be.
+
+  Attributes:
+    arrays: Its parameters, knots and mask, by the names that a KANLayer uses.
+    nodes: Its nodes.
+    symbolic: Its symbolic edges.
+  """
+  arrays: dict[str, np.ndarray]
+  nodes: nodes.Nodes
+  symbolic: symbolic_edges.Groups = ()
+
+
+def _efficient_layer(
+    arrays: state_dicts.Arrays, k: int, size: int | str) -> _Layer:
+  """Takes a layer of efficient-kan."""
+  name = f'layers.{k}.'
+  coef = arrays.take(name + 'spline_weight', 'out', size, 'grid + order')
+  out, inputs, count = coef.shape
+  scale = np.ones((out, inputs))
+  if name + 'spline_scaler' in arrays:
+    scale = arrays.take(name + 'spline_scaler', out, inputs)
+  return _Layer({
+      'knots': _knots(arrays, name + 'grid', inputs, count),
+      'mask': np.ones((inputs, out)),
+      'coef': coef.transpose(1, 2, 0),
+      'scale_base': arrays.take(name + 'base_weight', out, inputs).T,
+      'scale_spline': scale.T}, nodes.Nodes(out))
+
+
+def _pykan_layer(
+    arrays: state_dicts.Arrays, k: int, size: int | str,
+    arity: int | Sequence[Sequence[int]] | None,
+    names: Names | None) -> _Layer:
+  """Takes a layer of pykan."""
+  layer = _pykan_edges(arrays, k, size)
+  shape = layer['mask'].shape
+  found = _nodes(arrays, k, shape[1], arity)
+  scale, layer['node_bias'] = _fold(arrays, k, found)
+  layer['scale_base'] *= scale
+  layer['scale_spline'] *= scale
+  symbolic, rows = fixing.group(_carried(arrays, k, shape, scale, names))
+  if rows:
+    layer['affine'] = np.stack(rows)
+  return _Layer(layer, found, symbolic)
+
+
+def _refuse_edge_grids(arrays: state_dicts.Arrays) -> None:
+  """Raises a ValueError for the layout of pykan's first versions."""
+  if 'biases.0.weight' in arrays or len(
+      arrays.shape('act_fun.0.coef') or ()) == 2:
+    raise ValueError(
+        '`state_dict` has the layout of a pykan before 0.2, with a grid for '
+        'each edge and a bias for each node; the layout that is read is that '
+        'of pykan 0.2.8, with a grid for each input.')
+
+
+def _knots(
+    arrays: state_dicts.Arrays, name: str, size: int, count: int) -> np.ndarray:
+  """Takes the knots of a layer whose splines have `count` coefficients.
+
+  The order is not in a state dict: there are order + 1 more knots than
+  coefficients.
+  """
+  knots = arrays.take(name, size, 'grid + 2 * order + 1')
+  order = knots.shape[1] - count - 1
+  if not 1 <= order <= min(bsplines.MAX_ORDER, count - 1):
+    raise ValueError(
+        f'`state_dict` has {knots.shape[1]} knots for each input in {name!r} '
+        f'and {count} coefficients for each spline: the order would be '
+        f'{order}, but is 1 to {bsplines.MAX_ORDER}, for at least one '
+        'interval.')
+  rounded = knots.astype(jnp.promote_types(arrays.dtype, jnp.float32))
+  bad = np.flatnonzero(~(np.diff(rounded) > 0).all(1))
+  if bad.size:
+    raise ValueError(
+        f'`state_dict` needs knots that increase; in {name!r} those of '
+        f'{bad.size} inputs do not, of input {bad[0]} they are '
+        f'{rounded[bad[0]]}. Grids by quantiles of an input with few values '
+        'become so; update them with a larger part of uniform spacing.')
+  return knots
+
+
+def _pykan_edges(
+    arrays: state_dicts.Arrays, k: int,
+    size: int | str) -> dict[str, np.ndarray]:
+  """Takes the numeric edges of a layer: a mask, splines and scales."""
+  name = f'act_fun.{k}.'
+  coef = arrays.take(name + 'coef', size, 'out', 'grid + order')
+  shape = coef.shape[:2]
+  return {
+      'knots': _knots(arrays, name + 'grid', len(coef), coef.shape[2]),
+      'mask': arrays.take(name + 'mask', *shape),
+      'coef': coef.swapaxes(1, 2),
+      'scale_base': arrays.take(name + 'scale_base', *shape),
+      'scale_spline': arrays.take(name + 'scale_sp', *shape)}
+
+
+def _nodes(
+    arrays: state_dicts.Arrays, k: int, terms: int,
+    arity: int | Sequence[Sequence[int]] | None) -> nodes.Nodes:
+  """Infers which nodes of a layer multiply from how many terms they have."""
+  # Without the name, `_fold` finds it missing.
+  size, = arrays.shape(f'node_scale_{k}') or (terms,)
+  try:
+    arities = _arities(k, size, terms - size, arity)
+    found = nodes.Nodes(size - len(arities), arities)
+    fits = found.terms == terms and found.sums >= 0
+  except (IndexError, TypeError):
+    fits = False
+  if not fits:
+    raise ValueError(
+        f'`arity` does not fit layer {k} with its {size} nodes and {terms} '
+        f'subnodes; got {arity!r}. It is pykan\'s `mult_arity`.')
+  return found
+
+
+def _arities(
+    k: int, size: int, more: int,
+    arity: int | Sequence[Sequence[int]] | None) -> tuple[int, ...]:
+  """Returns the arities in a layer with `more` subnodes than nodes."""
+  if isinstance(arity, Sequence):
+    return tuple(operator.index(n) for n in arity[k + 1])
+  if more == 0:
+    return ()
+  if arity is not None:
+    return (arity,) * (more // max(arity - 1, 1))
+  if 1 in (more, size):  # There is only one way.
+    return (more + 1,)
+  raise ValueError(
+      f'`arity` is needed: layer {k} has {size} nodes, {more} less than '
+      'subnodes, and a state dict does not say how many of them a '
+      "multiplication node multiplies. Pass pykan's `mult_arity`.")
+
+
+def _fold(
+    arrays: state_dicts.Arrays, k: int,
+    layer: nodes.Nodes) -> tuple[np.ndarray, np.ndarray]:
+  """Makes one scale and bias for each term of those of nodes and subnodes."""
+  scale = arrays.take(f'subnode_scale_{k}', layer.terms)
+  bias = arrays.take(f'subnode_bias_{k}', layer.terms)
+  node_scale = arrays.take(f'node_scale_{k}', layer.size)
+  node_bias = arrays.take(f'node_bias_{k}', layer.size)
+  if node_bias[layer.sums:].any():
+    raise ValueError(
+        f"`state_dict` has a bias after a product in 'node_bias_{k}', "
+        f'{node_bias[layer.sums:]} for its multiplication nodes; here they '
+        'have none, and it needs to be 0.')
+  # The scale of a product is that of its first factor.
+  first = [group[0] for group in layer.groups]
+  scale[first] *= node_scale
+  bias[first] = node_scale * bias[first] + node_bias
+  return scale, bias
+
+
+def _carried(
+    arrays: state_dicts.Arrays, k: int, shape: tuple[int, ...],
+    scale: np.ndarray, names: Names | None) -> fixing.Assigned:
+  """Returns the functions of a layer and their a, b, c, d, by edge."""
+  mask = arrays.take(f'symbolic_fun.{k}.mask', *shape[::-1])
+  affine = arrays.take(f'symbolic_fun.{k}.affine', *shape[::-1], 4)
+  # c * f(a * x + b) + d, of which the mask and the scale of the term multiply.
+  affine[..., 2:] *= (mask * scale[:, None])[..., None]
+  live = np.argwhere(mask).tolist()
+  if live and names is None:
+    raise ValueError(
+        f'`symbolic` is needed: {len(live)} edges of layer {k} carry a '
+        'function, and a state dict does not say which. Pass '
+        '[layer.funs_name for layer in model.symbolic_fun].')
+  return {(i, o): (_function(names, k, o, i), affine[o, i]) for o, i in live}
+
+
+def _function(
+    names: Any, k: int, o: int, i: int) -> str | functions.Function:
+  """Returns the function of one edge by the name it has here."""
+  try:
+    name = names[o][i]
+    name = _SYNONYMS.get(name, name)
+    return functions.shorten(functions.find(name))
+  except (IndexError, KeyError, TypeError) as error:
+    raise ValueError(
+        f'`symbolic[{k}]` has no name for output {o} and input {i}; it needs '
+        'a list for each output, with one for each input.') from error
+  except ValueError as error:
+    raise ValueError(f'`symbolic[{k}][{o}][{i}]`: {error}') from error
+
+
+def _build(
+    arrays: state_dicts.Arrays, made: Sequence[_Layer],
+    **options: Any) -> Imported:
+  """Makes the model and its variables of its layers."""
+  arrays.check_all_taken()
+  grids, orders = zip(*map(_grid_and_order, made), strict=True)
+  if len(set(orders)) > 1:
+    raise ValueError(
+        '`state_dict` has layers with splines of the orders '
+        f'{", ".join(map(str, orders))}; a KAN has one for all.')
+  found = [nodes.Nodes(len(made[0].arrays['mask'])),
+           *(layer.nodes for layer in made)]
+  symbolic = tuple(layer.symbolic for layer in made)
+  model = linen.KAN(
+      [layer.feature for layer in found], grid=max(grids),
+      order=orders[0], param_dtype=arrays.dtype,
+      symbolic=symbolic if any(symbolic) else (),
+      arity=_common([layer.arities for layer in found]), **options)
+  variables = {
+      kind: {f'layers_{k}': _cast(layer.arrays, kind, arrays.dtype)
+             for k, layer in enumerate(made)}
+      for kind in ('params', 'grid')}
+  if len(set(grids)) > 1:
+    variables = refinement.refine(variables, max(grids))
+  return model, variables
+
+
+def _grid_and_order(layer: _Layer) -> tuple[int, int]:
+  """Returns the number of intervals and the order of a layer."""
+  count = layer.arrays['coef'].shape[1]
+  order = layer.arrays['knots'].shape[1] - count - 1
+  return count - order, order
+
+
+def _common(arities: Sequence[tuple[int, ...]]) -> Any:
+  """Returns the arity of all multiplication nodes as one number if it is."""
+  different = {n for layer in arities for n in layer} or {2}
+  return different.pop() if len(different) == 1 else arities
+
+
+def _cast(
+    layer: dict[str, np.ndarray], kind: str,
+    dtype: jax.typing.DTypeLike) -> dict[str, jax.Array]:
+  """Returns the arrays of a layer that belong to one collection."""
+  held = ('knots', 'mask')
+  at_least = jnp.promote_types(dtype, jnp.float32)
+  return {name: jnp.asarray(a, at_least if name == 'knots' else dtype)
+          for name, a in layer.items() if (name in held) == (kind == 'grid')}

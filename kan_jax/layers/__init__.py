@@ -1,0 +1,1 @@
+"""KAN layers: edges, nodes and the functions that edges may carry."""

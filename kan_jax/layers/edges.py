@@ -1,0 +1,299 @@
+"""The edges of one layer as pure functions: values, sums and statistics.
+
+An edge carries phi(x) = mask * (scale_base * base(x) + scale_spline *
+spline(x)), arXiv 2404.19756, equation 2.10. Seen from an input, all its edges
+are combinations of the same few features: the base function and the B-splines.
+"""
+
+from collections.abc import Callable
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+from jax import ad_checkpoint
+import jax.numpy as jnp
+
+from kan_jax.splines import bsplines
+from kan_jax.splines import lookup
+from kan_jax.splines import polynomials
+
+# Most edge values that `statistics` holds at a time, 2 MiB in float32: of sizes
+# from 2**17 to 2**23 the fastest on two cores of an AMD EPYC.
+_CHUNK = 2**19
+
+# Most values of B-splines that `node_sums` holds at once, 4 MiB in float32: of
+# sizes from 2**16 to 2**23 the fastest, or as fast, at most shapes. More leave
+# the caches, fewer make small products and many rounds of a loop.
+_BLOCK = 2**20
+
+# What a batch is taken for whose size is a symbol, as when it is exported.
+_ROWS = 1024
+
+# With more B-splines than this, `node_sums` looks up those that are not zero:
+# cubics on two cores broke even near 100 of them for few outputs and between 40
+# and 55 for at least _WIDE. Accelerators, not measured, have fast products.
+_MANY = 128
+_MANY_IN_WIDE = 48
+_WIDE = 64
+
+
+class Edges(NamedTuple):
+  """The arrays that define the edge functions of one layer.
+
+  Attributes:
+    knots: [in, grid + 2 * order + 1].
+    mask: [in, out]; 0 removes an edge, 1 keeps it.
+    coef: Spline coefficients, [in, grid + order, out].
+    scale_base: [in, out].
+    scale_spline: [in, out].
+  """
+  knots: jax.Array
+  mask: jax.Array
+  coef: jax.Array
+  scale_base: jax.Array
+  scale_spline: jax.Array
+
+
+class EdgeStats(NamedTuple):
+  """What the penalties and scores need to know of one layer on one batch.
+
+  Attributes:
+    mean_abs: Mean of |phi| over the batch, [in, out].
+    std: Sample standard deviation of phi, [in, out]; 0 for a single row.
+    input_std: Sample standard deviation of each input, [in].
+    width: Width of each input's grid, [in].
+  """
+  mean_abs: jax.Array
+  std: jax.Array
+  input_std: jax.Array
+  width: jax.Array
+
+
+BaseFn = Callable[[jax.Array], jax.Array]  # Hashable, as all functions are.
+
+
+def features(
+    x: jax.Array, knots: jax.Array, order: int, base_fn: BaseFn,
+    outside: bsplines.Outside = 'zero') -> jax.Array:
+  """Returns base function and B-splines side by side.
+
+  Args:
+    x: Inputs, [n, in].
+    knots: [in, grid + 2 * order + 1].
+    order: Degree of the splines.
+    base_fn: Applied to `x` elementwise.
+    outside: What the splines do beyond their grid; see `splines.basis`.
+
+  Returns:
+    [in, 1 + grid + order, n]: the batch last, see `splines.basis_by_input`.
+  """
+  values = bsplines.basis_by_input(x.T, knots, order, outside=outside)
+  base = base_fn(x.T)[:, None].astype(values.dtype)
+  return jnp.concatenate([base, values], 1)
+
+
+def weights(edges: Edges) -> jax.Array:
+  """Returns what each edge gives each feature, [in, 1 + grid + order, out]."""
+  base = edges.mask * edges.scale_base
+  spline = (edges.mask * edges.scale_spline)[:, None] * edges.coef
+  return jnp.concatenate([base[:, None], spline], 1)
+
+
+def contract(values: jax.Array, weight: jax.Array) -> jax.Array:
+  """Sums over inputs and features: [in, f, n], [in, f, out] -> [n, out].
+
+  One matrix product; no value of a single edge is ever stored.
+  """
+  inputs, size, n = values.shape
+  flat = values.reshape(inputs * size, n)
+  return flat.T @ weight.reshape(-1, weight.shape[-1])
+
+
+def node_sums(
+    x: jax.Array, edges: Edges, order: int, base_fn: BaseFn,
+    outside: bsplines.Outside, dtype: jax.typing.DTypeLike) -> jax.Array:
+  """Returns `contract(features(...), weights(edges))`, faster and in less room.
+
+  Many inputs are taken some at a time, so that the B-splines of all of them are
+  never stored; the backward pass evaluates them again. Of many B-splines, those
+  that are not zero are looked up.
+
+  Args:
+    x: Inputs, [n, in].
+    edges: The arrays of the layer.
+    order: Degree of the splines.
+    base_fn: Applied to `x` elementwise.
+    outside: What the splines do beyond their grid; see `splines.basis`.
+    dtype: Type of the matrix products.
+
+  Returns:
+    [n, out] in `dtype`.
+  """
+  def of_inputs(x, knots, table, base_weight, weight):
+    values = bsplines.basis_by_input(
+        x, knots, order, outside=outside, table=table)
+    # Products of this form, the batch last on both sides, are the fastest.
+    inputs, size, n = values.shape
+    return _product(base_weight, base_fn(x), dtype) + _product(
+        weight.reshape(inputs * size, -1), values.reshape(inputs * size, n),
+        dtype)
+
+  base_weight = edges.mask * edges.scale_base
+  scale = edges.mask * edges.scale_spline
+  if _lookup_pays(*edges.coef.shape[1:]):
+    return (_product(base_weight, base_fn(x.T), dtype).T + lookup.sums(
+        x.T, edges.knots, scale.astype(dtype), edges.coef.astype(dtype), order,
+        outside)).astype(dtype)
+  weight = scale[:, None] * edges.coef
+  arrays = (x.T, edges.knots, polynomials.tabulate(edges.knots, order),
+            base_weight, weight)
+  rows = x.shape[0] if isinstance(x.shape[0], int) else _ROWS
+  size = rows * x.shape[1] * weight.shape[1]
+  return _sum_over_inputs(
+      of_inputs, arrays, math.ceil(size / _BLOCK)).T.astype(dtype)
+
+
+def _lookup_pays(size: int, outputs: int) -> bool:
+  """Whether to look up the B-splines that are not zero, of so many."""
+  wide = outputs >= _WIDE and jax.default_backend() == 'cpu'
+  return size > (_MANY_IN_WIDE if wide else _MANY)
+
+
+def _product(
+    weight: jax.Array, values: jax.Array,
+    dtype: jax.typing.DTypeLike) -> jax.Array:
+  """Sums [k, out], [k, n] -> [out, n], in float32 at least."""
+  return jax.lax.dot_general(
+      weight.astype(dtype), values.astype(dtype), (((0,), (0,)), ((), ())),
+      preferred_element_type=jnp.promote_types(dtype, jnp.float32))
+
+
+def _sum_over_inputs(
+    fn: Callable[..., jax.Array], arrays: tuple[jax.Array, ...],
+    parts: int) -> jax.Array:
+  """Adds up `fn` of parts of arrays whose first axis counts inputs."""
+  blocks, rest = _split(arrays, parts)
+  if len(blocks[0]) == 1:  # A loop would only take longer to compile.
+    total = fn(*(a[0] for a in blocks))
+  else:
+    of_block = jax.checkpoint(fn, prevent_cse=False)
+    start = jnp.zeros_like(fn(*(a[0] for a in blocks)))
+    total = jax.lax.scan(
+        lambda total, block: (total + of_block(*block), None), start, blocks)[0]
+  return total + fn(*rest) if len(rest[0]) else total
+
+
+def _map_inputs(
+    fn: Callable[..., jax.Array], arrays: tuple[jax.Array, ...],
+    parts: int) -> jax.Array:
+  """Joins `fn` of parts of arrays whose first axis counts inputs."""
+  blocks, rest = _split(arrays, parts)
+  if len(blocks[0]) == 1:
+    found = fn(*(a[0] for a in blocks))
+  else:
+    found = jax.lax.map(lambda block: fn(*block), blocks)
+    found = found.reshape(-1, *found.shape[2:])
+  return jnp.concatenate([found, fn(*rest)]) if len(rest[0]) else found
+
+
+def _split(
+    arrays: tuple[jax.Array, ...], parts: int) -> tuple[
+        tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+  """Cuts the first axis into at least so many equal parts, and a rest."""
+  inputs = len(arrays[0])
+  size = inputs // min(max(parts, 1), inputs)
+  count = inputs // size
+  whole = count * size
+  return (tuple(a[:whole].reshape(count, size, *a.shape[1:]) for a in arrays),
+          tuple(a[whole:] for a in arrays))
+
+
+def outputs(values: jax.Array, weight: jax.Array) -> jax.Array:
+  """Returns the value of every edge, [n, in, out]; for few rows or edges."""
+  return jnp.einsum('ifn,ifo->nio', values, weight, precision='highest')
+
+
+def statistics(
+    x: jax.Array, edges: Edges, order: int, base_fn: BaseFn,
+    outside: bsplines.Outside = 'zero') -> EdgeStats:
+  """Returns the statistics of all edges on a batch.
+
+  Exact, differentiable everywhere (with zero gradient where |phi| or a
+  deviation is zero), and without an array of n x in x out: some inputs are
+  taken at a time.
+
+  Args:
+    x: Inputs of the layer, [n, in], n >= 1.
+    edges: The arrays of the layer.
+    order: Degree of the splines.
+    base_fn: Applied to `x` elementwise.
+    outside: What the splines do beyond their grid; see `splines.basis`.
+  """
+  dof = max(x.shape[0] - 1, 1)
+
+  def over_inputs(fn, policy):
+    @functools.partial(jax.checkpoint, policy=policy, prevent_cse=False)
+    def of_block(x, knots, table, weight):
+      values = bsplines.basis_by_input(
+          x, knots, order, outside=outside, table=table)
+      return fn((base_fn(x)[:, None].astype(values.dtype), values), weight)
+
+    weight = weights(edges)
+    size = x.size * max(weight.shape[1:])
+    return _map_inputs(
+        of_block, (x.T, edges.knots, polynomials.tabulate(edges.knots, order),
+                   weight), math.ceil(size / _CHUNK))
+
+  grid = bsplines.interior(edges.knots, order)
+  return EdgeStats(
+      mean_abs=over_inputs(_mean_abs, _SIGNED),
+      std=safe_sqrt(over_inputs(_variance, None) / dof),
+      input_std=safe_sqrt(jnp.var(x, 0) * (x.shape[0] / dof)),
+      width=grid[:, -1] - grid[:, 0])
+
+
+# What the backward pass of `_mean_abs` keeps: no sign for every edge value.
+_SIGNED = jax.checkpoint_policies.save_only_these_names('signed')
+
+
+def _mean_abs(
+    values: tuple[jax.Array, jax.Array], weight: jax.Array) -> jax.Array:
+  """Mean of |phi| over the batch.
+
+  |phi| = sign(phi) * phi, and phi is linear in the weights: sums of the
+  features, each with the sign of its row, are all that the mean and its
+  gradient in the weights need of the batch.
+
+  Args:
+    values: Base function [in, 1, n] and B-splines [in, grid + order, n], apart:
+      XLA would join them while it evaluates them, several times as slowly.
+    weight: [in, 1 + grid + order, out].
+
+  Returns:
+    [in, out].
+  """
+  weights = weight[:, :1], weight[:, 1:]
+  phi = sum(jnp.matmul(v.swapaxes(1, 2), w)
+            for v, w in zip(values, weights, strict=True))
+  sign = jax.lax.stop_gradient(jnp.sign(phi))
+  signed = [ad_checkpoint.checkpoint_name(jnp.matmul(v, sign), 'signed')
+            for v in values]
+  return sum((w * s).sum(1) for w, s in zip(
+      weights, signed, strict=True)) / sign.shape[1]
+
+
+def _variance(
+    values: tuple[jax.Array, jax.Array], weight: jax.Array) -> jax.Array:
+  """Sum of squared deviations from the mean; arguments as in `_mean_abs`."""
+  joined = jnp.concatenate(values, 1)
+  centred = joined - joined.mean(-1, keepdims=True)
+  return jnp.einsum(
+      'ifo,ifg,igo->io', weight, bsplines.gram_matrix(centred, centred), weight,
+      precision='highest')
+
+
+def safe_sqrt(x: jax.Array) -> jax.Array:
+  """Square root with value and gradient zero at zero and below."""
+  positive = x > 0
+  return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)

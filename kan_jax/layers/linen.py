@@ -1,0 +1,399 @@
+"""KAN layers for Flax: thin modules over the pure functions of `edges`."""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import dataclasses
+import functools
+from typing import Any
+from typing import NamedTuple
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kan_jax import checks
+from kan_jax.layers import edges
+from kan_jax.layers import nodes
+from kan_jax.layers import symbolic_edges
+from kan_jax.splines import bsplines
+from kan_jax.splines import grids
+
+_SCALE_BASE_INIT = nn.initializers.variance_scaling(1.0, 'fan_in', 'normal')
+
+
+def _check_options(module: Any) -> None:
+  """Checks the fields that a layer and a network have in common."""
+  bsplines.check_grid(module.grid)
+  bsplines.check_order(module.order)
+  bsplines.check_range(module.grid_range)
+  bsplines.check_outside(module.outside)
+
+
+def _check_features(features: Any) -> None:
+  if not isinstance(features, int | np.integer) or features < 1:
+    raise ValueError(
+        f'`features` counts outputs, a whole number >= 1; got {features!r}.')
+
+
+def _as_input(x: jax.typing.ArrayLike, size: int | None) -> jax.Array:
+  """Returns `x`; raises a ValueError unless it is floating and [..., size]."""
+  try:
+    x = jnp.asarray(x)
+  except (TypeError, ValueError) as error:  # Text, objects, ragged lists.
+    kind = getattr(x, 'dtype', type(x).__name__)
+    raise ValueError(
+        f'`x` needs floating numbers in one array; got {kind}.') from error
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    raise ValueError(
+        f'`x` needs a floating dtype; got {x.dtype}. Convert it first, for '
+        'example with x.astype(jnp.float32).')
+  if x.ndim < 1 or not x.shape[-1] or size not in (None, x.shape[-1]):
+    raise ValueError(
+        f'`x` needs the shape [..., {size or "in"}] with one entry for each '
+        f'input; got {x.shape}.')
+  return x
+
+
+# Compiled also where `init` and `apply` are not, as in a notebook: op by op, it
+# would be hundreds of programs. Within a program, inlined, nothing is changed.
+_node_sums = jax.jit(edges.node_sums, static_argnums=range(2, 6), inline=True)
+_statistics = jax.jit(edges.statistics, static_argnums=range(2, 5), inline=True)
+_init_knots = jax.jit(
+    bsplines.uniform_knots, static_argnums=range(5), inline=True)
+
+
+@functools.partial(jax.jit, static_argnums=range(1, 7), inline=True)
+def _init_coef(
+    key: jax.Array, shape: tuple[int, int], grid: int, order: int,
+    grid_range: tuple[float, float], noise: float,
+    dtype: jax.typing.DTypeLike) -> jax.Array:
+  """Fits uniform noise at the knots of the grid."""
+  knots = bsplines.uniform_knots(
+      1, grid, order, grid_range, jnp.promote_types(dtype, jnp.float32))
+  points = bsplines.interior(knots, order).T
+  values = jax.random.uniform(
+      key, (len(points), 1, shape[0] * shape[1]), knots.dtype, -0.5, 0.5)
+  values *= noise / grid
+  coef = bsplines.fit(points, values, knots, order)
+  return coef.reshape(-1, *shape).swapaxes(0, 1).astype(dtype)
+
+
+class KANLayer(nn.Module):
+  """Sums a learned function of each input into each output.
+
+  An edge computes mask * (scale_base * base_fn(x) + scale_spline * spline(x)),
+  an output is the sum of its edges plus a bias (arXiv 2404.19756, section 2.2).
+
+  Variables: `params` holds coef [in, grid + order, features], scale_base and
+  scale_spline [in, features], node_bias [features]. `grid` holds knots
+  [in, grid + 2 * order + 1] and mask [in, features]; no gradient reaches it,
+  `update_grids` and pruning change it. With symbolic edges, which add to the
+  outputs and whose mask should be 0, `params` holds affine, too, a row a, b, c,
+  d for each of them: c * f(a * x + b) + d. Applied with `mutable='edges'`, the
+  layer also returns its `EdgeStats` on the batch; with
+  `mutable='intermediates'`, its `inputs`.
+
+  Attributes:
+    features: Number of outputs.
+    grid: Number of intervals of each spline, >= 1.
+    order: Degree of the splines, 0 to 5.
+    grid_range: Where the grid begins and ends before any grid update.
+    base_fn: Function beside the spline on every edge, elementwise.
+    outside: What a spline does beyond its grid: 'zero', 'clamp', 'linear' or
+      'polynomial'; see `splines.basis`.
+    noise: Initial splines pass through uniform noise on +-noise / (2 * grid)
+      at the knots.
+    scale_base_init: Initializer of scale_base, given the shape [in, features];
+      by default normal, with variance 1 / in.
+    scale_spline_init: Initializer of scale_spline.
+    bias: Whether each output has a trainable bias.
+    dtype: Type of the matrix product and the output; None promotes the input's
+      and the parameters'. The basis takes float32 at least.
+    param_dtype: Type of the parameters. Knots take float32 at least.
+    symbolic: Edges that carry a function: pairs of a function, by name or as a
+      `symbolic.Function`, and its edges (input, output). `symbolic.fix` sets it
+      along with the variables that belong to it.
+  """
+  features: int
+  grid: int = 5
+  order: int = 3
+  grid_range: tuple[float, float] = (-1.0, 1.0)
+  base_fn: edges.BaseFn = nn.silu
+  outside: bsplines.Outside = 'zero'
+  noise: float = 0.1
+  scale_base_init: nn.initializers.Initializer = _SCALE_BASE_INIT
+  scale_spline_init: nn.initializers.Initializer = nn.initializers.ones
+  bias: bool = True
+  dtype: jax.typing.DTypeLike | None = None
+  param_dtype: jax.typing.DTypeLike = jnp.float32
+  symbolic: symbolic_edges.Groups = ()
+
+  def __post_init__(self):
+    _check_features(self.features)
+    _check_options(self)
+    self.symbolic = symbolic_edges.normalize(self.symbolic)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:  # [..., in] -> [..., features]
+    stored: jax.Array | None = self.get_variable('grid', 'knots')
+    x = _as_input(x, None if stored is None else stored.shape[0])
+    arrays = self._edges(x.shape[-1])
+    self.sow('intermediates', 'inputs', x)
+    dtype = self.dtype or jnp.promote_types(x.dtype, arrays.coef.dtype)
+    rows = x.reshape(-1, x.shape[-1])
+    rows = rows.astype(jnp.promote_types(x.dtype, arrays.knots.dtype))
+    curves = self._curves(rows)
+    if self.is_mutable_collection('edges') and not self.is_initializing():
+      stats = _statistics(
+          rows, arrays, self.order, self.base_fn, self.outside)
+      if curves is not None:
+        stats = symbolic_edges.add_to_statistics(stats, curves, self.symbolic)
+      self.sow('edges', 'stats', stats)
+    y = _node_sums(
+        rows, arrays, self.order, self.base_fn, self.outside, dtype)
+    if curves is not None:
+      y = symbolic_edges.add_to_nodes(y, curves, self.symbolic)
+    y = y.reshape(*x.shape[:-1], self.features)
+    if self.bias:
+      node_bias = self.param('node_bias', nn.initializers.zeros,
+                             (self.features,), self.param_dtype)
+      y += jnp.expand_dims(node_bias.astype(dtype), range(y.ndim - 1))
+    return y
+
+  def _edges(self, size: int) -> edges.Edges:
+    """Declares the variables of all edges."""
+    shape = (size, self.features)
+    dtype = jnp.promote_types(self.param_dtype, jnp.float32)
+    where = self.grid, self.order, tuple(map(float, self.grid_range))
+    knots = self.variable('grid', 'knots', _init_knots, size, *where, dtype)
+    mask = self.variable('grid', 'mask', jnp.ones, shape, self.param_dtype)
+    return edges.Edges(
+        knots.value, mask.value,
+        self.param('coef', _init_coef, shape, *where, float(self.noise),
+                   self.param_dtype),
+        self.param('scale_base', self.scale_base_init, shape, self.param_dtype),
+        self.param(
+            'scale_spline', self.scale_spline_init, shape, self.param_dtype))
+
+  def _curves(self, x: jax.Array) -> jax.Array | None:
+    """Values of the symbolic edges for inputs [n, in], if there are any."""
+    if not self.symbolic:
+      return None
+    symbolic_edges.check_shape(self.symbolic, (x.shape[-1], self.features))
+    affine = self.param(
+        'affine', symbolic_edges.init_affine, self.symbolic, self.param_dtype)
+    return symbolic_edges.values(x, self.symbolic, affine)
+
+  def update_grid(self, x: jax.Array, **options: Any) -> None:
+    """Replaces knots and coefficients by those that suit the inputs `x`.
+
+    For a bound module whose `grid` and `params` are mutable; `update_grids`
+    does it for all the layers of a model.
+
+    Args:
+      x: Inputs, [..., in].
+      **options: See `grids.update`.
+    """
+    knots, coef = grids.update(
+        x.reshape(-1, x.shape[-1]), self.get_variable('grid', 'knots'),
+        self.get_variable('params', 'coef'), self.order, outside=self.outside,
+        **options)
+    self.put_variable('grid', 'knots', knots)
+    self.put_variable('params', 'coef', coef)
+
+
+class KAN(nn.Module):
+  """KAN layers in a row: KAN([2, 5, 1]) has 2 inputs, 5 nodes and 1 output.
+
+  Attributes:
+    features: Number of inputs, of nodes in each layer, and of outputs. A pair
+      counts nodes that add and nodes that multiply: the layer of 5 and 2 in
+      KAN([2, [5, 2], 1]) has 5 + 2 * `arity` terms, see `nodes`.
+    grid: Number of intervals of each spline; see `KANLayer` for this and all
+      the other options.
+    order: Degree of the splines.
+    grid_range: Where the grids begin and end before any grid update.
+    base_fn: Function beside the spline on every edge.
+    outside: What a spline does beyond its grid.
+    noise: Size of the initial splines.
+    scale_base_init: Initializer of scale_base.
+    scale_spline_init: Initializer of scale_spline.
+    bias: Whether each node has a trainable bias.
+    dtype: Type of the matrix products.
+    param_dtype: Type of the parameters.
+    symbolic: Symbolic edges: empty, or an entry for each layer.
+    arity: How many terms a multiplication node multiplies: a number for all of
+      them, or for the inputs and each layer a sequence of numbers.
+  """
+  features: Sequence[int | Sequence[int]]
+  grid: int = 5
+  order: int = 3
+  grid_range: tuple[float, float] = (-1.0, 1.0)
+  base_fn: edges.BaseFn = nn.silu
+  outside: bsplines.Outside = 'zero'
+  noise: float = 0.1
+  scale_base_init: nn.initializers.Initializer = _SCALE_BASE_INIT
+  scale_spline_init: nn.initializers.Initializer = nn.initializers.ones
+  bias: bool = True
+  dtype: jax.typing.DTypeLike | None = None
+  param_dtype: jax.typing.DTypeLike = jnp.float32
+  symbolic: tuple[symbolic_edges.Groups, ...] = ()
+  arity: int | Sequence[Sequence[int]] = 2
+
+  def __post_init__(self):
+    found = nodes.layout(self.features, self.arity)
+    self.features = tuple(layer.feature for layer in found)
+    if isinstance(self.arity, Sequence):
+      self.arity = tuple(layer.arities for layer in found)
+    _check_options(self)
+    self.symbolic = tuple(
+        symbolic_edges.normalize(layer) for layer in self.symbolic)
+    if self.symbolic and len(self.symbolic) != len(self.features) - 1:
+      raise ValueError(
+          '`symbolic` is empty or has an entry for each of the '
+          f'{len(self.features) - 1} layers; got {len(self.symbolic)}.')
+    super().__post_init__()
+
+  @property
+  def nodes(self) -> tuple[nodes.Nodes, ...]:
+    """The inputs and the nodes of every layer."""
+    return nodes.layout(self.features, self.arity)
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:  # [..., in] -> [..., out]
+    inputs, *found = self.nodes
+    x = _as_input(x, inputs.size)
+    options = {field.name: getattr(self, field.name)
+               for field in dataclasses.fields(KANLayer)
+               if field.name not in (
+                   'features', 'symbolic', 'parent', 'name')}
+    for i, layer in enumerate(found):
+      symbolic = self.symbolic[i] if self.symbolic else ()
+      terms = KANLayer(
+          layer.terms, symbolic=symbolic, **options, name=f'layers_{i}')(x)
+      x = nodes.combine(terms, layer)
+    return x
+
+
+class LayerView(NamedTuple):
+  """One KAN layer as seen from outside, on one batch.
+
+  Attributes:
+    inputs: What the layer was applied to, [n, in].
+    edges: Its arrays.
+    order: Degree of its splines.
+    edge_outputs: Of inputs [n, in], the value of every edge, [n, in, out],
+      symbolic ones included.
+    symbolic: Its symbolic edges.
+  """
+  inputs: jax.Array
+  edges: edges.Edges
+  order: int
+  edge_outputs: Callable[[jax.Array], jax.Array]
+  symbolic: symbolic_edges.Groups = ()
+
+
+def view_layers(
+    model: nn.Module, variables: Any, *args: Any,
+    **kwargs: Any) -> dict[tuple[str, ...], LayerView]:
+  """Returns every KAN layer that a model applies, by path, in that order.
+
+  Args:
+    model: Any Flax module that holds KAN layers, however deep.
+    variables: Its variables.
+    *args: What the model is applied to.
+    **kwargs: Further keyword arguments of `model.apply`, such as `rngs`.
+  """
+  views = {}
+
+  def look(module, x):
+    get = module.get_variable
+    arrays = edges.Edges(
+        *(get('grid', name) for name in ('knots', 'mask')),
+        *(get('params', name)
+          for name in ('coef', 'scale_base', 'scale_spline')))
+    order, base_fn, outside = module.order, module.base_fn, module.outside
+    symbolic, affine = module.symbolic, get('params', 'affine')
+
+    def edge_outputs(points):
+      values = edges.outputs(
+          edges.features(points, arrays.knots, order, base_fn, outside),
+          edges.weights(arrays))
+      if not symbolic:
+        return values
+      return symbolic_edges.add_to_edges(
+          values, symbolic_edges.values(points, symbolic, affine), symbolic)
+
+    views[module.path] = LayerView(
+        x.reshape(-1, x.shape[-1]), arrays, order, edge_outputs, symbolic)
+
+  with nn.intercept_methods(_before_layers(look)):
+    model.apply(variables, *args, **kwargs)
+  return views
+
+
+def _before_layers(visit: Callable[[KANLayer, jax.Array], None]):
+  """An interceptor that visits each KAN layer before it computes."""
+  def intercept(next_fun, args, kwargs, context):
+    if (isinstance(context.module, KANLayer)
+        and context.method_name == '__call__'):
+      visit(context.module, *args)
+    return next_fun(*args, **kwargs)
+
+  return intercept
+
+
+def update_grids(
+    model: nn.Module, variables: Any, *args: Any, grid_eps: float = 1.0,
+    margin: float = 0.01, min_width: float = 0.02, min_interval: float = 0.01,
+    rate: float = 1.0, **kwargs: Any) -> Any:
+  """Moves the grids of every KAN layer in a model to the inputs it sees.
+
+  One forward pass: each layer takes its new knots and coefficients before it
+  computes, so that the next one sees what it will be given. Pure; jit it with
+  `model` and the options static.
+
+  Args:
+    model: Any Flax module that holds KAN layers, however deep.
+    variables: Its variables, with `params` and `grid`.
+    *args: What the model is applied to.
+    grid_eps: 1 spaces knots uniformly, 0 by quantiles; see
+      `grids.knots_from_samples` for this and the options after it.
+    margin: Reach of a grid beyond the samples, as a part of their range.
+    min_width: Least width of a grid.
+    min_interval: Least width of an interval, as a part of the uniform one.
+    rate: Part of the way that knots move to those of this batch, in (0, 1]; see
+      `grids.move_knots`. Below 1, a grid remembers other batches.
+    **kwargs: Further keyword arguments of `model.apply`, such as `rngs`.
+
+  Returns:
+    The variables with new knots and spline coefficients; nothing else differs.
+    The function of a layer stays as it was on its samples as far as the new
+    splines can represent it; see `grids.refit`.
+
+  Raises:
+    ValueError: If the batch is empty or, where it is not traced, has rows that
+      are not finite. Traced, a column with such a row keeps its grid.
+  """
+  for i, arg in enumerate(args):
+    if jnp.issubdtype(jnp.result_type(arg), jnp.floating):
+      checks.check_rows(f'args[{i}]', arg)
+  options = {
+      'grid_eps': grid_eps, 'margin': margin, 'min_width': min_width,
+      'min_interval': min_interval, 'rate': rate}
+  seen: dict[tuple[str, ...], jax.Array] = {}
+
+  def update(module, x):
+    x = x.reshape(-1, x.shape[-1])
+    # A layer that is used again gets a grid for all its inputs so far.
+    if module.path in seen:
+      x = jnp.concatenate([seen[module.path], x])
+    seen[module.path] = x
+    module.update_grid(x, **options)
+
+  with nn.intercept_methods(_before_layers(update)):
+    _, new = model.apply(
+        variables, *args, mutable=['params', 'grid'], **kwargs)
+  return {**variables, **new}

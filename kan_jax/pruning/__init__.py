@@ -1,0 +1,1 @@
+"""What matters in a network, and a network without the rest."""

@@ -1,0 +1,296 @@
+"""Pruning: removing edges, nodes and inputs that do not matter.
+
+Model and variables in, new ones out; to undo, keep the old ones. What a removed
+part gave on average becomes a bias, so that every sum keeps its mean. Where
+there is no bias (`bias=False`), nothing takes that mean over.
+
+Edges are masked: the arrays keep their shapes, and so does the optimizer's
+state. Nodes and inputs are cut out of the arrays: the model is smaller, it
+compiles anew, and `tx.init` begins its optimizer anew.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+
+from flax import linen as nn
+from flax import traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kan_jax.layers import edits
+from kan_jax.layers import nodes as nodes_lib
+from kan_jax.layers import regularization
+from kan_jax.layers import structure
+from kan_jax.pruning import rules
+from kan_jax.pruning import scores as scores_lib
+from kan_jax.symbolic import fixing
+
+Node = tuple[int, int]  # Layer, where the inputs are 0, and node.
+Edge = tuple[int, int, int]  # Layer, counted from 0, input and term.
+
+_LISTED = 20  # How many names a report shows of each kind.
+
+
+class Report(NamedTuple):
+  """What was removed and what is left; `str` makes a few lines of it.
+
+  Attributes:
+    features: Of the model that is left; see `KAN.features`.
+    features_before: Of the model that came in.
+    edges: How many edges are live now.
+    edges_before: How many were live before.
+    inputs: Indices of the inputs that are left, in the order in which the model
+      takes them: it applies to x[..., inputs].
+    removed_nodes: Nodes that were cut, as (layer, node). Layer 0 is the inputs.
+    removed_edges: Edges that were masked, as (layer, input, term); without
+      those that went with their nodes.
+  """
+  features: tuple[nodes_lib.Size, ...]
+  features_before: tuple[nodes_lib.Size, ...]
+  edges: int
+  edges_before: int
+  inputs: np.ndarray
+  removed_nodes: tuple[Node, ...] = ()
+  removed_edges: tuple[Edge, ...] = ()
+
+  def __str__(self) -> str:
+    lines = [f'nodes: {list(self.features_before)} -> {list(self.features)}',
+             f'edges: {self.edges_before} -> {self.edges}']
+    if self.removed_nodes:
+      lines.append(
+          f'removed nodes (layer, node): {_listed(self.removed_nodes)}')
+    if self.removed_edges:
+      lines.append(
+          f'removed edges (layer, input, term): {_listed(self.removed_edges)}')
+    return '\n'.join(lines)
+
+
+def prune_edges(
+    model: nn.Module, variables: Mapping[str, Any], x: jax.Array, *,
+    threshold: float | None = None, fraction: float | None = None,
+    edges: Sequence[Edge] | None = None,
+    scores: scores_lib.Scores | None = None) -> tuple[
+        nn.Module, dict[str, Any], Report]:
+  """Removes edges, splines as well as symbolic ones.
+
+  Exactly one of `threshold`, `fraction` and `edges` says which. All of them may
+  go; the outputs are then constant. A node that loses its last edge stays until
+  `prune_nodes`, for which a threshold of 0 is enough.
+
+  Args:
+    model: A KAN or a KANLayer.
+    variables: Its variables.
+    x: A batch of inputs, [..., in], on which edges are scored and averaged.
+    threshold: Edges that score less go. By default the scores are shares of
+      1 / outputs; pykan 0.2 takes 0.03.
+    fraction: This part of the live edges goes, 0 to 1, rounded down: those with
+      the lowest scores.
+    edges: These go: (layer, input, term), all counted from 0.
+    scores: What to go by; `scores.attribution` by default.
+
+  Returns:
+    Model and variables without the edges, and a report.
+
+  Raises:
+    ValueError: If an argument is not what it says, the model is another one,
+      `x` is empty, or an edge is not finite on it.
+  """
+  rule = rules.Rule('edges', threshold, fraction, edges)
+  moments, scores = _look(model, variables, x, rule, scores)
+  live = structure.live_edges(model, variables)
+  # What was removed before may be named again.
+  candidates = live if edges is None else [np.ones_like(one) for one in live]
+  gone = [layer & chosen for layer, chosen in zip(
+      live, rules.choose(rule, scores.edges, candidates), strict=True)]
+  new, pruned = model, dict(variables)
+  for path, layer, found in zip(
+      structure.paths(model), gone, moments, strict=True):
+    if layer.any():
+      edges_gone = zip(*np.nonzero(layer), strict=True)
+      new, pruned = fixing.assign(
+          new, pruned, path, dict.fromkeys(edges_gone))
+      pruned = edits.add_to_biases(
+          pruned, path, (found.mean * layer).sum(0))
+  report = _report(model, variables, new, pruned)
+  return new, pruned, report._replace(removed_edges=rules.names(gone))
+
+
+def prune_nodes(
+    model: nn.Module, variables: Mapping[str, Any], x: jax.Array, *,
+    threshold: float | None = None, fraction: float | None = None,
+    nodes: Sequence[Node] | None = None,
+    scores: scores_lib.Scores | None = None) -> tuple[
+        nn.Module, dict[str, Any], Report]:
+  """Cuts hidden nodes out, a multiplication node with all its terms.
+
+  Exactly one of `threshold`, `fraction` and `nodes` says which. With them go
+  those that no live edge connects to an input or to an output, which changes no
+  prediction. Every hidden layer keeps a node: the best, where none would stay.
+
+  Args:
+    model: A KAN or a KANLayer.
+    variables: Its variables.
+    x: A batch of inputs, [..., in], on which nodes are scored and averaged.
+    threshold: Nodes that score less go. By default the scores are shares of
+      1 / outputs; pykan 0.2 takes 0.01.
+    fraction: This part of all hidden nodes goes, 0 to 1, rounded down: those
+      with the lowest scores.
+    nodes: These go: (layer, node), where layer 1 is the first hidden one, as in
+      `scores.Scores.nodes`, and nodes count from 0.
+    scores: What to go by; `scores.attribution` by default.
+
+  Returns:
+    The smaller model, its variables, and a report.
+
+  Raises:
+    ValueError: As `prune_edges`, and if `nodes` has one that is not hidden, or
+      all of a layer.
+  """
+  rule = rules.Rule('nodes', threshold, fraction, nodes)
+  return _cut_nodes(model, variables, x, rule, scores, slice(1, -1))
+
+
+def prune_inputs(
+    model: nn.Module, variables: Mapping[str, Any], x: jax.Array, *,
+    threshold: float | None = None, fraction: float | None = None,
+    inputs: Sequence[int] | None = None,
+    scores: scores_lib.Scores | None = None) -> tuple[
+        nn.Module, dict[str, Any], Report]:
+  """Cuts inputs out: the model then takes fewer columns, x[..., report.inputs].
+
+  Exactly one of `threshold`, `fraction` and `inputs` says which; the best one
+  stays. Hidden nodes that are not connected any more go, too, as in
+  `prune_nodes`.
+
+  Args:
+    model: A KAN or a KANLayer.
+    variables: Its variables.
+    x: A batch of inputs with all the columns of before, [..., in].
+    threshold: Inputs that score less go. By default the scores are shares of
+      1 / outputs; pykan 0.2 takes 0.01.
+    fraction: This part of the inputs goes, 0 to 1, rounded down: those with the
+      lowest scores.
+    inputs: These go, counted from 0.
+    scores: What to go by; `scores.attribution` by default.
+
+  Returns:
+    The model of fewer inputs, its variables, and a report.
+
+  Raises:
+    ValueError: As `prune_edges`, and if `inputs` are all there are.
+  """
+  named = None if inputs is None else [(0, i) for i in inputs]
+  rule = rules.Rule('inputs', threshold, fraction, named)
+  return _cut_nodes(model, variables, x, rule, scores, slice(0, 1))
+
+
+def mask_edges(
+    grid: Any, stats: Any, threshold: float,
+    metric: regularization.Metric = 'mean_abs') -> Any:
+  """Removes the edges that score less than a threshold; may be jitted.
+
+  For any Flax model, and without a change to its biases; `prune_edges` does
+  more. Symbolic edges have no mask, and stay.
+
+  Args:
+    grid: The collection `grid` of a model.
+    stats: Its collection `edges`, from applying it to a batch with
+      `mutable='edges'`.
+    threshold: Least score of an edge that stays.
+    metric: The definition of the score; see `regularization.Penalty`.
+
+  Returns:
+    A new collection `grid`; keep the old one to undo. Edges that were removed
+    before stay removed.
+  """
+  flat = dict(traverse_util.flatten_dict(grid))
+  for path, layer in regularization.layer_stats(stats).items():
+    keep = regularization.edge_scores(layer, metric) >= threshold
+    mask = flat[(*path, 'mask')]
+    flat[(*path, 'mask')] = mask * keep.astype(mask.dtype)
+  return traverse_util.unflatten_dict(flat)
+
+
+def count_edges(grid: Any, params: Any = None) -> tuple[jax.Array, int]:
+  """Returns how many edges are left, and how many there are in all.
+
+  Args:
+    grid: The collection `grid` of a model.
+    params: Its parameters. With them symbolic edges count as well, whose mask
+      is 0.
+  """
+  masks = [value for path, value in traverse_util.flatten_dict(grid).items()
+           if path[-1] == 'mask']
+  left = sum((jnp.count_nonzero(mask) for mask in masks), jnp.zeros((), int))
+  symbolic = sum(
+      len(value) for path, value in traverse_util.flatten_dict(
+          params or {}).items() if path[-1] == 'affine')
+  return left + symbolic, sum(mask.size for mask in masks)
+
+
+def _look(
+    model: nn.Module, variables: Mapping[str, Any], x: jax.Array,
+    rule: rules.Rule, scores: scores_lib.Scores | None) -> tuple[
+        list[scores_lib.Moments], scores_lib.Scores]:
+  """Returns the moments on a batch, and the scores to go by."""
+  rule.check()
+  moments = scores_lib.moments(model, variables, x)
+  own = scores_lib.attribute(moments, structure.layout(model, variables))
+  if scores is None:
+    return moments, own
+  given = scores_lib.Scores(
+      *(tuple(map(np.asarray, kind)) for kind in scores))
+  shapes = [jax.tree.map(np.shape, found) for found in (given, own)]
+  if shapes[0] != shapes[1]:
+    raise ValueError(
+        f'`scores` needs the shapes {shapes[1]}; got {shapes[0]}. Are they of '
+        'another model?')
+  return moments, given
+
+
+def _cut_nodes(
+    model: nn.Module, variables: Mapping[str, Any], x: jax.Array,
+    rule: rules.Rule, scores: scores_lib.Scores | None,
+    where: slice) -> tuple[nn.Module, dict[str, Any], Report]:
+  """Cuts nodes out of the layers `where`, and those that are dead then."""
+  moments, scores = _look(model, variables, x, rule, scores)
+  layout = structure.layout(model, variables)
+  candidates = [np.zeros(layer.size, bool) for layer in layout]
+  for layer in candidates[where]:
+    layer[:] = True
+  gone = rules.choose(rule, scores.nodes, candidates, spare_best=True)
+  kept = rules.alive(
+      model, variables, [~layer for layer in gone], scores.nodes)
+  pruned = dict(variables)
+  for path, inputs, found in zip(
+      structure.paths(model), kept, moments, strict=False):
+    pruned = edits.add_to_biases(pruned, path, found.mean[~inputs].sum(0))
+  new, pruned = edits.cut(model, pruned, kept)
+  report = _report(model, variables, new, pruned)
+  return new, pruned, report._replace(
+      inputs=np.flatnonzero(kept[0]),
+      removed_nodes=rules.names([~layer for layer in kept]))
+
+
+def _report(
+    model: nn.Module, variables: Mapping[str, Any], new: nn.Module,
+    pruned: Mapping[str, Any]) -> Report:
+  """Compares models before and after; the names are still to be filled in."""
+  before, after = (
+      tuple(layer.feature for layer in structure.layout(*pair))
+      for pair in ((model, variables), (new, pruned)))
+  edges_before, edges = (
+      sum(int(layer.sum()) for layer in structure.live_edges(*pair))
+      for pair in ((model, variables), (new, pruned)))
+  inputs = np.arange(structure.layout(model, variables)[0].size)
+  return Report(after, before, edges, edges_before, inputs)
+
+
+def _listed(names: Sequence[tuple[int, ...]]) -> str:
+  """Writes names down, the first of many."""
+  more = len(names) - _LISTED
+  return ', '.join(map(str, names[:_LISTED])) + (
+      f' and {more} more' if more > 0 else '')

@@ -1,0 +1,1 @@
+"""B-splines and their grids: pure functions of arrays, without Flax."""

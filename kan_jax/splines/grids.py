@@ -1,0 +1,275 @@
+"""Grids that follow the data: new knots from samples, and the refit.
+
+The grid update of arXiv 2404.19756, section 2.4 and appendix A, made to hold
+for every column of samples: also one that is constant, binary, tiny, huge, or
+shorter than the number of coefficients.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kan_jax.splines import bsplines
+
+# What the refit takes for the same function: an error on the samples, as a part
+# of the largest coefficient, that float32 can tell from none, ...
+_SAME = 1e-3
+# ... reached without coefficients that grow by more than this. Fewer samples
+# than coefficients may cost more.
+_GROWTH = 1.1
+
+
+def check_grid_eps(grid_eps: float) -> None:
+  """Raises a ValueError unless `grid_eps` lies in [0, 1]."""
+  if not 0 <= grid_eps <= 1:
+    raise ValueError(
+        '`grid_eps` blends quantile knots (0) with uniform ones (1), and lies '
+        f'between them; got {grid_eps!r}.')
+
+
+def knots_from_samples(
+    x: jax.Array, grid: int, order: int, *, grid_eps: float = 1.0,
+    margin: float = 0.01, min_width: float = 0.02,
+    min_interval: float = 0.01) -> jax.Array:
+  """Returns knots that cover the samples of each input.
+
+  Args:
+    x: Samples, [n, in], n >= 1.
+    grid: Number of intervals.
+    order: Degree of the splines.
+    grid_eps: 1 spaces the knots uniformly between the extremes, 0 puts equally
+      many samples into each interval, and values between blend the two.
+    margin: How far the grid reaches beyond the extreme samples on each side,
+      as a part of their range.
+    min_width: Least width of the whole grid, in the units of `x`: what a
+      constant column gets.
+    min_interval: Least width of one interval, as a part of the uniform one:
+      what quantiles that coincide get.
+
+  Returns:
+    Strictly increasing knots, [in, grid + 2 * order + 1], in the dtype of `x`.
+    An input with a sample that is not finite, or whose range overflows, gets
+    knots that are not finite: `update` then keeps the old ones.
+
+  Raises:
+    ValueError: If there are no samples or `grid_eps` is outside [0, 1].
+  """
+  check_grid_eps(grid_eps)
+  if x.ndim != 2 or not x.shape[0]:
+    raise ValueError(
+        f'`x` needs samples as [n, in] with n >= 1; got the shape {x.shape}.')
+  # The least interval is a blend with the uniform grid, too.
+  blend = min_interval + (1 - min_interval) * grid_eps
+  low, high = x.min(0), x.max(0)
+  half = jnp.maximum((high - low) * (0.5 + margin), min_width / 2)
+  # Far from zero, intervals must also outgrow the spacing of the floats.
+  largest = jnp.maximum(jnp.abs(low), jnp.abs(high))
+  half = jnp.maximum(
+      half, 4 * float(jnp.finfo(x.dtype).eps) * grid / blend * largest)
+  low, high = low + (high - low) / 2 - half, low + (high - low) / 2 + half
+  breaks = jnp.linspace(low, high, grid + 1, axis=-1)
+  if blend < 1:
+    rows = x.shape[0] * np.arange(1, grid) // grid
+    inner = jnp.sort(x, axis=0)[rows].T
+    quantiles = jnp.concatenate([low[:, None], inner, high[:, None]], -1)
+    breaks = blend * breaks + (1 - blend) * quantiles
+  return bsplines.extend_knots(breaks, order)
+
+
+def move_knots(
+    knots: jax.Array, target: jax.Array, order: int, rate: float) -> jax.Array:
+  """Moves knots a part of the way, but their ends far enough to cover.
+
+  One batch is a noisy sample of the range: with a rate below 1 a grid widens
+  at once and narrows slowly, and remembers what other batches needed.
+
+  Args:
+    knots: Strictly increasing knots, [in, grid + 2 * order + 1].
+    target: Where to, of the same shape, strictly increasing.
+    order: Degree of the splines.
+    rate: Part of the way, in (0, 1]; 1 returns `target`.
+  """
+  if not 0 < rate <= 1:
+    raise ValueError(f'`rate` is a part of the way in (0, 1]; got {rate!r}.')
+  if rate == 1:
+    return target
+  old, new = (bsplines.interior(k, order) for k in (knots, target))
+  breaks = old + rate * (new - old)  # A blend of two increasing rows.
+  low = jnp.minimum(breaks[:, :1], new[:, :1])
+  high = jnp.maximum(breaks[:, -1:], new[:, -1:])
+  return bsplines.extend_knots(
+      jnp.concatenate([low, breaks[:, 1:-1], high], 1), order)
+
+
+def refit(
+    x: jax.Array, knots: jax.Array, coef: jax.Array, new_knots: jax.Array,
+    order: int, *, outside: bsplines.Outside = 'zero') -> jax.Array:
+  """Returns coefficients on `new_knots` that keep the function of each edge.
+
+  Where the new splines can repeat an old one on the samples, they do. Else it
+  is a matter of least squares and of damping: samples see only the tails of the
+  outermost B-splines, whose coefficients would grow from update to update
+  without bound. So the old function, on the new grid and beyond its ends, has a
+  say where samples are few.
+
+  The system is solved for the change of the coefficients and driven by the
+  change of the basis, and no array of n x in x out is made. Unchanged knots
+  leave `coef` as it is to the last bit.
+
+  Args:
+    x: Samples, [n, in].
+    knots: Old knots, [in, grid + 2 * order + 1].
+    coef: Old coefficients, [in, grid + order, out].
+    new_knots: New knots, of the shape of the old ones.
+    order: Degree of the splines.
+    outside: What the splines do beyond their grid; see `splines.basis`.
+
+  Returns:
+    New coefficients, [in, grid + order, out]. Exact on the samples where the
+    new splines can represent the old ones there, as for polynomials or for
+    fewer distinct samples than coefficients; else near the least-squares fit.
+  """
+  # The change is linear in the old coefficients: where outputs are many, solve
+  # for the matrix that all of them have in common.
+  shared = coef.shape[2] > coef.shape[1]
+
+  def equations(points, weights, outside, basis_outside):
+    new = bsplines.basis_by_input(points, new_knots, order, outside=outside)
+    old = bsplines.basis_by_input(points, knots, order, outside=outside)
+    basis = bsplines.basis_by_input(
+        points, new_knots, order, outside=basis_outside)
+    weighted = basis * weights[:, None]
+    drive = bsplines.gram_matrix(weighted, old - new)
+    return (bsplines.gram_matrix(weighted, basis),
+            drive if shared else jnp.matmul(drive, coef, precision='highest'))
+
+  def prior(breaks):
+    # Bare B-splines, which reach beyond the ends whatever is done there, and a
+    # target that stays bounded.
+    return equations(*bsplines.quadrature(breaks, order),
+                     'zero' if outside == 'zero' else 'clamp', 'zero')
+
+  samples = equations(
+      x.T, jnp.full_like(x.T, 1 / x.shape[0]), outside, outside)
+  # Both solutions at once: on a CPU with few cores, LAPACK calls that run side
+  # by side can wait for each other without end (jaxlib 0.10).
+  weights = 6 * float(jnp.finfo(coef.dtype).eps)**0.5, 1.0
+  exact, damped = jnp.split(bsplines.damped_solve(
+      *(jnp.concatenate([part, part]) for part in samples),
+      *(jnp.concatenate(parts) for parts in zip(
+          prior(bsplines.interior(new_knots, order)), prior(new_knots),
+          strict=True)),
+      weight=jnp.repeat(jnp.asarray(weights, coef.dtype), len(coef))[
+          :, None, None], steps=16), 2)
+  if shared:
+    exact, damped = (jnp.matmul(matrix, coef, precision='highest')
+                     for matrix in (exact, damped))
+  before, after = (jnp.abs(c).max(1, keepdims=True) for c in (
+      coef, coef + exact))
+  error = _distance(x.T, knots, coef, new_knots, coef + exact, order, outside)
+  growth = _GROWTH if x.shape[0] >= coef.shape[1] else float('inf')
+  stays = (error <= _SAME * before) & (after <= growth * before)
+  # Two equal bases may be rounded differently, each where it is used.
+  moved = (knots != new_knots).any(-1)[:, None, None]
+  return coef + jnp.where(moved, jnp.where(stays, exact, damped), 0)
+
+
+def _distance(
+    points: jax.Array, knots: jax.Array, coef: jax.Array, new_knots: jax.Array,
+    new_coef: jax.Array, order: int, outside: bsplines.Outside) -> jax.Array:
+  """Root mean square of the change of each edge on points, [in, 1, out]."""
+  both = jnp.concatenate([
+      bsplines.basis_by_input(points, k, order, outside=outside)
+      for k in (knots, new_knots)], 1)
+  gram = bsplines.gram_matrix(both, both) / points.shape[1]
+  weight = jnp.concatenate([coef, -new_coef], 1)
+  square = jnp.einsum(
+      'ipo,ipq,iqo->io', weight, gram, weight, precision='highest')
+  return jnp.sqrt(jnp.maximum(square, 0))[:, None]
+
+
+@functools.partial(jax.jit, static_argnames=(
+    'order', 'outside', 'grid_eps', 'margin', 'min_width', 'min_interval',
+    'rate'))
+def update(
+    x: jax.Array, knots: jax.Array, coef: jax.Array, order: int, *,
+    outside: bsplines.Outside = 'zero', grid_eps: float = 1.0,
+    margin: float = 0.01, min_width: float = 0.02,
+    min_interval: float = 0.01, rate: float = 1.0) -> tuple[
+        jax.Array, jax.Array]:
+  """Moves the knots of one layer to the samples and refits its coefficients.
+
+  Args:
+    x: Samples that the layer sees, [n, in].
+    knots: Its knots, [in, grid + 2 * order + 1].
+    coef: Its coefficients, [in, grid + order, out].
+    order: Degree of the splines.
+    outside: What the splines do beyond their grid; see `splines.basis`.
+    grid_eps: See `knots_from_samples`, as are the arguments after it.
+    margin: Reach of the grid beyond the samples.
+    min_width: Least width of the grid.
+    min_interval: Least width of an interval.
+    rate: Part of the way that the knots move; see `move_knots`.
+
+  Returns:
+    New knots and coefficients, in the shapes and dtypes of the old ones. An
+    input keeps its old ones where the new ones would not be finite.
+  """
+  bsplines.check_coef(knots, coef, order)
+  x = x.astype(knots.dtype)
+  grid = knots.shape[-1] - 2 * order - 1
+  target = knots_from_samples(
+      x, grid, order, grid_eps=grid_eps, margin=margin, min_width=min_width,
+      min_interval=min_interval)
+  new_knots = move_knots(knots, target, order, rate)
+  new_coef = refit(
+      x, knots, coef.astype(knots.dtype), new_knots, order, outside=outside)
+  sound = (jnp.isfinite(new_knots).all(-1)
+           & jnp.isfinite(new_coef).all((-2, -1)))
+  return (jnp.where(sound[:, None], new_knots, knots),
+          jnp.where(sound[:, None, None], new_coef.astype(coef.dtype), coef))
+
+
+@functools.partial(jax.jit, static_argnames=('order', 'grid'))
+def refine(
+    knots: jax.Array, coef: jax.Array, order: int, grid: int) -> tuple[
+        jax.Array, jax.Array]:
+  """Splits the intervals of one layer's grids and keeps its functions.
+
+  Old breaks stay, so nothing is approximated (pykan interpolates the knots and
+  fits anew): each interval is cut into equal parts, as many as its neighbours
+  or one more. So do the knots beyond the ends; a grid update gives them, and
+  uneven intervals, the usual spacing again.
+
+  Args:
+    knots: [in, old grid + 2 * order + 1].
+    coef: [in, old grid + order, out].
+    order: Degree of the splines.
+    grid: New number of intervals, at least the old one.
+
+  Returns:
+    Knots [in, grid + 2 * order + 1] and coefficients [in, grid + order, out] of
+    the same functions, on the grid and beyond it.
+
+  Raises:
+    ValueError: If `grid` is less than the old number of intervals.
+  """
+  bsplines.check_grid(grid)
+  breaks = bsplines.interior(knots, order)
+  old = breaks.shape[-1] - 1
+  if grid < old:
+    raise ValueError(
+        f'`grid` must be at least the {old} intervals that there are; got '
+        f'{grid}.')
+  counts = np.diff(np.arange(old + 1) * grid // old)
+  parents = np.repeat(np.arange(old), counts)
+  part = np.concatenate([np.arange(count) / count for count in counts])
+  inner = breaks[:, parents] + (
+      jnp.diff(breaks)[:, parents] * jnp.asarray(part, knots.dtype)[None])
+  # The knots beyond the ends stay, and with them what the splines do there.
+  new_knots = jnp.concatenate(
+      [knots[:, :order], inner, knots[:, old + order:]], 1)
+  return new_knots, bsplines.insert_knots(
+      knots, coef, order, new_knots, parents)

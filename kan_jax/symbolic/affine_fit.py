@@ -1,0 +1,368 @@
+"""Fits c * f(a * x + b) + d to the samples of edges, all edges at a time.
+
+Everything happens in normalized units, x on [-1, 1] and y with mean 0 and
+standard deviation 1, so that the units of x and y change nothing. c and d
+follow from a and b, see `projection`: the search is in two dimensions only. A
+grid finds where to start; Levenberg-Marquardt steps go on from the best point
+of each part of it.
+
+The work is done in float64 whatever the global setting of JAX; arrays leave
+and return to the host, so this is not for the inside of a jitted function.
+"""
+
+from collections.abc import Callable
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kan_jax.layers import functions
+from kan_jax.symbolic import affine_steps
+
+# The grid: steepness a, and the x where the argument of f is zero, -b / a. Both
+# fall into parts of equal size, the best point of each of which is a start.
+_STEEP = np.concatenate([
+    np.geomspace(0.03, 1, 14), 1 + 0.94 * np.arange(1, 43)])
+_BEYOND = 1 + np.geomspace(1e-3, 30, 10)
+_ZEROS = np.concatenate([
+    -_BEYOND, np.linspace(-1, 0, 10), np.linspace(0, 1, 10), _BEYOND])
+_PART = (14, 10)
+
+
+def _make_grid() -> np.ndarray:
+  """All pairs of a and b, [grid, 2], one part after the other."""
+  steep, zeros = np.broadcast_arrays(
+      np.concatenate([_STEEP, -_STEEP])[:, None], _ZEROS[None])
+  grid = np.stack([steep, -steep * zeros], -1)
+  grid = grid.reshape(-1, _PART[0], len(_ZEROS) // _PART[1], _PART[1], 2)
+  return grid.swapaxes(1, 2).reshape(-1, 2)
+
+
+_GRID = _make_grid()
+
+_GRID_ROWS = 64  # Samples that the grid and the first steps look at.
+_ROWS = 512  # Samples that the last steps look at; c and d take all.
+_STEPS = (15, 40)  # At most.
+_BEST = 4  # Starts that take the last steps.
+_CHUNK = 8  # Edges at a time.
+_BLOCK = 2**13  # Values of a function at a time, but on the grid.
+_ALIKE = 1.01  # Factor between residuals that are as good as equal.
+_TINY = 1e-300
+_EXACT = 1e-24  # Residuals that float64 does not tell from 0.
+
+Elementwise = Callable[[jax.Array], jax.Array]
+
+
+class Fit(NamedTuple):
+  """The best c * f(a * x + b) + d for each edge; float64, each [edges].
+
+  Attributes:
+    a: In the units of x and y as given, as are the next three.
+    b: Shift of the argument.
+    c: Factor of the value.
+    d: Shift of the value.
+    residual: Sum of squared errors over that of the best constant; of a
+      constant edge 0. The errors are those of a model that computes in the
+      dtype of x; in float64 they get far below 1e-16.
+    r2: 1 - residual; -inf, and c 0, where f is not finite on all samples in
+      float64 and in the dtype of x.
+    parameters: How many of the four the fit needs: c and d always, a where +-1
+      does not do as well, b where 0 does not.
+    at_boundary: Whether a lies where the search ends, or beyond: there may be a
+      better fit still further, or f is wanted only for its tangent.
+  """
+  a: np.ndarray
+  b: np.ndarray
+  c: np.ndarray
+  d: np.ndarray
+  residual: np.ndarray
+  r2: np.ndarray
+  parameters: np.ndarray
+  at_boundary: np.ndarray
+
+
+def fit(
+    function: functions.Function, x: np.ndarray | jax.Array,
+    y: np.ndarray | jax.Array) -> Fit:
+  """Fits one function to every edge.
+
+  Args:
+    function: The candidate f.
+    x: Inputs of each edge, [n, edges], n >= 1.
+    y: Outputs of each edge, [n, edges].
+
+  Returns:
+    The best fits found. Steepness is searched up to 40 over half the range of
+    x, that is 13 periods of a sine within the range, and no further than what
+    the samples resolve.
+
+  Raises:
+    ValueError: If `x` and `y` differ in shape, are empty or not finite.
+  """
+  samples = _normalize(x, y)
+  parts = _run(function.fn, samples)
+  found = [np.concatenate(part)[:len(samples.x)]
+           for part in zip(*parts, strict=True)]
+  a, b, c, d, residual, parameters, at_boundary = found
+  return Fit(a, b, c, d, residual, 1 - residual, parameters, at_boundary)
+
+
+class _Samples(NamedTuple):
+  """What the search reads; the edges first.
+
+  Attributes:
+    x: Inputs in float64, [edges, n].
+    given: Inputs in the dtype they came in, [edges, n].
+    u: Inputs on [-1, 1], [edges, n].
+    v: Outputs with mean 0 and deviation 1, or all 0, [edges, n].
+    limit: Greatest steepness to start from, [edges].
+    centre: Middle of the inputs' range, [edges].
+    half: Half its width; 1 if they are all the same, [edges].
+    mean: Mean of the outputs, [edges].
+    std: Standard deviation of the outputs; 1 if they are constant, [edges].
+  """
+  x: np.ndarray
+  given: np.ndarray
+  u: np.ndarray
+  v: np.ndarray
+  limit: np.ndarray
+  centre: np.ndarray
+  half: np.ndarray
+  mean: np.ndarray
+  std: np.ndarray
+
+
+def _normalize(x, y) -> _Samples:
+  """Brings x and y to their normalized units."""
+  shape = np.shape(x)
+  if len(shape) != 2 or not all(shape) or shape != np.shape(y):
+    raise ValueError(
+        '`x` and `y` need the same shape [n, edges], neither of them 0; got '
+        f'{shape} and {np.shape(y)}.')
+  given, y = _floating(x).T, _floating(y).T
+  if not (np.isfinite(given).all() and np.isfinite(y).all()):
+    raise ValueError('`x` and `y` need finite numbers; got NaN or infinity.')
+  wide = given.astype(np.float64)
+  low, high = wide.min(1), wide.max(1)
+  centre, half = low + (high - low) / 2, (high - low) / 2
+  half = np.where(half > 0, half, 1)
+  u = (wide - centre[:, None]) / half[:, None]
+  limit = np.array([_resolved(row) for row in u])
+  v, mean, std = _standardize(y)
+  return _Samples(wide, given, u, v, limit, centre, half, mean, std)
+
+
+def _floating(values) -> np.ndarray:
+  values = np.asarray(values)
+  if np.issubdtype(values.dtype, np.floating):
+    return values
+  return values.astype(np.float64)
+
+
+def _standardize(y):
+  """Returns y with mean 0 and deviation 1, all 0 if constant; mean and std."""
+  eps = np.finfo(y.dtype).eps
+  y = y.astype(np.float64)
+  mean, std = y.mean(1), y.std(1)
+  varies = std > 4 * eps * np.abs(y).max(1)
+  std = np.where(varies, std, 1)
+  return varies[:, None] * (y - mean[:, None]) / std[:, None], mean, std
+
+
+def _resolved(u: np.ndarray) -> float:
+  """The greatest frequency that samples of u tell from a lower one."""
+  return max(np.pi / 2 * (len(np.unique(u)) - 1), 1.0)
+
+
+def _run(fn: Elementwise, samples: _Samples):
+  """Searches a chunk of edges at a time; yields the fields of `Fit` but r2."""
+  edges = len(samples.x)
+  size = 1 if edges == 1 else _CHUNK
+  with jax.enable_x64(True):
+    for start in range(0, edges, size):
+      # The last chunk is filled up: another shape would compile again.
+      rows = np.minimum(np.arange(start, start + size), edges - 1)
+      yield _search(fn, _Samples(*(field[rows] for field in samples)))
+
+
+def _search(fn, samples):
+  """Three stages: the grid, steps from many starts, steps from the best."""
+  few, many = (_thin(samples, rows) for rows in (_GRID_ROWS, _ROWS))
+  # An edge at a time: its grid fits into a cache, the grids of all do not.
+  starts = jnp.concatenate([
+      _starts(_values(fn, _GRID[None], u, len(_GRID) * _GRID_ROWS), v, limit)
+      for u, v, limit in zip(
+          *(np.split(field, len(field)) for field in (*few, samples.limit)),
+          strict=True)])
+  points, costs = _refine(fn, *few, starts, _STEPS[0])
+  points = _gentlest(points, costs, _BEST)
+  points, costs = _refine(fn, *many, points, _STEPS[1])
+  point = _zoom(fn, *many, _gentlest(points, costs, 1)[:, 0])
+  size = np.abs(point[:, 0])
+  ends = (size <= _STEEP[0]) | (size >= np.minimum(samples.limit, _STEEP[-1]))
+  point, needs_a, needs_b = _tidy(fn, *many, point, samples)
+  return (*_in_units(fn, point, samples), 2 + needs_a + needs_b,
+          ends & needs_a)
+
+
+def _thin(samples: _Samples, most: int):
+  """u and v of at most that many samples, evenly over sorted u, with ends."""
+  u, v = samples.u, samples.v
+  n = u.shape[1]
+  if n <= most:
+    return u, v
+  rows = np.linspace(0, n - 1, most).round().astype(int)
+  rows = np.argsort(u, 1, kind='stable')[:, rows]
+  return np.take_along_axis(u, rows, 1), np.take_along_axis(v, rows, 1)
+
+
+def _gentlest(points, costs, count):
+  """The best points of each edge, [edges, count, 2].
+
+  Of those that fit alike, as a frequency and its alias or a phase and the next,
+  the ones with the least a and b come first.
+  """
+  points, costs = np.asarray(points), np.asarray(costs)
+  alike = np.round(np.log2(np.minimum(costs, 1e9) + _EXACT))
+  size = np.abs(points) @ np.array([1, 0.01])
+  order = np.lexsort((size, alike))[:, :count, None]
+  return np.take_along_axis(points, order, 1)
+
+
+def _zoom(fn, u, v, point):
+  """Moves the jump of a function that has no slope, as sgn, to where it fits.
+
+  No step leads there. The middle is taken of all the places that fit alike.
+  """
+  if np.asarray(_slopes(fn, point[:, None], u)[1]).any():
+    return point
+  for width in (0.12, 0.008):  # The grid's zeros are 0.11 apart.
+    zeros = -point[:, 1:] / point[:, :1] + np.linspace(-width, width, 33)
+    choice = point[:, :1, None] * np.stack([np.ones_like(zeros), -zeros], -1)
+    state = affine_steps.linearize(choice, *_slopes(fn, choice, u), u, v)
+    cost = np.asarray(state.cost)
+    alike = cost <= cost.min(1, keepdims=True) + _EXACT
+    zero = (zeros * alike).sum(1) / alike.sum(1)
+    point = np.stack([point[:, 0], -point[:, 0] * zero], -1)
+  return point
+
+
+# What depends on f is compiled once for each f, for blocks of one size whatever
+# the number of edges and samples; what does not, once for all f.
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _values_of_block(fn, z):
+  return fn(z)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _slopes_of_block(fn, z):
+  return jax.jvp(fn, (z,), (jnp.ones_like(z),))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _arguments(points, u, size):
+  """a * u + b of points [edges, starts, 2] in blocks; the last one filled."""
+  z = (points[..., :1] * u[:, None] + points[..., 1:]).reshape(-1)
+  z = jnp.pad(z, (0, -z.size % size), 'edge')
+  return list(z.reshape(-1, size))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _join(blocks, shape):
+  """Blocks of values as one array."""
+  return jnp.concatenate(blocks)[:math.prod(shape)].reshape(shape)
+
+
+def _values(fn, points, u, size):
+  """f, [edges, starts, n], at points [edges, starts, 2]; dtype as u."""
+  blocks = [_values_of_block(fn, z) for z in _arguments(points, u, size)]
+  return _join(blocks, (len(u), points.shape[1], u.shape[1]))
+
+
+def _slopes(fn, points, u):
+  """f and its derivative, both [edges, starts, n]; as `_values` else."""
+  blocks = [_slopes_of_block(fn, z) for z in _arguments(points, u, _BLOCK)]
+  shape = (len(u), points.shape[1], u.shape[1])
+  return [_join(list(parts), shape) for parts in zip(*blocks, strict=True)]
+
+
+@jax.jit
+def _starts(values, v, limit):
+  """Returns the best point of each part of the grid, [edges, starts, 2]."""
+  scores = affine_steps.correlation(values, v[:, None])
+  scores = jnp.where(
+      np.abs(_GRID[None, :, 0]) <= limit[:, None], scores, -1)
+  size = math.prod(_PART)
+  best = scores.reshape(len(v), -1, size).argmax(2)
+  return jnp.asarray(_GRID)[best + size * np.arange(best.shape[1])[None]]
+
+
+def _refine(fn, u, v, points, steps):
+  """Takes Levenberg-Marquardt steps; returns points and costs of each start."""
+  state = affine_steps.linearize(points, *_slopes(fn, points, u), u, v)
+  seen = np.inf
+  for i in range(steps):
+    if i % 10 == 9:  # Looked at seldom: it waits for the device.
+      cost = np.asarray(state.cost)
+      if not (cost < 0.999 * seen).any():
+        break
+      seen = cost
+    tried = affine_steps.propose(state)
+    new = affine_steps.linearize(tried, *_slopes(fn, tried, u), u, v)
+    state = affine_steps.choose(state, new)
+  return state.point, state.cost
+
+
+def _tidy(fn, u, v, point, samples: _Samples):
+  """Prefers a = +-1, b = 0 and a > 0, in the units of x, if they do as well.
+
+  A power or a logarithm fits as well with any a, an exponential with any b, an
+  even or odd function with either sign.
+
+  Returns:
+    The point, and whether it needs its a, and its b, [edges].
+  """
+  # Where x is tiny or huge, a = 1 would give c an extreme exponent.
+  unit = np.clip(samples.half, 0.01, 100)
+  plain = point * (unit / np.maximum(np.abs(point[:, 0]), _TINY))[:, None]
+  positive = np.where(point[:, :1] < 0, -1, 1)
+  zero_at = samples.centre / samples.half
+  options = []
+  for p in (plain, point):
+    through = np.stack([p[:, 0], p[:, 0] * zero_at], -1)
+    options += [positive * through, through, positive * p, p]
+  choice = np.stack(options, 1)
+  state = affine_steps.linearize(choice, *_slopes(fn, choice, u), u, v)
+  cost = np.asarray(state.cost)
+  first = (cost <= _ALIKE * cost[:, -1:] + _EXACT).argmax(1)
+  return choice[np.arange(len(first)), first], first >= 4, first % 4 >= 2
+
+
+def _in_units(fn, point, samples: _Samples):
+  """Returns a, b, c, d and the residual on all samples; inf if not finite."""
+  x, given, _, v, _, centre, half, mean, std = samples
+  a = point[:, 0] / half
+  b = point[:, 1] - a * centre
+  numbers = np.stack([a, b], -1)[:, None]
+  f = np.asarray(_slopes(fn, numbers, x)[0])[:, 0]
+  applied = f  # As a model computes it, in the dtype of its inputs.
+  if given.dtype != f.dtype:
+    applied = np.asarray(_values(
+        fn, numbers.astype(given.dtype), given, _BLOCK))[:, 0]
+  finite = (np.isfinite(f) & np.isfinite(applied)).all(1)
+  f, applied = (np.where(finite[:, None], values, 0) for values in (f, applied))
+  c = np.asarray(affine_steps.project(f, v)[0])[:, 0] * std
+  d = mean - c * f.mean(1)
+  y = std[:, None] * v + mean[:, None]
+  total = (std * std) * (v**2).sum(1)
+  with np.errstate(over='ignore', invalid='ignore'):  # A c beyond float32.
+    factor, shift = (p[:, None].astype(given.dtype) for p in (c, d))
+    errors = y - (factor * applied + shift)
+    residual = (errors**2).sum(1) / np.where(total > 0, total, np.inf)
+  finite &= np.isfinite(residual)
+  return a, b, c, d, np.where(finite, residual, np.inf)

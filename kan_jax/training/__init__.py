@@ -1,0 +1,1 @@
+"""From data to trained variables: steps, fits, optimizers, devices."""

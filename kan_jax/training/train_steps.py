@@ -1,0 +1,331 @@
+"""Training: state in, state out. The train step, the grid update, evaluation.
+
+Three transforms share one state and know nothing of each other. A step
+optimizes `params`; a grid update changes `grid` and the spline coefficients;
+evaluation changes nothing. Each compiles on its own.
+"""
+
+from collections.abc import Callable
+import contextlib
+import functools
+from typing import Any
+
+from flax import linen as nn
+from flax import struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from kan_jax import checks
+from kan_jax.layers import linen
+from kan_jax.training import sharding
+
+# Of outputs and targets, a number for each row.
+LossFn = Callable[[jax.Array, jax.Array], jax.Array]
+PenaltyFn = Callable[[Any, Any], jax.Array]  # Of edge statistics and params.
+Metrics = dict[str, jax.Array]
+Objective = Callable[..., tuple[jax.Array, Metrics]]  # See `make_objective`.
+
+
+class TrainState(struct.PyTreeNode):
+  """All that training reads and writes.
+
+  Attributes:
+    step: Optimizer steps taken, [], int32.
+    params: Trained arrays.
+    grid: Knots and masks, changed by `update_grids` and pruning alone; empty
+      for a model without KAN layers.
+    opt_state: State of the optimizer.
+  """
+  step: jax.Array
+  params: Any
+  grid: Any
+  opt_state: optax.OptState
+
+  @property
+  def variables(self) -> dict[str, Any]:
+    """What `model.apply` takes."""
+    return {'params': self.params, 'grid': self.grid}
+
+
+Step = Callable[[TrainState, tuple[jax.Array, jax.Array]],
+                tuple[TrainState, Metrics]]
+
+
+def create_state(
+    model: nn.Module, tx: optax.GradientTransformation, key: jax.Array,
+    x: jax.Array) -> TrainState:
+  """Initializes a model and its optimizer.
+
+  Args:
+    model: A Flax module with the collections `params` and, if it holds KAN
+      layers, `grid`.
+    tx: The optimizer.
+    key: Random key.
+    x: A batch of inputs, for its shape.
+
+  Raises:
+    ValueError: If the model has other collections, which no step would update.
+  """
+  variables = jax.jit(model.init)(key, x)
+  others = sorted(variables.keys() - {'params', 'grid'})
+  if others:
+    raise ValueError(
+        f'`model` has the collections {others}, which this training loop does '
+        'not carry; write a step of your own around `update_grids`.')
+  params = variables['params']
+  return TrainState(
+      step=jnp.zeros((), jnp.int32), params=params,
+      grid=variables.get('grid', {}), opt_state=tx.init(params))
+
+
+def make_objective(
+    model: nn.Module, loss_fn: LossFn, penalty: PenaltyFn | None = None,
+    lamb: float = 0.0) -> Objective:
+  """Returns `objective(params, grid, x, y) -> (value, metrics)`.
+
+  Args:
+    model: The model of the parameters.
+    loss_fn: Of outputs and targets, the loss of each row; the value is its
+      mean plus the weighted penalty.
+    penalty: Of edge statistics and params, a scalar, such as
+      `regularization.Penalty()`.
+    lamb: Weight of the penalty, >= 0. At 0 no statistics are computed.
+
+  Returns:
+    A pure function. Its metrics are `loss` without the penalty, and `penalty`
+    without `lamb`.
+  """
+  def objective(params, grid, x, y):
+    variables = {'params': params, 'grid': grid}
+    if penalty is None or not lamb:
+      loss = row_losses(loss_fn, model.apply(variables, x), y).mean()
+      return loss, {'loss': loss, 'penalty': jnp.zeros_like(loss)}
+    outputs, sown = model.apply(variables, x, mutable=['edges'])
+    loss = row_losses(loss_fn, outputs, y).mean()
+    cost = penalty(sown.get('edges', {}), params)
+    return loss + lamb * cost, {'loss': loss, 'penalty': cost}
+
+  return objective
+
+
+def make_train_step(
+    objective: Objective, tx: optax.GradientTransformation) -> Step:
+  """Returns `step(state, (x, y)) -> (state, metrics)`: one optimizer step.
+
+  Args:
+    objective: What to minimize; see `make_objective`.
+    tx: The optimizer of the state.
+
+  Returns:
+    A pure function, not jitted, so that it can be part of a longer program.
+    Where the objective or its gradient is not finite, parameters and optimizer
+    stay as they were, and the metric `skipped` is 1 instead of 0.
+  """
+  def step(state, batch):
+    (value, metrics), grads = jax.value_and_grad(objective, has_aux=True)(
+        state.params, state.grid, *batch)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    new = optax.apply_updates(state.params, updates), opt_state
+    return _accept(state, new, value, grads, metrics)
+
+  return step
+
+
+def make_lbfgs_step(
+    objective: Objective, tx: optax.GradientTransformationExtraArgs) -> Step:
+  """Returns a step as `make_train_step` does, for `optax.lbfgs()`.
+
+  Its line search evaluates the objective, too, so all steps between two resets
+  of the optimizer need the same batch and the same grids.
+  """
+  def step(state, batch):
+    def value_fn(params):
+      return objective(params, state.grid, *batch)[0]
+
+    value, grads = optax.value_and_grad_from_state(value_fn)(
+        state.params, state=state.opt_state)
+    updates, opt_state = tx.update(
+        grads, state.opt_state, state.params, value=value, grad=grads,
+        value_fn=value_fn)
+    new = optax.apply_updates(state.params, updates), opt_state
+    _, metrics = objective(state.params, state.grid, *batch)
+    return _accept(state, new, value, grads, metrics)
+
+  return step
+
+
+def _accept(
+    state: TrainState, new: tuple[Any, optax.OptState], value: jax.Array,
+    grads: Any, metrics: Metrics) -> tuple[TrainState, Metrics]:
+  """Takes new parameters and optimizer, if value and gradient are finite."""
+  finite = jnp.isfinite(value)
+  for grad in jax.tree.leaves(grads):
+    finite &= jnp.isfinite(grad).all()
+  params, opt_state = jax.tree.map(
+      lambda new, old: jnp.where(finite, new, old), new,
+      (state.params, state.opt_state))
+  metrics = metrics | {'skipped': 1 - finite.astype(value.dtype)}
+  return state.replace(
+      step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+
+def row_losses(
+    loss_fn: LossFn, outputs: jax.Array, y: jax.Array) -> jax.Array:
+  """Returns the loss of each row, [n].
+
+  Raises:
+    ValueError: If there is no row, or if `loss_fn` does not return one number
+      for each, as when outputs [n, 1] and targets [n] broadcast to [n, n], be
+      it on the way.
+  """
+  if not outputs.shape[0]:
+    raise ValueError(f'the batch is empty: outputs have {outputs.shape}.')
+  # Where targets lack an axis, a mean may hide that they were broadcast.
+  missing = y.ndim < outputs.ndim
+  try:
+    with jax.numpy_rank_promotion('raise') if missing else (
+        contextlib.nullcontext()):
+      losses = loss_fn(outputs, y)
+  except ValueError as error:
+    if 'rank_promotion' not in str(error):
+      raise
+    raise ValueError(
+        f'`loss_fn` broadcasts outputs {outputs.shape} against targets '
+        f'{y.shape}; index the outputs or reshape the targets.') from error
+  if losses.shape != outputs.shape[:1]:
+    raise ValueError(
+        f'`loss_fn` returned the shape {losses.shape} for outputs '
+        f'{outputs.shape} and targets {y.shape}; it needs one number for each '
+        f'of the {outputs.shape[0]} rows.')
+  return losses
+
+
+def zero_totals() -> dict[str, jax.Array]:
+  """Returns what `run_steps` adds the metrics of a train step to."""
+  return {name: jnp.zeros(()) for name in ('loss', 'penalty', 'skipped')}
+
+
+def make_run_steps(
+    step: Step, *, stop_at_skipped: bool = True,
+    layout: sharding.Layout | None = None) -> Callable:
+  """Returns a jitted loop of train steps over rows picked on the device.
+
+  Args:
+    step: A train step, as from `make_train_step`.
+    stop_at_skipped: Whether the first step that is skipped, because something
+      is not finite, is also the last one.
+    layout: Where state and rows are, if there are many devices.
+
+  Returns:
+    `run_steps(state, totals, data, rows, start, stop) -> (state, totals)`.
+    `data` is a tuple of arrays with one entry for each example, `rows` [steps,
+    batch] says which examples make up each batch, and steps start <= i < stop
+    are taken. `totals`, zero at first, sums each metric over the steps that
+    were not skipped; while it counts a skipped one, no more steps are taken if
+    they are to stop. The bounds are traced: one program serves every number of
+    steps. `state` and `totals` are donated.
+  """
+  @functools.partial(jax.jit, donate_argnums=(0, 1))
+  def run_steps(state, totals, data, rows, start, stop):
+    def goes_on(carry):
+      i, _, totals = carry
+      return (i < stop) & ((totals['skipped'] == 0) | (not stop_at_skipped))
+
+    def body(carry):
+      i, state, totals = carry
+      batch = jax.tree.map(lambda a: a[rows[i]], data)
+      if layout:
+        batch = layout.constrain_rows(batch)
+      state, metrics = step(state, batch)
+      if layout:
+        state = layout.constrain(state)
+      counted = metrics['skipped'] == 0
+      totals = {name: totals[name] + (
+          value if name == 'skipped' else jnp.where(counted, value, 0))
+                for name, value in metrics.items()}
+      return i + 1, state, totals
+
+    done = jax.lax.while_loop(goes_on, body, (start, state, totals))[1:]
+    return layout.constrain(done) if layout else done
+
+  return run_steps
+
+
+@functools.partial(jax.jit, static_argnames=(
+    'model', 'grid_eps', 'margin', 'min_width', 'min_interval', 'rate',
+    'layout'))
+def update_grids(
+    state: TrainState, x: jax.Array, *, model: nn.Module, grid_eps: float = 1.0,
+    margin: float = 0.01, min_width: float = 0.02,
+    min_interval: float = 0.01, rate: float = 1.0,
+    layout: sharding.Layout | None = None) -> TrainState:
+  """Moves every grid to the inputs that its layer sees for the batch `x`.
+
+  Touches `grid` and the spline coefficients in `params`, nothing else; see
+  `layers.update_grids` for the arguments. `layout` says where state and rows
+  are, if there are many devices.
+  """
+  if layout:
+    x = layout.constrain_rows(x)
+  variables = linen.update_grids(
+      model, state.variables, x, grid_eps=grid_eps, margin=margin,
+      min_width=min_width, min_interval=min_interval, rate=rate)
+  state = state.replace(params=variables['params'], grid=variables['grid'])
+  return layout.constrain(state) if layout else state
+
+
+def make_evaluate(
+    model: nn.Module, metrics: dict[str, LossFn], batch_size: int = 1000,
+    layout: sharding.Layout | None = None) -> Callable[
+        ..., dict[str, jax.Array]]:
+  """Returns jitted `evaluate(variables, (x, y), size=None)`: means over rows.
+
+  Args:
+    model: The model of the variables.
+    metrics: By name, functions of outputs and targets, one number a row.
+    batch_size: Rows that are computed at a time.
+    layout: Where the rows are, if there are many devices; each computes on
+      its own.
+
+  Returns:
+    A function of variables and rows. Of these the first `size` count, all of
+    them by default.
+  """
+  parts = layout.data if layout else 1
+  step = max(batch_size // parts, 1)
+
+  def total(variables, rows, counted):
+    x, y = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), rows)
+    outputs = model.apply(variables, x)
+    return {name: jnp.where(
+        counted.reshape(-1), row_losses(metric, outputs, y), 0).sum()
+            for name, metric in metrics.items()}
+
+  @jax.jit
+  def evaluate(variables, data, size=None):
+    checks.check_rows('data', data[0])
+    size = len(data[0]) if size is None else size
+    # Rows that one device holds stay side by side.
+    rows, number = jax.tree.map(
+        lambda a: a.reshape(parts, -1, *a.shape[1:]),
+        (data, jnp.arange(len(data[0]))))
+    held = number.shape[1]
+    whole = held - held % step
+
+    def of_part(start, width):
+      part, index = jax.tree.map(
+          lambda a: jax.lax.dynamic_slice_in_dim(a, start, width, 1),
+          (rows, number))
+      return total(variables, part, index < size)
+
+    totals = []
+    if whole:
+      sums = jax.lax.map(
+          lambda start: of_part(start, step), jnp.arange(0, whole, step))
+      totals.append(jax.tree.map(lambda a: a.sum(0), sums))
+    if whole < held:
+      totals.append(of_part(whole, held - whole))
+    return jax.tree.map(lambda *sums: sum(sums) / size, *totals)
+
+  return evaluate

@@ -1,0 +1,261 @@
+"""Estimators: scikit-learn's own checks, raw units, tables, pickles, formulas.
+"""
+
+import contextlib
+import functools
+import io
+import pickle
+from unittest import mock
+
+from absl.testing import parameterized
+import jax
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import base
+from sklearn import exceptions
+from sklearn import model_selection
+from sklearn import pipeline
+from sklearn import preprocessing
+from sklearn.utils import estimator_checks
+import sympy
+
+from kan_jax import symbolic
+from kan_jax.estimators import estimators
+from kan_jax.estimators import regularization_path
+from kan_jax.pruning import scores
+from kan_jax.symbolic import discovery
+
+# Few steps, and large ones, with a given alpha: enough for what is tested.
+_QUICK = {'steps': 20, 'learning_rate': 0.05, 'alpha': 1.0}
+_RNG = np.random.default_rng(0)
+_X = _RNG.uniform(-1, 1, (120, 3))
+_Y = np.sin(3 * _X[:, 0]) + _X[:, 1]**2
+_LABELS = np.where(_Y > 0.3, 'many', 'few')
+
+# A small library compiles fast.
+_discover = functools.partial(
+    discovery.discover, grids=(3,), restarts=1, library=[
+        f for f in symbolic.LIBRARY if f.name in ('0', 'x', 'x^2')])
+
+
+def _regressor(**options):
+  return estimators.KANRegressor(**_QUICK | options)
+
+
+def _classifier(**options):
+  return estimators.KANClassifier(**_QUICK | options)
+
+
+# The checks warn of what they themselves do.
+@pytest.mark.filterwarnings('default')
+@estimator_checks.parametrize_with_checks([_regressor(), _classifier()])
+def test_scikit_learn(estimator, check):
+  check(estimator)
+
+
+class FitTest(parameterized.TestCase):
+
+  def test_chooses_how_smooth(self):
+    """Much noise asks for a stronger prior than none."""
+    options = {'alpha': 'auto', 'folds': 2}
+    exact = _regressor(**options).fit(_X, _Y)
+    noise = _RNG.normal(size=120)
+    noisy = _regressor(**options).fit(_X, _X[:, 0] + 2 * noise)
+    self.assertGreater(noisy.alpha_, 30 * exact.alpha_)
+    self.assertGreater(exact.score(_X, _Y), 0.99)
+    self.assertEqual(
+        exact.path_['alpha'][exact.path_['validation_loss'].argmin()],
+        exact.alpha_)
+
+  @parameterized.parameters((1e-6, 0.0), (1e6, -1e8))
+  def test_raw_units(self, scale, offset):
+    """Other units, other numbers, the same predictions."""
+    plain = _regressor().fit(_X, _Y)
+    other = _regressor().fit(scale * _X + offset, scale * _Y + offset)
+    np.testing.assert_allclose(
+        other.predict(scale * _X + offset),
+        # 1e-8 of float64's offset is lost, and training magnifies it.
+        scale * plain.predict(_X) + offset, atol=1e-3 * scale, rtol=0)
+
+  @parameterized.parameters('auto', 0.3)
+  def test_weights_and_order(self, alpha):
+    """A weight counts rows; their order does not matter. To the bit."""
+    weight = _RNG.integers(0, 3, 120)
+    rows = _RNG.permutation(np.repeat(np.arange(120), weight))
+    options = {'alpha': alpha, 'folds': 2}
+    weighted, repeated = (
+        _classifier(**options).fit(_X, _LABELS, weight),
+        _classifier(**options).fit(_X[rows], _LABELS[rows]))
+    np.testing.assert_array_equal(
+        weighted.predict_proba(_X), repeated.predict_proba(_X))
+
+  def test_compiles_once(self):
+    """Other rows and about as many, other alphas and rates: one program."""
+    _regressor().fit(_X, _Y).predict(_X)
+    counts = (regularization_path._descend._cache_size(),
+              estimators._apply._cache_size())
+    for rows, options in ((100, {'alpha': 0.1}), (80, {'random_state': 3}),
+                          (110, {'learning_rate': 0.01})):
+      _regressor(**options).fit(_X[:rows], _Y[:rows]).predict(_X[:7])
+    self.assertEqual(counts, (
+        regularization_path._descend._cache_size(),
+        estimators._apply._cache_size()))
+
+  def test_blocks(self):
+    """More rows than a step sees."""
+    x = _RNG.uniform(-1, 1, (20_000, 2))
+    model = _regressor(alpha='auto', hidden_layer_sizes=()).fit(x, x.sum(1))
+    np.testing.assert_allclose(model.predict(x), x.sum(1), atol=0.02)
+
+  def test_constant_columns_and_wide_tables(self):
+    x = np.concatenate([_X[:8], np.ones((8, 1)), _RNG.normal(size=(8, 50))], 1)
+    for model, y in ((_regressor(), _Y[:8]), (_classifier(), [0, 1] * 4)):
+      shares = model.fit(x, y).feature_importances_
+      self.assertEqual(shares[3], 0)
+      self.assertAlmostEqual(shares.sum(), 1)
+      self.assertTrue(np.isfinite(model.predict(1e30 * x)).all())
+
+  def test_constant_targets(self):
+    model = _regressor().fit(_X, np.full(120, 7.0))
+    np.testing.assert_allclose(model.predict(_X), 7, rtol=1e-15)
+    self.assertEqual(float(model.formula_), 7)
+    self.assertFalse(model.feature_importances_.any())
+
+  def test_many_outputs_and_float64(self):
+    y = np.stack([_Y, _X[:, 2]], 1)
+    with jax.enable_x64(True):
+      model = _regressor(hidden_layer_sizes=[4, 4]).fit(_X, y)
+      self.assertEqual(model.predict(_X).shape, (120, 2))
+    self.assertEqual(model.model_.features, (3, 4, 4, 2))
+    self.assertEqual(
+        model.variables_['params']['layers_1']['coef'].dtype, np.float64)
+
+  @parameterized.parameters(
+      ({'hidden_layer_sizes': (0,)}, '`hidden_layer_sizes`.*>= 1'),
+      ({'hidden_layer_sizes': 8}, '`hidden_layer_sizes`.*got 8'),
+      ({'alpha': -1}, "`alpha`.*'auto'.*got -1"), ({'alpha': 'x'}, '`alpha`'),
+      ({'folds': 1}, '`folds`.*>= 2'), ({'steps': 1.5}, '`steps`.*got 1.5'),
+      ({'learning_rate': 0}, '`learning_rate`.*> 0'),
+      ({'grid': 0}, '`grid`'), ({'order': 9}, '`order`'))
+  def test_options(self, options, message):
+    with self.assertRaisesRegex(ValueError, message):
+      _regressor(**options).fit(_X, _Y)
+
+  def test_one_class(self):
+    with self.assertRaisesRegex(ValueError, "one class alone, 'a'"):
+      _classifier().fit(_X, ['a'] * 120)
+    with self.assertRaisesRegex(ValueError, "one class alone, 'few'"):
+      _classifier().fit(_X, _LABELS, _LABELS == 'few')
+
+
+class ToolsTest(parameterized.TestCase):
+
+  def test_grid_search_in_a_pipeline(self):
+    search = model_selection.GridSearchCV(
+        pipeline.make_pipeline(preprocessing.StandardScaler(), _classifier()),
+        {'kanclassifier__alpha': [1.0, 1000.0]}, cv=3, error_score='raise')
+    search.fit(_X, _LABELS)
+    self.assertEqual(search.best_params_['kanclassifier__alpha'], 1)
+    self.assertGreater(search.best_score_, 0.85)
+    scores = model_selection.cross_val_score(_regressor(), _X, _Y, cv=3)
+    self.assertGreater(scores.min(), 0.8)
+
+  def test_pandas(self):
+    table = pd.DataFrame(_X, columns=['a', 'b', 'c'])
+    model = _regressor().fit(table, pd.Series(_Y))
+    self.assertEqual(list(model.feature_names_in_), ['a', 'b', 'c'])
+    with self.assertRaisesRegex(ValueError, 'feature names should match'):
+      model.predict(table.rename(columns={'a': 'z'}))
+
+  def test_copies(self):
+    """Pickled, dumped and cloned: the same predictions."""
+    model = _classifier().fit(_X, _LABELS)
+    file = io.BytesIO()
+    joblib.dump(model, file)
+    file.seek(0)
+    for copy in (pickle.loads(pickle.dumps(model)), joblib.load(file),
+                 base.clone(model).fit(_X, _LABELS)):
+      np.testing.assert_array_equal(
+          copy.predict_proba(_X), model.predict_proba(_X))
+
+  def test_importances_are_computed_once_for_a_fit(self):
+    """Copies take them along; what a caller does to them stays his."""
+    model = _regressor().fit(_X, _Y)
+    shares = model.feature_importances_
+    with mock.patch.object(scores, 'attribution') as unused:
+      for same in (model, pickle.loads(pickle.dumps(model))):
+        same.feature_importances_[:] = 7
+        np.testing.assert_array_equal(same.feature_importances_, shares)
+    unused.assert_not_called()
+    model.fit(_X[:, ::-1], _Y)
+    self.assertEqual(model.feature_importances_.argmin(), 0)
+    self.assertEqual(shares.argmin(), 2)
+    self.assertNotIn('_importances', vars(base.clone(model)))
+
+  def test_plot(self):
+    table = pd.DataFrame(_X, columns=['$', 'b', 'c'])
+    model = _classifier().fit(table, _LABELS)
+    texts = [text.get_text() for text in model.plot().axes[0].texts]
+    self.assertIn(r'\$', texts)
+    self.assertIn('many', texts)
+
+
+class FormulaTest(parameterized.TestCase):
+
+  def test_raw_units_and_names(self):
+    """Columns that do not matter are not in it; it is found once."""
+    table = pd.DataFrame({'c': np.ones(120), 'length (cm)': 3 + _X[:, 0]})
+    model = _regressor().fit(table, 5 * table['length (cm)']**2)
+    with mock.patch.object(discovery, 'discover') as unused:
+      self.assertNotIn('formula_', dir(model))  # Too slow to be looked at.
+      model._repr_html_()
+    unused.assert_not_called()
+    with mock.patch.object(discovery, 'discover', _discover):
+      self.assertEqual(model.formula_, 5 * sympy.Symbol('length (cm)')**2)
+    self.assertIs(model.formula_, model.formula_)
+    self.assertIn('formula_', dir(model))
+    with mock.patch.object(discovery, 'discover') as unused:
+      self.assertNotIn('formula_', dir(model.fit(table, _Y)))
+    unused.assert_not_called()
+
+  def test_unfitted(self):
+    for name in ('formula_', 'feature_importances_', 'model_'):
+      with self.assertRaises(exceptions.NotFittedError):
+        getattr(_regressor(), name)
+
+  def test_of_two_classes(self):
+    """Found, not made up: it says of rows what the model says."""
+    table = pd.DataFrame({'length (cm)': 3 + _X[:, 0]})
+    near = np.abs(_X[:, 0]) < 0.5
+    model = _classifier().fit(table, np.where(near, 'near', 'far'))
+    with mock.patch.object(discovery, 'discover', _discover):
+      formula = model.formula_
+    odds = symbolic.lambdify([formula], ['length (cm)'])(table.to_numpy())
+    # Log-odds of the second class, whose sign decides.
+    agrees = (odds[:, 0] > 0) == (model.predict(table) == 'near')
+    self.assertGreater(agrees.mean(), 0.95)
+    self.assertGreater(
+        np.corrcoef(odds[:, 0], model.decision_function(table))[0, 1], 0.95)
+
+  def test_of_classes(self):
+    """An expression for each class, of the log-odds that they compute."""
+    labels = np.digitize(_Y, [0, 0.5])
+    model = _classifier().fit(_X, labels).set_params(verbose=True)
+    found, shown = [], io.StringIO()
+
+    def discover(x, y, **options):
+      found.append((x, y, options['names']))
+      options['log']('tried')
+      return mock.Mock(expression=sympy.Symbol(options['names'][0]))
+
+    with (mock.patch.object(discovery, 'discover', discover),
+          contextlib.redirect_stdout(shown)):
+      self.assertEqual(model.formula_, [sympy.Symbol('x_0')] * 3)
+    self.assertEqual(shown.getvalue(), '0: tried\n1: tried\n2: tried\n')
+    self.assertEqual(found[0][2], ['x_0', 'x_1', 'x_2'])
+    outputs = model.decision_function(found[0][0])
+    outputs -= outputs.mean(1, keepdims=True)
+    np.testing.assert_allclose(
+        np.stack([y for _, y, _ in found], 1), outputs, atol=1e-6)

@@ -1,0 +1,32 @@
+"""A KAN with products that the tests of pruning cut, and how they look at it.
+"""
+
+from absl.testing import parameterized
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from helpers import networks
+from kan_jax.layers import linen
+
+X = jnp.asarray(
+    np.random.default_rng(0).uniform(-1, 1, (60, 3)), jnp.float32)
+MODEL = linen.KAN([3, [2, 2], 2])
+VARIABLES = networks.stack(
+    networks.layer(3, 6), networks.layer(4, 2, seed=1))
+
+
+def values(model, variables, x=X):
+  """Values of the edges of every layer, [n, in, terms]."""
+  return [np.asarray(view.edge_outputs(view.inputs))
+          for view in linen.view_layers(model, variables, x).values()]
+
+
+class Case(parameterized.TestCase):
+  """Fails if a test changes the variables."""
+
+  def setUp(self):
+    super().setUp()
+    held = jax.tree.map(np.array, VARIABLES)
+    self.addCleanup(chex.assert_trees_all_equal, VARIABLES, held)

@@ -1,0 +1,120 @@
+"""Plots: figures that show the numbers of the network, and leave no trace."""
+
+import os
+
+from absl.testing import parameterized
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+from matplotlib import pyplot
+import numpy as np
+import pytest
+
+from kan_jax.layers import linen
+from kan_jax.plotting import edge_panels
+from kan_jax.plotting import figures as pictures
+from kan_jax.symbolic import fixing
+
+_X = jax.random.uniform(jax.random.key(0), (40, 2), minval=-0.95, maxval=0.40)
+_MODEL = linen.KAN([2, 3, 1], grid=3, grid_range=(-0.95, 0.40), noise=3.0)
+_VARIABLES = jax.jit(_MODEL.init)(jax.random.key(1), _X)
+
+
+def _plot(**options):
+  return edge_panels.plot_edges(_MODEL, _VARIABLES, _X, **options)
+
+
+def _drawn(fig):
+  """The panels that show an edge, in the order of the drawing."""
+  return [ax for ax in fig.axes if ax.lines]
+
+
+class PlotEdgesTest(parameterized.TestCase):
+
+  @pytest.fixture(autouse=True)
+  def _folder(self, tmp_path):
+    self.path = tmp_path
+
+  def test_returns_a_figure_and_makes_no_file(self):
+    """Cases L01 and L04: nothing on disk, nothing left open in pyplot."""
+    before = os.getcwd()
+    os.chdir(self.path)
+    try:
+      figures = [_plot(most=1) for _ in range(3)]
+      self.assertEqual(list(self.path.iterdir()), [])
+    finally:
+      os.chdir(before)
+    self.assertEqual(pyplot.get_fignums(), [])
+    for fig in figures:
+      self.assertIsInstance(fig, pictures.Figure)
+    figures[0].savefig(self.path / 'edges.png')
+    with (self.path / 'edges.png').open('rb') as file:
+      self.assertEqual(file.read(8), b'\x89PNG\r\n\x1a\n')
+
+  def test_labels_have_decimals(self):
+    """Case L03: a grid from -0.95 to 0.40 is not one from -1 to 0."""
+    panel = _drawn(_plot(most=1))[0]
+    self.assertEqual(panel.get_xlabel(), '-0.95 to 0.40')
+    # Knots are ticks.
+    np.testing.assert_allclose(
+        panel.get_xticks(), [-0.95, -0.5, -0.05, 0.4], atol=1e-6)
+
+  @parameterized.parameters((1, [1, 1]), (4, [4, 3]), (10, [6, 3]))
+  def test_number_of_panels(self, most, expected):
+    """A row for each layer: as many edges as asked for, or all there are."""
+    fig = _plot(most=most)
+    tops = [round(ax.get_subplotspec().rowspan.start) for ax in _drawn(fig)]
+    self.assertEqual([tops.count(row) for row in (0, 1)], expected)
+
+  def test_curves_are_the_edges(self):
+    """Case L05: what is drawn is what the network sums."""
+    views = list(linen.view_layers(_MODEL, _VARIABLES, _X).values())
+    seen = set()
+    for ax in _drawn(_plot()):
+      layer = ax.get_subplotspec().rowspan.start
+      i, o = (int(part) for part in ax.get_title().split('→'))
+      x, y = ax.lines[0].get_data()
+      rows = jnp.tile(jnp.asarray(x, jnp.float32)[:, None],
+                      (1, views[layer].inputs.shape[1]))
+      np.testing.assert_allclose(
+          y, views[layer].edge_outputs(rows)[:, i, o], atol=1e-6)
+      self.assertGreater(np.ptp(y), 1e-3)
+      seen.add((layer, i, o))
+    self.assertLen(seen, 2 * 3 + 3 * 1)
+
+  def test_most_active_edges_come_first(self):
+    views = linen.view_layers(_MODEL, _VARIABLES, _X)
+    first = next(iter(views.values()))
+    activity = np.asarray(first.edge_outputs(first.inputs)).std(0)
+    order = [ax.get_title() for ax in _drawn(_plot(most=4))][:4]
+    strongest = np.argsort(-activity, axis=None)[:4]
+    self.assertEqual(order, [
+        '{} → {}'.format(*np.unravel_index(index, (2, 3)))
+        for index in strongest])
+
+  def test_model_without_kan_layers(self):
+    model = nn.Dense(2)
+    with self.assertRaisesRegex(ValueError, '`model`.*got Dense'):
+      edge_panels.plot_edges(
+          model, model.init(jax.random.key(0), _X), _X, most=2)
+
+  def test_symbolic_edges(self):
+    """They are named, and drawn where the function is defined."""
+    model, variables = fixing.fix(
+        _MODEL, _VARIABLES, 0, 1, 2, 'log', params=[1, 0, 1, 0])
+    fig = edge_panels.plot_edges(model, variables, _X)
+    title, other = (
+        [ax for ax in _drawn(fig) if ax.get_title().startswith(start)]
+        for start in ('1 → 2: log', '1 → 1'))
+    self.assertEqual([ax.get_title() for ax in other][:1], ['1 → 1'])
+    x, y = title[0].lines[0].get_data()
+    np.testing.assert_array_equal(np.isfinite(y), x > 0)
+    np.testing.assert_allclose(y[x > 0], np.log(x[x > 0]), atol=1e-5)
+
+  @parameterized.parameters(1, 40)
+  def test_rows_that_do_not_vary(self, rows):
+    fig = edge_panels.plot_edges(
+        _MODEL, _VARIABLES, jnp.zeros((rows, 2)), most=1)
+    for ax in _drawn(fig):
+      self.assertTrue(np.isfinite(ax.lines[0].get_data()).all())
+    fig.canvas.draw()

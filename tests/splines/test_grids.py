@@ -1,0 +1,224 @@
+"""Grid updates: knots that suit any samples, and functions that stay."""
+
+import functools
+
+from absl.testing import parameterized
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kan_jax.splines import bsplines
+from kan_jax.splines import grids
+
+_RNG = np.random.default_rng(0)
+_AWKWARD = {
+    'uniform': _RNG.uniform(-1, 1, 400),
+    'normal': _RNG.normal(3, 2, 400),
+    'zeros of a relu': np.maximum(_RNG.normal(size=400), 0),
+    'heavy tails': _RNG.standard_cauchy(400),
+}
+# Columns on which splines of order 3 on any grid can repeat the old one: few
+# distinct values, or so narrow that the old function is a parabola there.
+_EXACT = {
+    'constant': np.full(400, 0.3),
+    'nearly constant': 0.3 + 1e-6 * _RNG.normal(size=400),
+    'binary': np.repeat([0.0, 1.0], 200),
+    'huge offset': 1e6 + _RNG.normal(size=400),
+    'tiny spread': 1e-8 * _RNG.normal(size=400),
+    'tiny shifted spread': 0.5 + 1e-8 * _RNG.normal(size=400),
+}
+
+
+# Compiled once for all tests that share shapes and options.
+_update = jax.jit(grids.update, static_argnums=3, static_argnames='grid_eps')
+
+
+def _columns(*groups, dtype=jnp.float32):
+  """The columns side by side: [400, in]."""
+  return jnp.asarray(
+      np.stack([c for group in groups for c in group.values()], 1), dtype)
+
+
+class KnotsFromSamplesTest(parameterized.TestCase):
+
+  @parameterized.product(
+      rows=(400, 2, 1), grid_eps=(0.0, 0.5, 1.0), order=(0, 3, 5),
+      grid=(1, 5, 50))
+  def test_strictly_increasing_and_covering(
+      self, rows, grid_eps, order, grid):
+    x = _columns(_AWKWARD, _EXACT)[:rows]
+    knots = grids.knots_from_samples(x, grid, order, grid_eps=grid_eps)
+    chex.assert_shape(knots, (10, grid + 2 * order + 1))
+    self.assertGreater(np.diff(knots, axis=1).min(), 0)
+    inner = bsplines.interior(knots, order)
+    np.testing.assert_array_less(inner[:, 0], np.nextafter(x.min(0), np.inf))
+    np.testing.assert_array_less(np.nextafter(x.max(0), -np.inf), inner[:, -1])
+    np.testing.assert_allclose(
+        bsplines.basis(x, knots, order).sum(-1), 1, atol=1e-5)
+
+  def test_rate(self):
+    old = bsplines.uniform_knots(2, 4, 2)
+    target = jnp.stack([3 * old[0], 0.2 * old[1]])
+    moved = grids.move_knots(old, target, 2, rate=0.25)
+    inner = bsplines.interior(moved, 2)
+    # Wider at once, a quarter of the way where it narrows.
+    np.testing.assert_allclose(inner[0], [-3, -0.75, 0, 0.75, 3], atol=1e-6)
+    np.testing.assert_allclose(inner[1], [-0.8, -0.4, 0, 0.4, 0.8], atol=1e-6)
+    with self.assertRaisesRegex(ValueError, r'`rate`.*\(0, 1\]; got 0'):
+      grids.move_knots(old, target, 2, rate=0)
+
+  @parameterized.parameters(
+      (1.0, [0, 0.25, 0.5, 0.75, 1]), (0.0, [0, 0.0625, 0.25, 0.5625, 1]))
+  def test_blend_direction(self, grid_eps, expected):
+    x = (jnp.linspace(0, 1, 1001)**2)[:, None]
+    knots = grids.knots_from_samples(x, 4, 0, grid_eps=grid_eps)
+    np.testing.assert_allclose(knots[0], expected, atol=0.02)  # The margin.
+
+  def test_scale_free(self):
+    x = _columns(_AWKWARD)[:, :2]
+    knots = grids.knots_from_samples(x, 5, 3, grid_eps=0.3)
+    scaled = grids.knots_from_samples(1000 * x, 5, 3, grid_eps=0.3)
+    np.testing.assert_allclose(scaled, 1000 * knots, rtol=1e-4, atol=1e-2)
+
+  @parameterized.parameters(-0.1, 1.1, float('nan'))
+  def test_impossible_blend(self, grid_eps):
+    with self.assertRaisesRegex(ValueError, '`grid_eps` blends'):
+      grids.knots_from_samples(jnp.zeros((3, 1)), 5, 3, grid_eps=grid_eps)
+
+  def test_no_samples(self):
+    with self.assertRaisesRegex(ValueError, r'n >= 1; got the shape \(0, 2\)'):
+      grids.knots_from_samples(jnp.zeros((0, 2)), 5, 3)
+
+
+class UpdateTest(chex.TestCase):
+
+  @chex.variants(with_jit=True, without_jit=True)
+  @parameterized.product(
+      rows=(400, 2, 1), grid_eps=(0.0, 1.0),
+      dtype=(jnp.float32, jnp.float64))
+  def test_keeps_what_can_be_kept(self, rows, grid_eps, dtype):
+    with jax.enable_x64(dtype == jnp.float64):
+      x = _columns(_EXACT, dtype=dtype)[:rows]
+      if rows < 400:  # Then any columns will do.
+        x = jnp.concatenate([x, _columns(_AWKWARD, dtype=dtype)[:rows]], 1)
+      size = x.shape[1]
+      knots = bsplines.uniform_knots(size, 5, 3, dtype=dtype)
+      coef = jax.random.normal(jax.random.key(1), (size, 8, 2), dtype)
+      new_knots, new_coef = self.variant(functools.partial(
+          grids.update, order=3, grid_eps=grid_eps))(x, knots, coef)
+      before = bsplines.evaluate(x, knots, coef, 3)
+      after = bsplines.evaluate(x, new_knots, new_coef, 3)
+    # Of the size of the coefficients, which is 1.
+    tolerance = 1e-4 if dtype == jnp.float32 else 1e-8
+    error = np.abs(after - before).max((0, 2))
+    np.testing.assert_array_less(error, tolerance)
+    self.assertTrue((new_knots != knots).any(1).all())
+
+  @parameterized.product(order=tuple(range(6)), grid_eps=(0.0, 1.0))
+  def test_polynomials_stay(self, order, grid_eps):
+    with jax.enable_x64(True):
+      knots = bsplines.uniform_knots(1, 5, order, (-3.0, 3.0), jnp.float64)
+      points = np.linspace(-3, 3, 200)[:, None]
+      coef = bsplines.fit(points, points[..., None]**order, knots, order)
+      x = np.asarray(_columns(_AWKWARD, dtype=jnp.float64)[:, :1])
+      new = _update(x, knots, coef, order, grid_eps=grid_eps)
+      np.testing.assert_allclose(
+          bsplines.evaluate(x, *new, order), x[..., None]**order, atol=1e-8)
+
+  @parameterized.product(order=(0, 1, 3, 5), grid_eps=(0.0, 1.0))
+  def test_near_the_best_fit_without_its_coefficients(self, order, grid_eps):
+    """Where the function cannot stay, and least squares may use any means.
+
+    The coefficients of the best fit to these samples reach 6e8.
+    """
+    with jax.enable_x64(True):
+      x = _columns(_AWKWARD, dtype=jnp.float64)
+      knots = bsplines.uniform_knots(4, 5, order, (-1.5, 1.5), jnp.float64)
+      coef = jnp.tile(
+          jax.random.normal(jax.random.key(2), (1, 5 + order, 1)), (4, 1, 1))
+      new_knots, new_coef = _update(x, knots, coef, order, grid_eps=grid_eps)
+      old, new = (
+          np.asarray(bsplines.evaluate(x, *s, order)[..., 0])
+          for s in ((knots, coef), (new_knots, new_coef)))
+      design = np.asarray(bsplines.basis(x, new_knots, order))
+    for i, name in enumerate(_AWKWARD):
+      best = design[:, i] @ np.linalg.lstsq(design[:, i], old[:, i])[0]
+      size, least, error = (np.sqrt(np.mean(a**2)) for a in (
+          old[:, i], best - old[:, i], new[:, i] - old[:, i]))
+      # What the damping costs: a part of the error, or of the function.
+      self.assertLess(error, 1.3 * least + 0.01 * size, name)
+    self.assertLess(np.abs(new_coef).max(), 4 * np.abs(coef).max())
+
+  def test_coefficients_do_not_grow_with_batches_that_differ(self):
+    """Without damping beyond the ends, they reach 1e3 here, and NaN later."""
+    knots = bsplines.uniform_knots(1, 5, 3)
+    coef = jax.random.normal(jax.random.key(0), (1, 8, 1))
+    x = jnp.linspace(-1, 1, 400)[:, None]
+    for _ in range(12):  # The samples move outward.
+      x *= 1.2
+      knots, coef = _update(x, knots, coef, 3)
+    self.assertLess(np.abs(coef).max(), 10)
+
+  @parameterized.product(rows=(400, 2, 1), order=(0, 3, 5))
+  def test_finite_values_and_gradients(self, rows, order):
+    x = _columns(_AWKWARD, _EXACT)[:rows]
+    knots = bsplines.uniform_knots(10, 5, order)
+    coef = jax.random.normal(jax.random.key(3), (10, 5 + order, 1))
+    grad = jax.jit(jax.grad(lambda x, c, k: bsplines.evaluate(
+        x, k, c, order).sum(), argnums=(0, 1)))
+    for grid_eps in (0.0, 1.0):
+      new_knots, new_coef = _update(x, knots, coef, order, grid_eps=grid_eps)
+      grads = grad(x, new_coef, new_knots)
+      chex.assert_tree_all_finite((new_knots, new_coef, grads))
+
+  def test_many_outputs_are_refitted_as_few_are(self):
+    """One matrix for all outputs, or a solution for each: the same edges."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(60, 3)), jnp.float32)
+    knots = bsplines.uniform_knots(3, 4, 2)
+    new = grids.knots_from_samples(x, 4, 2)
+    coef = jnp.asarray(rng.normal(size=(3, 6, 12)), jnp.float32)
+    many, few = (grids.refit(x, knots, c, new, 2) for c in (
+        coef, coef[..., :6]))
+    # Roundings of sums of 6 terms, through systems of condition 1e3.
+    np.testing.assert_allclose(many[..., :6], few, atol=1e-4)
+
+  def test_unchanged_knots_leave_the_coefficients_to_the_bit(self):
+    x = _columns(_AWKWARD)[:, :1]
+    coef = jax.random.normal(jax.random.key(4), (1, 8, 3))
+    knots, coef = _update(x, bsplines.uniform_knots(1, 5, 3), coef, 3)
+    again = _update(x, knots, coef, 3)
+    chex.assert_trees_all_equal(again, (knots, coef))
+
+  @parameterized.parameters(float('nan'), float('inf'), 3e38)
+  def test_an_unusable_column_keeps_its_grid(self, value):
+    x = jax.random.normal(jax.random.key(5), (50, 2))
+    x = x.at[3, 0].set(value).at[4, 0].set(-value)
+    knots = bsplines.uniform_knots(2, 5, 3)
+    coef = jax.random.normal(jax.random.key(6), (2, 8, 1))
+    new_knots, new_coef = _update(x, knots, coef, 3)
+    chex.assert_trees_all_equal(
+        (new_knots[0], new_coef[0]), (knots[0], coef[0]))
+    self.assertFalse(np.array_equal(new_knots[1], knots[1]))
+    chex.assert_tree_all_finite((new_knots, new_coef))
+
+  def test_shrinking_activations(self):
+    """A range that shrinks by a million leaves knots, values, gradients sound.
+
+    This is what a strong penalty does to a layer's inputs.
+    """
+    rng = jax.random.key(7)
+    x = jax.random.normal(rng, (128, 4))
+    knots = bsplines.uniform_knots(4, 5, 3)
+    coef = jax.random.normal(rng, (4, 8, 3))
+    knots, coef = _update(x, knots, coef, 3)
+    for _ in range(60):
+      x *= 0.8
+      before = bsplines.evaluate(x, knots, coef, 3)
+      knots, coef = _update(x, knots, coef, 3)
+      after = bsplines.evaluate(x, knots, coef, 3)
+      self.assertGreater(np.diff(knots).min(), 0)
+      # A spline of size 1 on four fifths of its grid; it cannot stay exactly.
+      self.assertLess(np.abs(after - before).max(), 0.3)
+    self.assertLess(np.abs(coef).max(), 3)  # None explodes to fit a few.

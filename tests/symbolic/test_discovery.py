@@ -1,0 +1,70 @@
+"""From data to formulas."""
+
+from absl.testing import parameterized
+import jax
+import numpy as np
+import sympy
+
+from kan_jax import symbolic
+from kan_jax.symbolic import discovery
+
+_RNG = np.random.default_rng(0)
+# A small library compiles fast.
+_LIBRARY = [symbolic.LIBRARY[0], *(
+    f for f in symbolic.LIBRARY if f.name in ('x', 'x^2', 'sin', 'exp'))]
+
+
+def _discover(x, y, **options):
+  with jax.enable_x64(True):
+    return discovery.discover(
+        x, y, key=jax.random.key(0), library=_LIBRARY, grids=(5, 10),
+        **options)
+
+
+class DiscoverTest(parameterized.TestCase):
+
+  def test_a_product_among_noise_free_shapes(self):
+    """The sum cannot fit, the product does; a third input does not matter."""
+    x = _RNG.uniform([3, -20, 0], [5, 10, 1e-3], (300, 3))
+    lines = []
+    found = _discover(
+        x, 0.5 * x[:, 0] * x[:, 1], names=['a', 'b', 'c'],
+        shapes=[[3, 1], [3, [0, 1]], [3, 5, 1]], log=lines.append)
+    a, b = sympy.symbols('a b')
+    self.assertEqual(found.expression, a * b / 2)
+    self.assertLess(found.relative, 1e-12)
+    self.assertIn('[3, 1]: splines', lines[0])
+    self.assertFalse(any('[3, 5, 1]' in line for line in lines))
+    self.assertEqual(found.model.features, (3, (0, 1)))
+
+  def test_noise(self):
+    x = _RNG.uniform(-1, 2, (300, 1))
+    y = 3 * np.sin(2 * x[:, 0]) + 0.1 * _RNG.normal(size=300)
+    found = _discover(x, y, shapes=[[1, 1]])
+    # Of 60 test rows, the deviation of the noise is known to 10 %.
+    np.testing.assert_allclose(found.error, 0.1, rtol=0.3)
+    points = np.linspace(-1, 2, 7)
+    np.testing.assert_allclose(
+        sympy.lambdify('x_0', found.expression)(points), 3 * np.sin(2 * points),
+        atol=0.1)
+
+
+class ErrorsTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ({'x': np.ones((60, 2))}, 'column 0 of `x` is constant'),
+      ({'y': np.ones(60)}, '`y` is constant'),
+      ({'y': np.ones((60, 1))}, r'\(60, 2\) and \(60, 1\)'),
+      ({'x': np.full((60, 2), np.nan)}, '`x`.*finite'),
+      ({'names': ['a']}, '`names`.*2 inputs'),
+      ({'names': ['a', 'a']}, '`names`.*2 inputs'))
+  def test_data(self, change, message):
+    x = _RNG.uniform(-1, 1, (60, 2))
+    data = {'x': x, 'y': x.sum(1)} | change
+    with self.assertRaisesRegex(ValueError, message):
+      _discover(**data)
+
+  def test_float32(self):
+    with self.assertRaisesRegex(ValueError, 'float64 is off'):
+      discovery.discover(
+          np.ones((60, 1)), np.ones(60), key=jax.random.key(0))

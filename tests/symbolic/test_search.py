@@ -1,0 +1,140 @@
+"""Candidates and automatic choice: the right ones, and nothing but a look."""
+
+import functools
+
+import chex
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import sympy
+
+from kan_jax.layers import functions
+from kan_jax.layers import linen
+from kan_jax.symbolic import search
+
+_X = jax.random.uniform(jax.random.key(0), (200, 2), minval=-1, maxval=1)
+_SMALL = tuple(
+    functions.find(name) for name in ('0', 'x', 'x^2', 'sin', 'sqrt'))
+
+
+@functools.cache
+def _model():
+  """A KAN whose first layer carries three functions and a removed edge."""
+  symbolic = ((('sin', ((0, 0),)), ('x^2', ((1, 0),)), ('exp', ((0, 1),))), ())
+  model = linen.KAN([2, 2, 1], symbolic=symbolic)
+  variables = jax.jit(model.init)(jax.random.key(1), _X)
+  params, grid = dict(variables['params']), dict(variables['grid'])
+  params['layers_0'] = params['layers_0'] | {'affine': jnp.array(
+      [[3.0, 0, 1, 0], [1, 0, 2, 1], [1, 0, 1, 0]])}
+  grid['layers_0'] = grid['layers_0'] | {'mask': jnp.zeros((2, 2))}
+  return model, {'params': params, 'grid': grid}
+
+
+# What edges may do on [-1, 1], by the name that should come first.
+_CURVES = {
+    'sin': lambda x: np.sin(2 * x), 'x^2': lambda x: (x - 0.3)**2,
+    'x': lambda x: 2 * x, 'exp': np.exp, 'tanh': lambda x: np.tanh(2 * x),
+    'abs': lambda x: np.abs(x - 0.2), '0': np.ones_like,
+    'log': lambda x: np.log(x + 1.2), 'sqrt': lambda x: np.sqrt(x + 1.1),
+    '1/x': lambda x: 1 / (x + 1.5), 'x^3': lambda x: x**3,
+    'gaussian': lambda x: np.exp(-4 * x**2),
+    '1/x^5': lambda x: (1.3 * x + 1.5)**-5.0,
+    'arctanh': lambda x: np.arctanh(0.95 * x),
+    'arctan': lambda x: np.arctan(2 * x + 0.3)}
+
+
+class RankTest(chex.TestCase):
+
+  def test_the_function_itself_comes_first(self):
+    """With noise as training leaves it."""
+    x = np.linspace(-1, 1, 200)
+    y = np.stack([curve(x) for curve in _CURVES.values()], 1)
+    y += np.random.default_rng(0).normal(0, 1e-3, y.shape) * y.std(0)
+    ranked = search.rank(np.stack([x] * y.shape[1], 1), y)
+    self.assertEqual([edge[0].name for edge in ranked], [*_CURVES])
+    for edge in ranked:
+      scores = [candidate.score for candidate in edge]
+      np.testing.assert_allclose(scores, sorted(scores), atol=1e-3)
+
+  def test_own_function(self):
+    own = functions.Function(
+        'sinc', jnp.sinc, lambda z: sympy.sinc(sympy.pi * z), 1)
+    x = np.linspace(-3, 3, 200)[:, None]
+    best = search.rank(x, np.sinc(x), library=(*_SMALL, own))[0][0]
+    self.assertEqual(best.function, own)
+    self.assertLess(best.residual, 1e-20)
+
+  def test_scores(self):
+    one = search.score(1, np.array([2]), np.array([0.5]))
+    self.assertLess(one, search.score(2, np.array([2]), np.array([0.5])))
+    self.assertLess(one, search.score(1, np.array([3]), np.array([0.3])))
+    self.assertLess(one, search.score(1, np.array([2]), np.array([0.6])))
+    with self.assertRaisesRegex(ValueError, '`weight`.*got 2'):
+      search.score(1, np.ones(1), np.ones(1), weight=2)
+    with self.assertRaisesRegex(ValueError, '`floor`.*got 0'):
+      search.score(1, np.ones(1), np.ones(1), floor=0)
+
+
+class SuggestTest(chex.TestCase):
+
+  def test_every_kind_of_edge(self):
+    model, variables = _model()
+    sine = search.suggest(model, variables, _X, 0, 0, 0, library=_SMALL)
+    self.assertEqual(sine[0].name, 'sin')
+    np.testing.assert_allclose(abs(sine[0].params[0]), 3, rtol=1e-4)
+    removed = search.suggest(model, variables, _X, 0, 1, 1, library=_SMALL)
+    self.assertEqual((removed[0].name, removed[0].params[3]), ('0', 0))
+    by_path = search.suggest(
+        model, variables, _X, ('layers_0',), 0, 0, library=_SMALL)
+    self.assertEqual(by_path, sine)
+
+  def test_inside_another_model(self):
+    class Mixed(nn.Module):
+      @nn.compact
+      def __call__(self, x):
+        return linen.KAN([2, 1], name='kan')(nn.Dense(2)(x))
+
+    model = Mixed()
+    variables = jax.jit(model.init)(jax.random.key(1), _X)
+    found = search.suggest(
+        model, variables, _X, ('kan', 'layers_0'), 1, 0, library=_SMALL)
+    self.assertNotEmpty(found)
+    with self.assertRaisesRegex(ValueError, '`layer` is a path.*Mixed; got 0'):
+      search.suggest(model, variables, _X, 0, 0, 0)
+    with self.assertRaisesRegex(ValueError, r"`layer` is one .*got \('a',\)"):
+      search.suggest(model, variables, _X, ('a',), 0, 0)
+
+  def test_errors(self):
+    model, variables = _model()
+    with self.assertRaisesRegex(ValueError, '`layer` is 0 to 1.*got 2'):
+      search.suggest(model, variables, _X, 2, 0, 0)
+    with self.assertRaisesRegex(ValueError, '2 and 2; got 0 and 5'):
+      search.suggest(model, variables, _X, 0, 0, 5)
+
+
+class AutoSymbolicTest(chex.TestCase):
+
+  def test_live_splines_alone(self):
+    model, variables = _model()
+    new, found, report = search.auto_symbolic(
+        model, variables, _X, library=_SMALL)
+    self.assertEqual([(c.layer, c.edge) for c in report], [
+        (('layers_1',), (0, 0)), (('layers_1',), (1, 0))])
+    self.assertTrue(all(choice.fixed for choice in report))
+    self.assertEqual(new.symbolic[0], model.symbolic[0])
+    chex.assert_trees_all_equal(
+        found['params']['layers_0'], variables['params']['layers_0'])
+    self.assertFalse(found['grid']['layers_1']['mask'].any())
+    # Nothing is left to do.
+    again = search.auto_symbolic(new, found, _X, library=_SMALL)
+    self.assertEqual(again[0], new)
+    self.assertEmpty(again[2])
+
+  def test_least_quality(self):
+    model, variables = _model()
+    new, found, report = search.auto_symbolic(
+        model, variables, _X, library=_SMALL[:1], min_r2=0.5)
+    self.assertFalse(any(choice.fixed for choice in report))
+    self.assertEqual(new, model)
+    chex.assert_trees_all_equal(found, variables)

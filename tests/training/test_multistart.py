@@ -1,0 +1,48 @@
+"""Fits from several starts."""
+
+from absl.testing import parameterized
+import jax
+import numpy as np
+
+from kan_jax.layers import linen
+from kan_jax.training import fitting
+from kan_jax.training import multistart
+
+_X = np.random.default_rng(0).uniform(-1, 1, (60, 1))
+_Y = np.sin(3 * _X)
+_MODEL = linen.KAN([1, 1])
+_OPTIONS = {'steps': 4, 'stop_grid_update': 0, 'interval': 2, 'progress': False}
+
+
+class FitBestTest(parameterized.TestCase):
+
+  def test_goes_on_from_the_best(self):
+    key = jax.random.key(3)
+    ends = []
+    for k in range(3):
+      variables = jax.jit(_MODEL.init)(jax.random.fold_in(key, k), _X)
+      ends.append(fitting.fit(_MODEL, variables, _X, _Y, **_OPTIONS))
+    losses = [end.history['loss'][-1] for end in ends]
+    best = ends[int(np.argmin(losses))]
+    found = multistart.fit_best(
+        _MODEL, _X, _Y, key=key, starts=3, refine=(5, 10), **_OPTIONS)
+    self.assertEqual(found.model.grid, 10)
+    np.testing.assert_array_equal(found.history['step'], [2, 4, 6, 8])
+    np.testing.assert_array_equal(found.history['grid'], [5, 5, 10, 10])
+    np.testing.assert_array_equal(
+        found.history['loss'][:2], best.history['loss'])
+    self.assertLess(min(losses), max(losses))  # Else any start would do.
+
+  def test_short_trials(self):
+    found = multistart.fit_best(
+        _MODEL, _X, _Y, key=jax.random.key(3), starts=2, trial=2,
+        refine=(5, 10), **_OPTIONS)
+    np.testing.assert_array_equal(found.history['step'], [2, 4, 6, 8, 10])
+    np.testing.assert_array_equal(found.history['grid'], [5, 5, 5, 10, 10])
+
+  def test_errors(self):
+    with self.assertRaisesRegex(ValueError, '`starts`.*got 0'):
+      multistart.fit_best(_MODEL, _X, _Y, key=jax.random.key(0), starts=0)
+    with self.assertRaisesRegex(ValueError, '`refine`'):
+      multistart.fit_best(
+          _MODEL, _X, _Y, key=jax.random.key(0), refine=(3,), **_OPTIONS)
