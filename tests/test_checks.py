@@ -10,6 +10,7 @@ import optax
 
 from kan_jax import checks
 from kan_jax.layers import linen
+from kan_jax.layers import traversal
 from kan_jax.splines import bsplines
 from kan_jax.training import train_steps
 
@@ -92,7 +93,7 @@ class InputTest(parameterized.TestCase):
       (_with(1, np.inf), r'`args\[0\]`.*1 of its 5 rows.*the first is row 1'))
   def test_grid_update(self, x, message):
     with self.assertRaisesRegex(ValueError, message):
-      linen.update_grids(_NET, _VARIABLES, x)
+      traversal.update_grids(_NET, _VARIABLES, x)
 
   @parameterized.parameters(
       ({'rate': 0.0}, r'`rate`.*\(0, 1\]; got 0.0'),
@@ -101,7 +102,7 @@ class InputTest(parameterized.TestCase):
       ({'grid_eps': _NAN}, '`grid_eps`.*got nan'))
   def test_options_of_a_grid_update(self, options, message):
     with self.assertRaisesRegex(ValueError, message):
-      linen.update_grids(_NET, _VARIABLES, _X, **options)
+      traversal.update_grids(_NET, _VARIABLES, _X, **options)
 
 
 class OptionsTest(parameterized.TestCase):

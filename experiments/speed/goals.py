@@ -43,6 +43,7 @@ from experiments.speed import peers
 from kan_jax.layers import edges
 from kan_jax.layers import linen
 from kan_jax.layers import regularization
+from kan_jax.layers import traversal
 from kan_jax.training import train_steps
 
 _WIDE = (784, 64, 10)
@@ -104,7 +105,7 @@ def _kan(
   model = linen.KAN(features, grid=grid)
   variables = jax.jit(model.init)(jax.random.key(0), x)
   if grid_eps is not None:
-    variables = linen.update_grids(model, variables, x, grid_eps=grid_eps)
+    variables = traversal.update_grids(model, variables, x, grid_eps=grid_eps)
   apply: Callable = model.apply
   run = jax.jit(jax.grad(
       lambda params, x, grid: apply(

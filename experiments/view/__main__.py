@@ -21,7 +21,7 @@ from experiments.mnist import models
 from experiments.mnist import run_folder
 from experiments.view import diagram
 from experiments.view import page
-from kan_jax.layers import linen
+from kan_jax.layers import traversal
 
 _BATCH = 500  # Images that are computed at a time.
 _SAMPLED = 1000  # Images whose values decide how the network is drawn.
@@ -75,7 +75,7 @@ def _draw(
     model: nn.Module, variables: Mapping[str, Any], images: np.ndarray,
     most: int) -> diagram.Picture:
   """Draws the KAN in a model on what reaches it."""
-  views = linen.view_layers(model, variables, images)
+  views = traversal.view_layers(model, variables, images)
   x = views['kan', 'layers_0'].inputs
   rows, columns = images.shape[1:]
   kind, inputs = ('pixel', [

@@ -18,13 +18,12 @@ import numpy as np
 
 from kan_jax.interop import state_dicts
 from kan_jax.layers import edges
+from kan_jax.layers import edits
 from kan_jax.layers import functions
 from kan_jax.layers import linen
 from kan_jax.layers import nodes
 from kan_jax.layers import symbolic_edges
 from kan_jax.splines import bsplines
-from kan_jax.symbolic import fixing
-from kan_jax.training import refinement
 
 Names = Sequence[Sequence[str | functions.Function]]  # Of a layer, [out][in].
 Imported = tuple[linen.KAN, dict[str, Any]]
@@ -156,7 +155,7 @@ def _pykan_layer(
   scale, layer['node_bias'] = _fold(arrays, k, found)
   layer['scale_base'] *= scale
   layer['scale_spline'] *= scale
-  symbolic, rows = fixing.group(_carried(arrays, k, shape, scale, names))
+  symbolic, rows = edits.group(_carried(arrays, k, shape, scale, names))
   if rows:
     layer['affine'] = np.stack(rows)
   return _Layer(layer, found, symbolic)
@@ -272,7 +271,7 @@ def _fold(
 
 def _carried(
     arrays: state_dicts.Arrays, k: int, shape: tuple[int, ...],
-    scale: np.ndarray, names: Names | None) -> fixing.Assigned:
+    scale: np.ndarray, names: Names | None) -> edits.Assigned:
   """Returns the functions of a layer and their a, b, c, d, by edge."""
   mask = arrays.take(f'symbolic_fun.{k}.mask', *shape[::-1])
   affine = arrays.take(f'symbolic_fun.{k}.affine', *shape[::-1], 4)
@@ -325,7 +324,7 @@ def _build(
              for k, layer in enumerate(made)}
       for kind in ('params', 'grid')}
   if len(set(grids)) > 1:
-    variables = refinement.refine(variables, max(grids))
+    variables = edits.refine_variables(variables, max(grids))
   return model, variables
 
 

@@ -1,18 +1,15 @@
 """KAN layers for Flax: thin modules over the pure functions of `edges`."""
 
-from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
 import functools
 from typing import Any
-from typing import NamedTuple
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kan_jax import checks
 from kan_jax.layers import edges
 from kan_jax.layers import nodes
 from kan_jax.layers import symbolic_edges
@@ -275,125 +272,3 @@ class KAN(nn.Module):
           layer.terms, symbolic=symbolic, **options, name=f'layers_{i}')(x)
       x = nodes.combine(terms, layer)
     return x
-
-
-class LayerView(NamedTuple):
-  """One KAN layer as seen from outside, on one batch.
-
-  Attributes:
-    inputs: What the layer was applied to, [n, in].
-    edges: Its arrays.
-    order: Degree of its splines.
-    edge_outputs: Of inputs [n, in], the value of every edge, [n, in, out],
-      symbolic ones included.
-    symbolic: Its symbolic edges.
-  """
-  inputs: jax.Array
-  edges: edges.Edges
-  order: int
-  edge_outputs: Callable[[jax.Array], jax.Array]
-  symbolic: symbolic_edges.Groups = ()
-
-
-def view_layers(
-    model: nn.Module, variables: Any, *args: Any,
-    **kwargs: Any) -> dict[tuple[str, ...], LayerView]:
-  """Returns every KAN layer that a model applies, by path, in that order.
-
-  Args:
-    model: Any Flax module that holds KAN layers, however deep.
-    variables: Its variables.
-    *args: What the model is applied to.
-    **kwargs: Further keyword arguments of `model.apply`, such as `rngs`.
-  """
-  views = {}
-
-  def look(module, x):
-    get = module.get_variable
-    arrays = edges.Edges(
-        *(get('grid', name) for name in ('knots', 'mask')),
-        *(get('params', name)
-          for name in ('coef', 'scale_base', 'scale_spline')))
-    order, base_fn, outside = module.order, module.base_fn, module.outside
-    symbolic, affine = module.symbolic, get('params', 'affine')
-
-    def edge_outputs(points):
-      values = edges.outputs(
-          edges.features(points, arrays.knots, order, base_fn, outside),
-          edges.weights(arrays))
-      if not symbolic:
-        return values
-      return symbolic_edges.add_to_edges(
-          values, symbolic_edges.values(points, symbolic, affine), symbolic)
-
-    views[module.path] = LayerView(
-        x.reshape(-1, x.shape[-1]), arrays, order, edge_outputs, symbolic)
-
-  with nn.intercept_methods(_before_layers(look)):
-    model.apply(variables, *args, **kwargs)
-  return views
-
-
-def _before_layers(visit: Callable[[KANLayer, jax.Array], None]):
-  """An interceptor that visits each KAN layer before it computes."""
-  def intercept(next_fun, args, kwargs, context):
-    if (isinstance(context.module, KANLayer)
-        and context.method_name == '__call__'):
-      visit(context.module, *args)
-    return next_fun(*args, **kwargs)
-
-  return intercept
-
-
-def update_grids(
-    model: nn.Module, variables: Any, *args: Any, grid_eps: float = 1.0,
-    margin: float = 0.01, min_width: float = 0.02, min_interval: float = 0.01,
-    rate: float = 1.0, **kwargs: Any) -> Any:
-  """Moves the grids of every KAN layer in a model to the inputs it sees.
-
-  One forward pass: each layer takes its new knots and coefficients before it
-  computes, so that the next one sees what it will be given. Pure; jit it with
-  `model` and the options static.
-
-  Args:
-    model: Any Flax module that holds KAN layers, however deep.
-    variables: Its variables, with `params` and `grid`.
-    *args: What the model is applied to.
-    grid_eps: 1 spaces knots uniformly, 0 by quantiles; see
-      `grids.knots_from_samples` for this and the options after it.
-    margin: Reach of a grid beyond the samples, as a part of their range.
-    min_width: Least width of a grid.
-    min_interval: Least width of an interval, as a part of the uniform one.
-    rate: Part of the way that knots move to those of this batch, in (0, 1]; see
-      `grids.move_knots`. Below 1, a grid remembers other batches.
-    **kwargs: Further keyword arguments of `model.apply`, such as `rngs`.
-
-  Returns:
-    The variables with new knots and spline coefficients; nothing else differs.
-    The function of a layer stays as it was on its samples as far as the new
-    splines can represent it; see `grids.refit`.
-
-  Raises:
-    ValueError: If the batch is empty or, where it is not traced, has rows that
-      are not finite. Traced, a column with such a row keeps its grid.
-  """
-  for i, arg in enumerate(args):
-    if jnp.issubdtype(jnp.result_type(arg), jnp.floating):
-      checks.check_rows(f'args[{i}]', arg)
-  options = {
-      'grid_eps': grid_eps, 'margin': margin, 'min_width': min_width,
-      'min_interval': min_interval, 'rate': rate}
-  seen: dict[tuple[str, ...], jax.Array] = {}
-
-  def update(module, x):
-    x = x.reshape(-1, x.shape[-1])
-    # A layer that is used again gets a grid for all its inputs so far.
-    if module.path in seen:
-      x = jnp.concatenate([seen[module.path], x])
-    seen[module.path] = x
-    module.update_grid(x, **options)
-
-  with nn.intercept_methods(_before_layers(update)):
-    _, new = model.apply(
-        variables, *args, mutable=['params', 'grid'], **kwargs)
-  return {**variables, **new}

@@ -1,6 +1,7 @@
 """What a KAN or a KANLayer is made of: layers, nodes and live edges."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from flax import linen as nn
@@ -8,8 +9,10 @@ import numpy as np
 
 from kan_jax.layers import linen
 from kan_jax.layers import nodes
-from kan_jax.layers import samples
 from kan_jax.layers import symbolic_edges
+
+# Index of a layer in a KAN, or its path in any model.
+LayerName = int | Sequence[str]
 
 
 def paths(model: nn.Module) -> list[tuple[str, ...]]:
@@ -35,7 +38,7 @@ def layout(
   if isinstance(model, linen.KAN):
     return model.nodes
   [path] = paths(model)
-  shape = samples.part(variables['grid'], path)['mask'].shape
+  shape = part(variables['grid'], path)['mask'].shape
   return tuple(nodes.Nodes(size) for size in shape)
 
 
@@ -54,9 +57,39 @@ def live_edges(
   """
   found = []
   for path, edges in zip(paths(model), symbolic(model), strict=True):
-    mask = samples.part(variables['grid'], path)['mask']
+    mask = part(variables['grid'], path)['mask']
     live = np.array(mask, np.float32) != 0
     for edge in symbolic_edges.pairs(edges):
       live[edge] = True
     found.append(live)
   return found
+
+
+def layer_path(model: nn.Module, layer: LayerName) -> tuple[str, ...]:
+  """Returns the path of a layer as in the keys of `layers.view_layers`.
+
+  Raises:
+    ValueError: If a KAN has no such layer, or `layer` is an index in a model
+      that is no KAN.
+  """
+  if isinstance(model, linen.KAN):
+    count = len(model.features) - 1
+    paths = [(f'layers_{k}',) for k in range(count)]
+    if layer in range(count):
+      return paths[int(layer)]  # type: ignore[arg-type]
+    if not isinstance(layer, Sequence) or tuple(layer) not in paths:
+      raise ValueError(
+          f'`layer` is 0 to {count - 1} or a path like {paths[0]}; got '
+          f'{layer!r}.')
+  if not isinstance(layer, Sequence) or isinstance(layer, str):
+    raise ValueError(
+        '`layer` is a path of names, a key of `layers.view_layers`, in a '
+        f'{type(model).__name__}; got {layer!r}.')
+  return tuple(layer)
+
+
+def part(tree: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any]:
+  """Returns what a collection of variables holds for a layer."""
+  for name in path:
+    tree = tree[name]
+  return tree

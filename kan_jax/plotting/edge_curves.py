@@ -16,13 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from kan_jax import checks
-from kan_jax.layers import linen
+from kan_jax.layers import edits
 from kan_jax.layers import regularization
-from kan_jax.layers import samples
 from kan_jax.layers import structure
 from kan_jax.layers import symbolic_edges
+from kan_jax.layers import traversal
 from kan_jax.splines import bsplines
-from kan_jax.symbolic import fixing
 
 _ROWS = 256  # Most samples that are looked at.
 _POINTS = 64  # Where each curve is evaluated.
@@ -69,7 +68,7 @@ def find(
   *leading, inputs = np.shape(x)
   rows = np.asarray(x).reshape(math.prod(leading), inputs)
   rows = rows[::-(-len(rows) // _ROWS)]
-  masks = [samples.part(variables['grid'], path)['mask']
+  masks = [structure.part(variables['grid'], path)['mask']
            for path in structure.paths(model)]
   if scores is not None:
     scores = _check_scores(scores, [mask.shape for mask in masks])
@@ -106,7 +105,7 @@ def _compute(model, most, variables, x, scores):
   For each layer: indices of edges [k], how many in the layer are live, scores
   [k], points and values [k, points].
   """
-  views = linen.view_layers(model, variables, x)
+  views = traversal.view_layers(model, variables, x)
   if scores is None:
     _, sown = model.apply(variables, x, mutable='edges')
     # Not a number: an edge that leaves its function's domain.
@@ -124,7 +123,7 @@ def _compute(model, most, variables, x, scores):
 
 
 def _curves(
-    view: linen.LayerView, index: jax.Array) -> tuple[jax.Array, jax.Array]:
+    view: traversal.LayerView, index: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Returns points and the values of some edges there, [k, points] each."""
   points = _points(view)
   i, o = jnp.unravel_index(index, view.edges.mask.shape)
@@ -134,7 +133,7 @@ def _curves(
   return points[:, i].T, values.T
 
 
-def _points(view: linen.LayerView) -> jax.Array:
+def _points(view: traversal.LayerView) -> jax.Array:
   """Points over the samples of each input, or its grid if they are one."""
   x = view.inputs.astype(view.edges.knots.dtype)
   finite = jnp.isfinite(x)
@@ -155,7 +154,7 @@ def _layer(
   i, o = np.unravel_index(index[order], shape)
   score, x, y = (np.asarray(array, float)[order] for array in arrays)
   strongest = score.max(initial=0)
-  names = symbolic_edges.names(fixing.layer_symbolic(model, path))
+  names = symbolic_edges.names(edits.layer_symbolic(model, path))
   return Layer(
       i, o, score / strongest if strongest else np.ones_like(score), x, y,
       [names.get(edge) for edge in zip(i, o, strict=True)], int(live))

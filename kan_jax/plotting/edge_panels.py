@@ -13,8 +13,8 @@ from matplotlib import axes
 from matplotlib import figure
 import numpy as np
 
-from kan_jax.layers import linen
 from kan_jax.layers import symbolic_edges
+from kan_jax.layers import traversal
 from kan_jax.plotting import diagram
 from kan_jax.plotting import figures
 from kan_jax.splines import bsplines
@@ -45,7 +45,7 @@ def plot_edges(
   Raises:
     ValueError: If the model has no KAN layer.
   """
-  views = linen.view_layers(model, variables, x)
+  views = traversal.view_layers(model, variables, x)
   if not views:
     raise ValueError(
         '`model` needs to hold KAN layers, whose edges are drawn; got '
@@ -66,7 +66,8 @@ def plot_edges(
   return fig
 
 
-def _draw_edge(ax: axes.Axes, view: linen.LayerView, i: int, o: int) -> None:
+def _draw_edge(
+    ax: axes.Axes, view: traversal.LayerView, i: int, o: int) -> None:
   """Draws one edge over its grid, its knots as ticks, its samples below."""
   grid = np.asarray(bsplines.interior(view.edges.knots, view.order)[i])
   points = np.linspace(grid[0], grid[-1], _POINTS, dtype=grid.dtype)

@@ -26,7 +26,6 @@ from kan_jax.layers import regularization
 from kan_jax.layers import structure
 from kan_jax.pruning import rules
 from kan_jax.pruning import scores as scores_lib
-from kan_jax.symbolic import fixing
 
 Node = tuple[int, int]  # Layer, where the inputs are 0, and node.
 Edge = tuple[int, int, int]  # Layer, counted from 0, input and term.
@@ -110,7 +109,7 @@ def prune_edges(
       structure.paths(model), gone, moments, strict=True):
     if layer.any():
       edges_gone = zip(*np.nonzero(layer), strict=True)
-      new, pruned = fixing.assign(
+      new, pruned = edits.assign(
           new, pruned, path, dict.fromkeys(edges_gone))
       pruned = edits.add_to_biases(
           pruned, path, (found.mean * layer).sum(0))

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from kan_jax import checks
-from kan_jax.layers import linen
 from kan_jax.layers import nodes
 from kan_jax.layers import structure
+from kan_jax.layers import traversal
 
 # Most edge values that are looked at at a time: 32 MiB in float64.
 _CHUNK = 2**22
@@ -71,7 +71,7 @@ def edge_activity(
   for i, arg in enumerate(args):
     if jnp.issubdtype(jnp.result_type(arg), jnp.floating):
       checks.check_rows(f'args[{i}]', arg)
-  views = linen.view_layers(model, variables, *args, **kwargs)
+  views = traversal.view_layers(model, variables, *args, **kwargs)
   return {path: _moments(view, path).std for path, view in views.items()}
 
 
@@ -147,11 +147,11 @@ def moments(
   """Returns the moments of every layer of a KAN; see `attribution`."""
   paths = structure.paths(model)
   checks.check_rows('x', x)
-  views = linen.view_layers(model, variables, x)
+  views = traversal.view_layers(model, variables, x)
   return [_moments(views[path], path) for path in paths]
 
 
-def _moments(view: linen.LayerView, path: Sequence[str]) -> Moments:
+def _moments(view: traversal.LayerView, path: Sequence[str]) -> Moments:
   """Goes through the batch some rows at a time (Chan et al. 1979)."""
   step = max(1, _CHUNK // view.edges.mask.size)
   rows, mean, squares = 0, np.zeros(()), np.zeros(())

@@ -9,10 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kan_jax.layers import edits
 from kan_jax.layers import functions as library_lib
-from kan_jax.layers import linen
-from kan_jax.layers import samples
-from kan_jax.symbolic import fixing
+from kan_jax.layers import traversal
 from kan_jax.symbolic import search
 from kan_jax.symbolic import switchable
 from kan_jax.training import fitting as model_fitting
@@ -63,12 +62,12 @@ def auto_symbolic_by_loss(
   worst = train_steps.row_losses(loss_fn, constant, y).mean()
   report = []
   for path, edge in _live(model, variables, x):
-    view = samples.view(model, variables, x, path)
-    ranked = search.rank(*samples.of_edges(view, [edge]), library=library,
+    view = traversal.view_layer(model, variables, x, path)
+    ranked = search.rank(*traversal.edge_samples(view, [edge]), library=library,
                          weight=weight, floor=floor)[0]
     trials = []
     for candidate in ranked[:candidates]:
-      new, fixed = fixing.assign(
+      new, fixed = edits.assign(
           model, variables, path,
           {edge: (candidate.function, candidate.params)})
       found = model_fitting.fit(
@@ -86,9 +85,9 @@ def auto_symbolic_by_loss(
 
 def _live(model, variables, x):
   """Paths and edges of all live splines."""
-  views = linen.view_layers(model, variables, x)
+  views = traversal.view_layers(model, variables, x)
   return [(path, edge) for path, view in views.items()
-          for edge in samples.live_edges(view)]
+          for edge in traversal.spline_edges(view)]
 
 
 def _rescore(

@@ -15,10 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import sympy
 
+from kan_jax.layers import edits
 from kan_jax.layers import functions
-from kan_jax.layers import samples
 from kan_jax.layers import structure
-from kan_jax.symbolic import fixing
 
 Numbers = Sequence[float] | np.ndarray | float
 
@@ -158,7 +157,7 @@ def _check_closed(model, variables, paths):
   """Raises a ValueError that lists the edges that are still splines."""
   still = [
       f'{"/".join(path)} {i} -> {o}'.strip() for path in paths
-      for i, o in np.argwhere(samples.part(variables['grid'], path)['mask'])]
+      for i, o in np.argwhere(structure.part(variables['grid'], path)['mask'])]
   if still:
     raise ValueError(
         f'`model` still has splines on {len(still)} edges, which no formula '
@@ -192,9 +191,9 @@ def _layer(model, variables, path, nodes, outputs: int, zero_below: float):
     value = float(value)
     return sympy.Float(value if abs(value) >= zero_below else 0.0)
 
-  bias = samples.part(variables['params'], path).get('node_bias')
+  bias = structure.part(variables['params'], path).get('node_bias')
   sums = [[] if bias is None else [number(bias[o])] for o in range(outputs)]
-  for (i, o), (name, row) in fixing.read(model, variables, path).items():
+  for (i, o), (name, row) in edits.read(model, variables, path).items():
     a, b, c, d = (number(value) for value in row)
     function = functions.find(name)
     sums[o].append(c * function.to_sympy(a * nodes[i] + b) + d)

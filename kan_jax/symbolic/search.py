@@ -10,11 +10,11 @@ from flax import linen as nn
 import jax
 import numpy as np
 
+from kan_jax.layers import edits
 from kan_jax.layers import functions as library_lib
-from kan_jax.layers import linen
-from kan_jax.layers import samples
+from kan_jax.layers import structure
+from kan_jax.layers import traversal
 from kan_jax.symbolic import affine_fit
-from kan_jax.symbolic import fixing
 
 # Defaults of `score`. Of the functions of LIBRARY on [-1, 1], exact or with
 # errors of 1e-3 to 1e-2, these name all but the ones that are another with a
@@ -93,7 +93,7 @@ def score(
 
 def suggest(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array,
-    layer: samples.Layer, i: int, o: int, *,
+    layer: structure.LayerName, i: int, o: int, *,
     library: Iterable[library_lib.Function] = library_lib.LIBRARY,
     weight: float = WEIGHT, floor: float = FLOOR) -> list[Candidate]:
   """Returns what functions an edge may be, the best first.
@@ -115,13 +115,14 @@ def suggest(
     order of `library`. A function that is not finite on all samples is none. A
     removed edge is the function 0.
   """
-  view = samples.view(model, variables, x, samples.layer_path(model, layer))
+  view = traversal.view_layer(
+      model, variables, x, structure.layer_path(model, layer))
   inputs, outputs = view.edges.mask.shape
   if not (0 <= i < inputs and 0 <= o < outputs):
     raise ValueError(
         f'`i` and `o` are an input and an output of a layer with {inputs} and '
         f'{outputs}; got {i} and {o}.')
-  return rank(*samples.of_edges(view, [(i, o)]), library=library,
+  return rank(*traversal.edge_samples(view, [(i, o)]), library=library,
               weight=weight, floor=floor)[0]
 
 
@@ -182,9 +183,9 @@ def auto_symbolic(
   Returns:
     A model and variables, and a report with an entry for each edge.
   """
-  views = linen.view_layers(model, variables, x)
+  views = traversal.view_layers(model, variables, x)
   edges = [(path, edge) for path, view in views.items()
-           for edge in samples.live_edges(view)]
+           for edge in traversal.spline_edges(view)]
   ranked = rank(*_all_samples(views), library=library, weight=weight,
                 floor=floor) if edges else []
   report = []
@@ -198,15 +199,15 @@ def auto_symbolic(
               for choice in report
               if choice.layer == path and choice.best and choice.fixed}
     if chosen:
-      model, variables = fixing.assign(model, variables, path, chosen)
+      model, variables = edits.assign(model, variables, path, chosen)
   return model, dict(variables), report
 
 
 def _all_samples(
-    views: Mapping[tuple[str, ...], linen.LayerView]) -> tuple[
+    views: Mapping[tuple[str, ...], traversal.LayerView]) -> tuple[
         np.ndarray, np.ndarray]:
   """Inputs and values of the live edges of all layers, each [n, edges]."""
-  parts = [samples.of_edges(view, samples.live_edges(view))
+  parts = [traversal.edge_samples(view, traversal.spline_edges(view))
            for view in views.values()]
   x, y = (np.concatenate(side, 1) for side in zip(*parts, strict=True))
   return x, y

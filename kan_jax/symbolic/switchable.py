@@ -17,11 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kan_jax.layers import edits
 from kan_jax.layers import functions as library_lib
-from kan_jax.layers import samples
 from kan_jax.layers import structure
 from kan_jax.layers import symbolic_edges
-from kan_jax.symbolic import fixing
 
 Path = tuple[str, ...]
 _NAME = 'opened'  # Of the model, in the variables.
@@ -52,12 +51,12 @@ class Opened(nn.Module):
         for path, _ in self.shapes}
     for path, shape in self.shapes:
       function = library_lib.Function('any', self._switch(places[path]), str)
-      model = fixing.with_groups(model, path, ((function, _edges(shape)),))
+      model = edits.with_groups(model, path, ((function, _edges(shape)),))
 
     def hold(variables):  # What carries no function is 0, and stays so.
       params = variables['params']
       for path, place in places.items():
-        affine = samples.part(params, path)['affine']
+        affine = structure.part(params, path)['affine']
         params = _with_affine(params, path, affine * (place > 0)[:, None])
       return {'params': params}
 
@@ -89,14 +88,14 @@ def open_edges(
   paths = structure.paths(model)
   carried = {path: {
       edge: (library_lib.find(name), row) for edge, (name, row)
-      in fixing.read(model, variables, path).items()} for path in paths}
+      in edits.read(model, variables, path).items()} for path in paths}
   functions = tuple(dict.fromkeys([*functions, *(
       function for layer in carried.values()
       for function, _ in layer.values())]))
   params, shapes = variables['params'], []
   grid: dict[str, Any] = {_NAME: variables['grid']}
   for path in paths:
-    scale = samples.part(params, path)['scale_base']
+    scale = structure.part(params, path)['scale_base']
     shapes.append((path, scale.shape))
     rows, places = np.zeros((scale.size, 4)), np.zeros(scale.size, np.int32)
     for k, edge in enumerate(_edges(scale.shape)):
@@ -105,7 +104,7 @@ def open_edges(
         places[k] = 1 + functions.index(function)
     params = _with_affine(params, path, jnp.asarray(rows, scale.dtype))
     grid[_places(path)] = jnp.asarray(places)
-    model = fixing.with_groups(model, path, ())
+    model = edits.with_groups(model, path, ())
   return Opened(model, tuple(shapes), functions), {
       'params': {_NAME: params}, 'grid': grid}
 
@@ -120,10 +119,10 @@ def close_edges(
   """
   params = variables['params'][_NAME]
   for path in structure.paths(model):
-    layer = samples.part(params, path)
+    layer = structure.part(params, path)
     order = _edges(layer['scale_base'].shape)
     rows = [order.index(edge) for edge in symbolic_edges.pairs(
-        fixing.layer_symbolic(model, path))]
+        edits.layer_symbolic(model, path))]
     params = _with_affine(
         params, path, layer['affine'][np.array(rows)] if rows else None)
   return {'params': params, 'grid': variables['grid'][_NAME]}

@@ -22,6 +22,7 @@ import numpy as np
 
 from kan_jax import checks
 from kan_jax import progress as progress_lib
+from kan_jax.layers import edits
 from kan_jax.layers import linen
 from kan_jax.layers import regularization
 from kan_jax.training import batches as batches_lib
@@ -186,7 +187,7 @@ class _Loop:
       return
     self.model = self.model.clone(grid=grid)
     if isinstance(self.task.optimizer, str):
-      variables = refinement.refine(self.state.variables, grid)
+      variables = edits.refine_variables(self.state.variables, grid)
       self.state = self.state.replace(
           params=variables['params'], grid=variables['grid'])
       self._forget()

@@ -10,7 +10,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from kan_jax.layers import linen
+from kan_jax.layers import traversal
 from kan_jax.training import train_steps
 
 
@@ -44,7 +44,7 @@ def _stages(
   """Yields names and values, each computed when it is asked for."""
   yield from zip(('the inputs', 'the targets'), batch, strict=True)
   yield from _leaves(state.variables)
-  for path, view in linen.view_layers(
+  for path, view in traversal.view_layers(
       model, state.variables, batch[0]).items():
     yield f'the input of layer {"/".join(path) or "KANLayer"}', view.inputs
   yield 'the output', model.apply(state.variables, batch[0])

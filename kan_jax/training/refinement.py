@@ -9,36 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kan_jax.splines import grids
+from kan_jax.layers import edits
 from kan_jax.training import train_steps
 
 _NONE = np.zeros(0)  # Stands for the knots of parameters that have none.
-
-
-def refine(variables: Any, grid: int) -> dict[str, Any]:
-  """Splits the intervals of every KAN layer; the functions stay as they are.
-
-  Args:
-    variables: Variables of any Flax model that holds KAN layers.
-    grid: New number of intervals in each layer, at least the old one.
-
-  Returns:
-    The variables of the same model with more intervals; for a KAN that model
-    is `model.clone(grid=grid)`.
-
-  Raises:
-    ValueError: If there is no KAN layer, or one has more intervals already.
-  """
-  params = dict(traverse_util.flatten_dict(variables['params']))
-  held = dict(traverse_util.flatten_dict(variables['grid']))
-  layers = [path[:-1] for path in held if path[-1] == 'knots']
-  if not layers:
-    raise ValueError('`variables` hold no KAN layer, so no grid to refine.')
-  for path in layers:
-    knots, coef = (*path, 'knots'), (*path, 'coef')
-    held[knots], params[coef] = _refine_layer(held[knots], params[coef], grid)
-  return {**variables, 'params': traverse_util.unflatten_dict(params),
-          'grid': traverse_util.unflatten_dict(held)}
 
 
 def refine_state(
@@ -61,7 +35,7 @@ def refine_state(
   Raises:
     ValueError: If an array of the optimizer has another shape; see `refine`.
   """
-  variables = refine(state.variables, grid)
+  variables = edits.refine_variables(state.variables, grid)
   held = traverse_util.flatten_dict(state.grid)
   knots = traverse_util.path_aware_map(
       lambda path, _: held.get((*path[:-1], 'knots'), _NONE)
@@ -75,7 +49,8 @@ def refine_state(
         '`tx` keeps what depends on more than the shapes of the parameters, '
         'which cannot be carried over; use `refine` and `tx.init`.') from error
   ratios = jax.tree.map(
-      lambda coef, knots: _size(knots, coef)[0] / grid if knots.size else 1.0,
+      lambda coef, knots: (
+          edits.spline_size(knots, coef)[0] / grid if knots.size else 1.0),
       state.params, knots)
   return state.replace(
       params=variables['params'], grid=variables['grid'],
@@ -94,7 +69,7 @@ def _spread(
     raise ValueError(
         f'`tx` keeps an array {leaf.shape} for coefficients {param.shape}, '
         'which cannot be carried over; use `refine` and `tx.init`.')
-  return _refine_layer(knots, leaf, grid)[1]
+  return edits.refine_layer(knots, leaf, grid)[1]
 
 
 def _shrink(node: Any, ratios: Any) -> Any:
@@ -107,13 +82,3 @@ def _shrink(node: Any, ratios: Any) -> Any:
           lambda nu, ratio: jnp.maximum(nu * ratio**2, 0), node.nu, ratios))
 
 
-def _size(knots: jax.Array, coef: jax.Array) -> tuple[int, int]:
-  """Returns the number of intervals and the order of a layer."""
-  order = knots.shape[-1] - coef.shape[1] - 1
-  return coef.shape[1] - order, order
-
-
-def _refine_layer(
-    knots: jax.Array, coef: jax.Array, grid: int) -> tuple[
-        jax.Array, jax.Array]:
-  return grids.refine(knots, coef, _size(knots, coef)[1], grid)

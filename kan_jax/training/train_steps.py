@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from kan_jax import checks
-from kan_jax.layers import linen
+from kan_jax.layers import traversal
 from kan_jax.training import sharding
 
 # Of outputs and targets, a number for each row.
@@ -268,7 +268,7 @@ def update_grids(
   """
   if layout:
     x = layout.constrain_rows(x)
-  variables = linen.update_grids(
+  variables = traversal.update_grids(
       model, state.variables, x, grid_eps=grid_eps, margin=margin,
       min_width=min_width, min_interval=min_interval, rate=rate)
   state = state.replace(params=variables['params'], grid=variables['grid'])

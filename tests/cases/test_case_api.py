@@ -13,6 +13,7 @@ import numpy as np
 
 from kan_jax.layers import linen
 from kan_jax.layers import regularization
+from kan_jax.layers import traversal
 from kan_jax.splines import grids
 
 _RNG = np.random.default_rng(0)
@@ -22,7 +23,7 @@ class ApiCasesTest(parameterized.TestCase):
 
   def test_a01_wrong_number_of_columns(self):
     model, variables = linen.KAN([1, 2]), networks.kan([1, 2])
-    for f in (model.apply, lambda *a: linen.update_grids(model, *a)):
+    for f in (model.apply, lambda *a: traversal.update_grids(model, *a)):
       with self.assertRaisesRegex(ValueError, r'`x`.*\[\.\.\., 1\].*\(3, 2\)'):
         f(variables, jnp.zeros((3, 2)))
     with self.assertRaisesRegex(ValueError, r'`x`.*\[\.\.\., 1\].*\(3, 2\)'):

@@ -19,11 +19,12 @@ import optax
 from scipy import special
 
 from kan_jax.layers import edges
+from kan_jax.layers import edits
 from kan_jax.layers import linen
 from kan_jax.layers import regularization
+from kan_jax.layers import traversal
 from kan_jax.splines import bsplines
 from kan_jax.splines import grids
-from kan_jax.training import refinement
 from kan_jax.training import train_steps
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -32,7 +33,7 @@ _NET = linen.KAN([2, 3, 1])
 _VARIABLES = networks.kan([2, 3, 1])
 
 _update = jax.jit(
-    linen.update_grids, static_argnums=0, static_argnames='grid_eps')
+    traversal.update_grids, static_argnums=0, static_argnames='grid_eps')
 _apply = jax.jit(lambda model, variables, x: model.apply(variables, x),
                  static_argnums=0)
 
@@ -101,7 +102,7 @@ class GridCasesTest(chex.TestCase):
     def outputs(variables, x):
       values, model = [], linen.KAN([2, 5, 1])
       for grid in (5, 10, 20, 50):
-        variables = refinement.refine(variables, grid)
+        variables = edits.refine_variables(variables, grid)
         values.append(model.clone(grid=grid).apply(variables, x))
       return values, variables
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from kan_jax.layers import linen
+from kan_jax.layers import traversal
 from kan_jax.plotting import edge_panels
 
 _X = jnp.linspace(-0.95, 0.4, 50)[:, None]
@@ -68,7 +69,7 @@ class PlottingCasesTest(parameterized.TestCase):
     """Also the numbers that the plot draws, at the points where it does."""
     variables = jax.tree.map(jnp.array, _VARIABLES)
     variables['params']['layers_1']['node_bias'] = jnp.array([0.75])
-    views = linen.view_layers(_NET, variables, _X)
+    views = traversal.view_layers(_NET, variables, _X)
     last = views['layers_1',]
     sums = last.edge_outputs(last.inputs).sum(1) + 0.75
     np.testing.assert_allclose(
@@ -87,7 +88,7 @@ class PlottingCasesTest(parameterized.TestCase):
     """Up to the scale of each square, the terms of the sum."""
     drawn, = (part for part in _diagram().axes[0].collections
               if part.get_gid() == 'layer 1 curves')
-    view = linen.view_layers(_NET, _VARIABLES, _X)['layers_1',]
+    view = traversal.view_layers(_NET, _VARIABLES, _X)['layers_1',]
     values = view.edge_outputs(
         jnp.linspace(view.inputs.min(0), view.inputs.max(0), 64))[:, :, 0].T
     for curve, value in zip(drawn.get_segments(), values, strict=True):

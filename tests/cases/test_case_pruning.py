@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from kan_jax.layers import edits
 from kan_jax.layers import linen
 from kan_jax.layers import regularization
+from kan_jax.layers import traversal
 from kan_jax.pruning import prune as pruning
 from kan_jax.pruning import scores
 from kan_jax.training import refinement
@@ -59,7 +61,7 @@ class PruningCasesTest(parameterized.TestCase):
     np.testing.assert_array_equal(
         outputs, np.tile(held['params']['layers_1']['node_bias'], (200, 1)))
     chex.assert_tree_all_finite(grads)
-    new = jax.jit(functools.partial(linen.update_grids, _NET))(pruned, _X)
+    new = jax.jit(functools.partial(traversal.update_grids, _NET))(pruned, _X)
     chex.assert_tree_all_finite((new, _outputs_and_stats(_NET, new, _X)))
     chex.assert_trees_all_equal(_VARIABLES, held)
     np.testing.assert_array_equal(
@@ -89,7 +91,7 @@ class PruningCasesTest(parameterized.TestCase):
     left, _ = pruning.count_edges(grid)
     self.assertBetween(int(left), 1, 8)
     jax.eval_shape(
-        lambda v: refinement.refine(v, 10), {**_VARIABLES, 'grid': grid})
+        lambda v: edits.refine_variables(v, 10), {**_VARIABLES, 'grid': grid})
     for prune in (pruning.prune_edges, pruning.prune_nodes,
                   pruning.prune_inputs):
       prune(_NET, _VARIABLES, _X, fraction=0.5)
@@ -171,7 +173,7 @@ class PruningCasesTest(parameterized.TestCase):
         train_steps.make_objective(_NET, _squares), tx))
     state, _ = run(state, train_steps.zero_totals(), (_X, _Y),
                    jnp.tile(jnp.arange(200), (10, 1)), 0, 10)
-    views = list(linen.view_layers(_NET, state.variables, _X).values())
+    views = list(traversal.view_layers(_NET, state.variables, _X).values())
     _, grads = _outputs_and_grads(_NET, state.variables, _X, _Y)
     for layer, i, o in chosen:
       view, slopes = views[layer], grads[f'layers_{layer}']

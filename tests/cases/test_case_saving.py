@@ -20,10 +20,10 @@ import optax
 import pytest
 
 from kan_jax import checkpoints
+from kan_jax.layers import edits
 from kan_jax.layers import linen
 from kan_jax.plotting import edge_panels
 from kan_jax.pruning import prune
-from kan_jax.training import refinement
 from kan_jax.training import train_steps
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -168,7 +168,7 @@ class SavingCasesTest(parameterized.TestCase):
     grid = prune.mask_edges(variables['grid'], sown['edges'], 0.1)
     pruned = copy.deepcopy({**variables, 'grid': grid})
     edge_panels.plot_edges(model, pruned, _X, most=1)
-    jax.eval_shape(lambda v: refinement.refine(v, 6), pruned)
+    jax.eval_shape(lambda v: edits.refine_variables(v, 6), pruned)
     _train(jax.tree.map(jnp.array, _ten_steps()), 0, 1)
     self.assertEmpty(list(self.path.iterdir()))
 

@@ -24,7 +24,7 @@ from experiments.mnist import configs
 from experiments.mnist import loop
 from experiments.mnist import run_folder
 from experiments.view import __main__ as view
-from kan_jax.layers import linen
+from kan_jax.layers import traversal
 
 _CONFIGS = {
     'kan': configs.Config(hidden=4, grid=2, order=1, epochs=3),
@@ -183,7 +183,7 @@ class PageTest(parameterized.TestCase):
   def test_curves(self):
     """What is drawn is the function, read back from the picture."""
     programs, progress = _begin('kan')
-    views = list(linen.view_layers(
+    views = list(traversal.view_layers(
         programs.model, progress.state.variables, _TEST.images).values())
     curves = re.findall(
         r'<figure class="curve" id="edge-(\d)-(\d+)-(\d+)".*?'

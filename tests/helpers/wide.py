@@ -9,6 +9,7 @@ import numpy as np
 
 from helpers import networks
 from kan_jax.layers import linen
+from kan_jax.layers import traversal
 
 X = jnp.asarray(
     np.random.default_rng(0).uniform(-1, 1, (60, 3)), jnp.float32)
@@ -20,7 +21,7 @@ VARIABLES = networks.stack(
 def values(model, variables, x=X):
   """Values of the edges of every layer, [n, in, terms]."""
   return [np.asarray(view.edge_outputs(view.inputs))
-          for view in linen.view_layers(model, variables, x).values()]
+          for view in traversal.view_layers(model, variables, x).values()]
 
 
 class Case(parameterized.TestCase):

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import special
 
 from kan_jax.layers import linen
+from kan_jax.layers import traversal
 from kan_jax.splines import bsplines
 
 _X = jax.random.uniform(jax.random.key(0), (64, 2), minval=-1, maxval=1)
@@ -23,7 +24,7 @@ _jit_init = jax.jit(lambda model, x: model.init(jax.random.key(1), x),
                     static_argnums=0)
 _apply = jax.jit(lambda model, variables, x: model.apply(variables, x),
                  static_argnums=0)
-_update = jax.jit(linen.update_grids, static_argnums=0)
+_update = jax.jit(traversal.update_grids, static_argnums=0)
 
 
 def _init(model, x=_X):
@@ -227,9 +228,9 @@ class UpdateGridsTest(chex.TestCase):
     model = Mixed()
     variables = _init(model)
     x = 4 * _X
-    new = self.variant(functools.partial(linen.update_grids, model))(
+    new = self.variant(functools.partial(traversal.update_grids, model))(
         variables, x)
-    seen = linen.view_layers(model, new, x)
+    seen = traversal.view_layers(model, new, x)
     self.assertEqual(list(seen), [('shared',), ('nested', 'layers_0')])
     # Each layer's grid covers what it is given after the update; a layer that
     # is used twice covers both of its inputs.
@@ -266,7 +267,7 @@ class UpdateGridsTest(chex.TestCase):
 
     @jax.jit
     def sums_and_inputs(variables, x):
-      first, second = linen.view_layers(model, variables, x).values()
+      first, second = traversal.view_layers(model, variables, x).values()
       return first.edge_outputs(first.inputs).sum(1), second.inputs
 
     np.testing.assert_allclose(*sums_and_inputs(variables, _X), atol=1e-5)

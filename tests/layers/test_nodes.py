@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import sympy
 
+from kan_jax.layers import edits
 from kan_jax.layers import linen
 from kan_jax.layers import nodes
-from kan_jax.symbolic import fixing
 from kan_jax.symbolic import formulas
 
 
@@ -88,11 +88,11 @@ class KANTest(chex.TestCase):
     model = linen.KAN([6, [0, 2], 1], arity=3)
     variables = networks.stack(networks.layer(6, 6), networks.layer(2, 1))
     identity = [1, 0, 1, 0]
-    model, variables = fixing.assign(
+    model, variables = edits.assign(
         model, variables, ('layers_0',),
         {(k, k): ('x', identity) for k in range(6)} | {
             (i, o): None for i in range(6) for o in range(6) if i != o})
-    model, variables = fixing.assign(
+    model, variables = edits.assign(
         model, variables, ('layers_1',),
         {(k, 0): ('x', identity) for k in range(2)})
     x = jnp.arange(1.0, 7)

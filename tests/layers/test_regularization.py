@@ -12,6 +12,7 @@ import numpy as np
 from kan_jax.layers import edges
 from kan_jax.layers import linen
 from kan_jax.layers import regularization
+from kan_jax.layers import traversal
 
 _X = jax.random.uniform(jax.random.key(0), (50, 2), minval=-1, maxval=1)
 _MODEL = linen.KAN([2, 3, 1], grid=4, noise=2.0)
@@ -43,7 +44,7 @@ def _layer_values():
       [np.asarray(a, np.float64) for a in (
           view.inputs, view.edge_outputs(view.inputs), view.edges.knots,
           view.edges.coef)]
-      for view in linen.view_layers(_MODEL, _VARIABLES, _X).values()]
+      for view in traversal.view_layers(_MODEL, _VARIABLES, _X).values()]
 
 
 def _bits(p, axis):

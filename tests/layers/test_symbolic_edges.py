@@ -13,6 +13,7 @@ from kan_jax.layers import functions
 from kan_jax.layers import linen
 from kan_jax.layers import regularization
 from kan_jax.layers import symbolic_edges
+from kan_jax.layers import traversal
 
 _X = jax.random.uniform(jax.random.key(0), (64, 2), minval=-1, maxval=1)
 _SYMBOLIC = (('sin', ((0, 2), (1, 0))), ('x^2', ((1, 2),)))
@@ -110,7 +111,7 @@ class SymbolicLayerTest(chex.TestCase):
 
   def test_view(self):
     layer, variables = _layer()
-    view, = linen.view_layers(layer, variables, _X).values()
+    view, = traversal.view_layers(layer, variables, _X).values()
     values = view.edge_outputs(view.inputs)
     np.testing.assert_allclose(
         values.sum(1), layer.apply(variables, _X), atol=4e-6)
@@ -119,7 +120,7 @@ class SymbolicLayerTest(chex.TestCase):
 
   def test_grid_update_keeps_them(self):
     layer, variables = _layer()
-    new = linen.update_grids(layer, variables, 2 * _X)
+    new = traversal.update_grids(layer, variables, 2 * _X)
     np.testing.assert_array_equal(new['params']['affine'], _AFFINE)
     np.testing.assert_allclose(
         layer.apply(new, _X), layer.apply(variables, _X), atol=0.05)

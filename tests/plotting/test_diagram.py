@@ -14,6 +14,7 @@ import numpy as np
 
 from kan_jax.layers import functions
 from kan_jax.layers import linen
+from kan_jax.layers import traversal
 from kan_jax.plotting import edge_panels
 from kan_jax.plotting import figures
 from kan_jax.symbolic import fixing
@@ -34,7 +35,7 @@ def _layers():
   """Of each layer, values of the edges on the batch, and over its range."""
   @jax.jit
   def compute():
-    views = linen.view_layers(_MODEL, _VARIABLES, _X).values()
+    views = traversal.view_layers(_MODEL, _VARIABLES, _X).values()
     return [(view.edge_outputs(view.inputs), view.edge_outputs(
         jnp.linspace(view.inputs.min(0), view.inputs.max(0), 64)))
             for view in views]

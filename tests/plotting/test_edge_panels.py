@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from kan_jax.layers import linen
+from kan_jax.layers import traversal
 from kan_jax.plotting import edge_panels
 from kan_jax.plotting import figures as pictures
 from kan_jax.symbolic import fixing
@@ -68,7 +69,7 @@ class PlotEdgesTest(parameterized.TestCase):
 
   def test_curves_are_the_edges(self):
     """Case L05: what is drawn is what the network sums."""
-    views = list(linen.view_layers(_MODEL, _VARIABLES, _X).values())
+    views = list(traversal.view_layers(_MODEL, _VARIABLES, _X).values())
     seen = set()
     for ax in _drawn(_plot()):
       layer = ax.get_subplotspec().rowspan.start
@@ -83,7 +84,7 @@ class PlotEdgesTest(parameterized.TestCase):
     self.assertLen(seen, 2 * 3 + 3 * 1)
 
   def test_most_active_edges_come_first(self):
-    views = linen.view_layers(_MODEL, _VARIABLES, _X)
+    views = traversal.view_layers(_MODEL, _VARIABLES, _X)
     first = next(iter(views.values()))
     activity = np.asarray(first.edge_outputs(first.inputs)).std(0)
     order = [ax.get_title() for ax in _drawn(_plot(most=4))][:4]

@@ -9,7 +9,9 @@ import numpy as np
 import optax
 
 from kan_jax.layers import edges
+from kan_jax.layers import edits
 from kan_jax.layers import linen
+from kan_jax.layers import traversal
 from kan_jax.pruning import prune
 from kan_jax.pruning import scores
 from kan_jax.symbolic import fixing
@@ -128,7 +130,7 @@ class RemovedEdgesTest(parameterized.TestCase):
     for mask, gone in zip(_masks(state.grid), removed, strict=True):
       np.testing.assert_array_equal(mask == 0, gone)
     for view, gone in zip(
-        linen.view_layers(_MODEL, state.variables, _X).values(), removed,
+        traversal.view_layers(_MODEL, state.variables, _X).values(), removed,
         strict=True):
       values = view.edge_outputs(view.inputs)
       np.testing.assert_array_equal(values[:, gone], 0)
@@ -166,7 +168,7 @@ class PruneEdgesTest(wide.Case):
 
   def test_constant_edges_change_nothing(self):
     """A constant line goes by a threshold, and its bias says the same."""
-    model, variables = fixing.assign(
+    model, variables = edits.assign(
         wide.MODEL, wide.VARIABLES, ('layers_0',), {
             (0, 4): ('x', (0, 2, 3, 1)), (1, 4): ('sin', (1, 0, 1, 0))})
     before = model.apply(variables, wide.X)

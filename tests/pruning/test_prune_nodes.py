@@ -8,6 +8,7 @@ from helpers import wide
 import jax
 import numpy as np
 
+from kan_jax.layers import edits
 from kan_jax.layers import linen
 from kan_jax.pruning import prune as pruning
 from kan_jax.pruning import scores
@@ -42,12 +43,12 @@ class PruneNodesTest(wide.Case):
 
   def test_dead_nodes_go_and_functions_stay(self):
     """Node 1 leads nowhere and no edge leads to node 0: same predictions."""
-    model, variables = fixing.assign(
+    model, variables = edits.assign(
         wide.MODEL, wide.VARIABLES, ('layers_0',), {
             (0, 0): None, (1, 0): None, (2, 0): None,
             (2, 5): ('sin', (2, 0, 1, 0)), (0, 1): ('x', (1, 0, 5, 0)),
             (1, 3): ('sin', (3, 0, 1, 0)), (0, 2): ('x^2', (4, 0, 1, 0))})
-    model, variables = fixing.assign(
+    model, variables = edits.assign(
         model, variables, ('layers_1',), {
             (1, 0): None, (1, 1): None, (3, 1): ('x', (1, 0, 1, 0))})
     new, pruned, report = pruning.prune_nodes(

@@ -10,7 +10,9 @@ from helpers import networks
 import jax.numpy as jnp
 import numpy as np
 
+from kan_jax.layers import edits
 from kan_jax.layers import linen
+from kan_jax.layers import traversal
 from kan_jax.pruning import scores
 from kan_jax.symbolic import fixing
 
@@ -28,7 +30,7 @@ def _lines(*slopes):
   """A layer of two inputs whose edges are straight lines."""
   model, variables = linen.KANLayer(len(slopes)), networks.layer(
       2, len(slopes))
-  return fixing.assign(model, variables, (), {
+  return edits.assign(model, variables, (), {
       (i, o): ('x', (1, 0, slope, 0.5))
       for o, pair in enumerate(slopes) for i, slope in enumerate(pair)})
 
@@ -47,8 +49,9 @@ class AttributionTest(parameterized.TestCase):
 
   def test_definition(self):
     """Node by node and output by output, from the values of the edges."""
-    values = [np.asarray(view.edge_outputs(view.inputs), np.float64)
-              for view in linen.view_layers(_MODEL, _VARIABLES, _X).values()]
+    values = [
+        np.asarray(view.edge_outputs(view.inputs), np.float64)
+        for view in traversal.view_layers(_MODEL, _VARIABLES, _X).values()]
     of_nodes, of_edges = np.zeros((3, 2)), np.zeros((3, 2, 3))
     of_inputs, of_first = np.zeros((3, 3)), np.zeros((3, 3, 4))
     for out in range(3):

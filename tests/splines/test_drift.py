@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kan_jax.layers import linen
+from kan_jax.layers import traversal
 from kan_jax.training import train_steps
 
 _X = np.random.default_rng(0).uniform(-1, 1, (100, 2)).astype(np.float32)
@@ -24,7 +25,7 @@ class DriftTest(parameterized.TestCase):
     @jax.jit
     def update(variables, times):
       return jax.lax.fori_loop(
-          0, times, lambda _, v: linen.update_grids(_NET, v, _X, **options),
+          0, times, lambda _, v: traversal.update_grids(_NET, v, _X, **options),
           variables)
 
     # With a rate of 0.1 the knots take some updates to arrive.
@@ -53,7 +54,7 @@ class DriftTest(parameterized.TestCase):
 
       @jax.jit
       def run(variables, x):
-        new = linen.update_grids(model, variables, x)
+        new = traversal.update_grids(model, variables, x)
         objective = train_steps.make_objective(
             model, lambda outputs, y: (outputs[:, 0] - y)**2)
         grads = jax.grad(lambda p: objective(p, new['grid'], x, x[:, 0])[0])(

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kan_jax.layers import edits
 from kan_jax.layers import linen
+from kan_jax.layers import traversal
 from kan_jax.symbolic import fixing
 from kan_jax.training import fitting
 
@@ -26,11 +28,11 @@ class FixTest(chex.TestCase):
   def test_with_numbers(self):
     model, variables = _model()
     before = model.apply(variables, _X)
-    edge = linen.view_layers(model, variables, _X)['layers_0',].edge_outputs(
-        _X)[:, 1, 2]
+    view = traversal.view_layers(model, variables, _X)['layers_0',]
+    edge = view.edge_outputs(_X)[:, 1, 2]
     new, found = fixing.fix(
         model, variables, 0, 1, 2, 'cos', params=(2, 0.5, 3, -1))
-    values = linen.view_layers(new, found, _X)['layers_0',].edge_outputs(_X)
+    values = traversal.view_layers(new, found, _X)['layers_0',].edge_outputs(_X)
     np.testing.assert_allclose(
         values[:, 1, 2], 3 * np.cos(2 * _X[:, 1] + 0.5) - 1, atol=1e-6)
     self.assertGreater(np.abs(values[:, 1, 2] - edge).max(), 1)
@@ -42,7 +44,7 @@ class FixTest(chex.TestCase):
     model, variables = _model()
     new, found = fixing.fix(model, variables, 1, 0, 0, 'x', x=_X)
     slope = found['params']['layers_1']['affine'][0, 2]
-    view = linen.view_layers(model, variables, _X)['layers_1',]
+    view = traversal.view_layers(model, variables, _X)['layers_1',]
     expected = np.polyfit(
         view.inputs[:, 0], view.edge_outputs(view.inputs)[:, 0, 0], 1)[0]
     np.testing.assert_allclose(slope, expected, rtol=1e-3)
@@ -71,7 +73,7 @@ class FixTest(chex.TestCase):
                               params=(k, 0, 1, 0))
     self.assertEqual(dict(new.symbolic[0]), {
         'cos': ((1, 2),), 'x': ((0, 0),), 'sin': ((0, 1),)})
-    numbers = fixing.read(new, found, ('layers_0',))
+    numbers = edits.read(new, found, ('layers_0',))
     self.assertEqual(
         {edge: int(row[0]) for edge, (_, row) in numbers.items()},
         {(1, 2): 4, (0, 0): 1, (0, 1): 3})
@@ -86,7 +88,7 @@ class FixTest(chex.TestCase):
         model, variables, 0, 0, 0, 'exp', params=(1, 0, 1, 0))
     new, found = fixing.remove(new, found, 0, 0, 0)
     new, found = fixing.remove(new, found, 0, 1, 1)
-    values = linen.view_layers(new, found, _X)['layers_0',].edge_outputs(_X)
+    values = traversal.view_layers(new, found, _X)['layers_0',].edge_outputs(_X)
     self.assertFalse(values[:, 0, 0].any() or values[:, 1, 1].any())
     self.assertEqual(new, model)
 

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from scipy import interpolate
 
+from kan_jax.layers import edits
 from kan_jax.layers import linen
 from kan_jax.splines import bsplines
 from kan_jax.splines import grids
@@ -143,7 +144,7 @@ class RefineModelTest(parameterized.TestCase):
 
     @jax.jit
     def outputs(variables):
-      new = refinement.refine(variables, 8)
+      new = edits.refine_variables(variables, 8)
       return Net().apply(variables, _X), Net(grid=8).apply(new, _X), new
 
     before, after, new = outputs(variables)
@@ -161,11 +162,11 @@ class RefineModelTest(parameterized.TestCase):
   def test_model_without_any(self):
     variables = {'params': {'Dense_0': {'bias': jnp.zeros(1)}}, 'grid': {}}
     with self.assertRaisesRegex(ValueError, '`variables` hold no KAN layer'):
-      refinement.refine(variables, 8)
+      edits.refine_variables(variables, 8)
 
   def test_fewer_intervals(self):
     with self.assertRaisesRegex(ValueError, 'at least the 5 intervals'):
-      refinement.refine(networks.kan([2, 1]), 4)
+      edits.refine_variables(networks.kan([2, 1]), 4)
 
 
 def _squares(outputs, y):

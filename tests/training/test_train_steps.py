@@ -13,6 +13,7 @@ import optax
 
 from kan_jax.layers import linen
 from kan_jax.layers import regularization
+from kan_jax.layers import traversal
 from kan_jax.training import train_steps
 
 _X = jax.random.uniform(jax.random.key(0), (24, 3), minval=-1, maxval=1)
@@ -146,7 +147,7 @@ class StepTest(chex.TestCase):
     chex.clear_trace_counter()
     step = jax.jit(chex.assert_max_traces(lambda *a: _step(*a), n=1))
     update = jax.jit(chex.assert_max_traces(
-        lambda *a: linen.update_grids(model, *a), n=1))
+        lambda *a: traversal.update_grids(model, *a), n=1))
     state = _create()
     for seed in range(3):
       x = jax.random.normal(jax.random.key(seed), (6, 3))
