@@ -25,8 +25,8 @@ def follow() -> figure.Figure:
   x = np.random.default_rng(0).normal(0.7, 0.8, 400)
   knots = bsplines.uniform_knots(1, 8, _ORDER)
   near = jnp.linspace(-1, 1, 50)[:, None]
-  coef = bsplines.fit(near, _target(near)[..., None], knots, _ORDER)
-  moved, kept = grids.update(jnp.asarray(x)[:, None], knots, coef, _ORDER)
+  coef = bsplines.fit_coef(near, _target(near)[..., None], knots, _ORDER)
+  moved, kept = grids.update_grid(jnp.asarray(x)[:, None], knots, coef, _ORDER)
   panels = (
       ('Before: some inputs are beyond the grid', knots, coef),
       ('Grid updated: nearly the same function', moved, kept),
@@ -56,7 +56,7 @@ def _target(x: jax.typing.ArrayLike) -> jax.Array:
 def _fit(x: np.ndarray, knots: jax.Array) -> jax.Array:
   """Coefficients that come nearest to the target on the samples."""
   rows = jnp.asarray(x)[:, None]
-  return bsplines.fit(rows, _target(rows)[..., None], knots, _ORDER)
+  return bsplines.fit_coef(rows, _target(rows)[..., None], knots, _ORDER)
 
 
 def _draw_samples(ax: axes.Axes, x: np.ndarray) -> None:
@@ -127,12 +127,12 @@ def refinement() -> figure.Figure:
   rows = jnp.asarray(x, jnp.float32)[:, None]
   wanted = jnp.sin(8 * rows**2)[..., None]
   coarse = bsplines.uniform_knots(1, 5, _ORDER)
-  coef = bsplines.fit(rows, wanted, coarse, _ORDER)
-  fine, same = grids.refine(coarse, coef, _ORDER, 20)
+  coef = bsplines.fit_coef(rows, wanted, coarse, _ORDER)
+  fine, same = grids.refine_grid(coarse, coef, _ORDER, 20)
   panels = (('5 intervals, fitted', coarse, coef),
             ('20 intervals, the same function', fine, same),
             ('20 intervals, fitted', fine,
-             bsplines.fit(rows, wanted, fine, _ORDER)))
+             bsplines.fit_coef(rows, wanted, fine, _ORDER)))
   fig = figure.Figure(figsize=(9, 2.8), layout='constrained')
   axs = fig.subplots(1, 3, sharey=True)
   points = np.linspace(-1, 1, 400)

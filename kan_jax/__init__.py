@@ -1,12 +1,10 @@
-"""Kolmogorov-Arnold Networks in functional JAX."""
+"""Kolmogorov-Arnold Networks in functional JAX.
 
-from kan_jax._version import __version__
-from kan_jax.layers.linen import KAN
-from kan_jax.layers.linen import KANLayer
-from kan_jax.layers.regularization import Penalty
-from kan_jax.layers.traversal import update_grids
-from kan_jax.training.fitting import fit
-from kan_jax.training.multistart import fit_best
+`KAN` and `KANLayer` are Flax modules; the functions beside them take a model
+and its variables and return what changed. Everything is imported when it is
+first used: what needs an optional package says so then.
+"""
 
-__all__ = ['KAN', 'KANLayer', 'Penalty', '__version__', 'fit', 'fit_best',
-           'update_grids']
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -20,8 +20,8 @@ import numpy as np
 from experiments.view import svg
 import kan_jax
 from kan_jax.layers import traversal
+from kan_jax.plotting import _edge_curves
 from kan_jax.plotting import diagram
-from kan_jax.plotting import edge_curves
 from kan_jax.pruning import scores
 from kan_jax.splines import bsplines
 
@@ -86,7 +86,7 @@ def draw(
     most: How many edges of a layer are shown, those that score most.
   """
   activity = scores.activity(kan, variables, x).edges
-  found = edge_curves.find(kan, variables, x, scores=activity, most=most)
+  found = _edge_curves.find(kan, variables, x, scores=activity, most=most)
   views = list(traversal.view_layers(kan, variables, x).values())
   edges = [
       list(_edges(k, layer, views[k], activity[k], names, len(found)))
@@ -105,7 +105,7 @@ def draw(
 
 
 def _edges(
-    k: int, layer: edge_curves.Layer, view: traversal.LayerView,
+    k: int, layer: _edge_curves.Layer, view: traversal.LayerView,
     activity: np.ndarray, names: Names, count: int) -> Iterator[_Edge]:
   """Yields the edges of a layer that are drawn, in the order of the diagram."""
   ranks = np.argsort(np.argsort(-activity, axis=None)).reshape(activity.shape)

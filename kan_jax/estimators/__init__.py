@@ -1,1 +1,8 @@
-"""KANs with scikit-learn's interface, for tables of numbers."""
+"""KANs with scikit-learn's interface, for tables of numbers.
+
+Needs scikit-learn: pip install 'kan_jax[sklearn]'.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -23,7 +23,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils import multiclass
 from sklearn.utils import validation
 
-from kan_jax.estimators import regularization_path
+from kan_jax.estimators import _regularization_path
 from kan_jax.layers import linen
 from kan_jax.pruning import scores
 
@@ -64,7 +64,7 @@ class _Estimator(base.BaseEstimator):
     first, *others = self.variables_['params'].values()
     features = [len(first['scale_base']),
                 *(layer['scale_base'].shape[1] for layer in (first, *others))]
-    return regularization_path.make_model(
+    return _regularization_path.make_model(
         tuple(features), first['coef'].shape[1] - self.order_, self.order_,
         dtype=first['coef'].dtype)
 
@@ -127,7 +127,7 @@ class _Estimator(base.BaseEstimator):
 
   def _fit(
       self, x: np.ndarray, y: np.ndarray, strata: np.ndarray,
-      weight: np.ndarray, loss: regularization_path.Loss) -> None:
+      weight: np.ndarray, loss: _regularization_path.Loss) -> None:
     """Fits to inputs [n, in] and coded targets [n, out], both float64.
 
     Equal rows are joined and sorted first: so a weight of 2 is the same as the
@@ -143,13 +143,13 @@ class _Estimator(base.BaseEstimator):
     outputs = y if loss == 'squared' else np.zeros((1, y.shape[1]))
     self.output_mean_, self.output_scale_ = _moments(
         outputs, weight[:len(outputs)])
-    table = regularization_path.Table(
+    table = _regularization_path.Table(
         self._scale(x), (y - self.output_mean_) / self.output_scale_, weight,
         _parts(strata[:, 0], int(self.folds), random))
     dtype = jnp.zeros(()).dtype  # float64 where it is switched on.
-    model = regularization_path.make_model(
+    model = _regularization_path.make_model(
         (x.shape[1], *sizes, y.shape[1]), self.grid, self.order, dtype=dtype)
-    found = regularization_path.fit(
+    found = _regularization_path.fit_path(
         model, table, loss, steps=int(self.steps), random=random,
         alpha=None if self.alpha == 'auto' else float(self.alpha),
         rate=float(self.learning_rate), progress=bool(self.verbose))

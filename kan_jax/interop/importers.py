@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kan_jax.interop import state_dicts
+from kan_jax.interop import _state_dicts
 from kan_jax.layers import edges
 from kan_jax.layers import edits
 from kan_jax.layers import functions
@@ -72,7 +72,8 @@ def from_pykan(
       not increase, a multiplication node has a bias, layers differ in order, or
       `arity` or `symbolic` is needed or does not fit.
   """
-  arrays = state_dicts.Arrays(state_dict, r'act_fun\.(\d+)\.', 'act_fun.0.coef')
+  arrays = _state_dicts.Arrays(
+      state_dict, r'act_fun\.(\d+)\.', 'act_fun.0.coef')
   _refuse_edge_grids(arrays)
   names = [None] * arrays.layers if symbolic is None else list(symbolic)
   if len(names) != arrays.layers:
@@ -105,7 +106,7 @@ def from_efficient_kan(
     ValueError: If an array is missing, unknown or of a wrong shape, knots do
       not increase, or layers differ in order.
   """
-  arrays = state_dicts.Arrays(
+  arrays = _state_dicts.Arrays(
       state_dict, r'layers\.(\d+)\.', 'layers.0.spline_weight')
   made: list[_Layer] = []
   for k in range(arrays.layers):
@@ -128,7 +129,7 @@ class _Layer(NamedTuple):
 
 
 def _efficient_layer(
-    arrays: state_dicts.Arrays, k: int, size: int | str) -> _Layer:
+    arrays: _state_dicts.Arrays, k: int, size: int | str) -> _Layer:
   """Takes a layer of efficient-kan."""
   name = f'layers.{k}.'
   coef = arrays.take(name + 'spline_weight', 'out', size, 'grid + order')
@@ -145,7 +146,7 @@ def _efficient_layer(
 
 
 def _pykan_layer(
-    arrays: state_dicts.Arrays, k: int, size: int | str,
+    arrays: _state_dicts.Arrays, k: int, size: int | str,
     arity: int | Sequence[Sequence[int]] | None,
     names: Names | None) -> _Layer:
   """Takes a layer of pykan."""
@@ -161,7 +162,7 @@ def _pykan_layer(
   return _Layer(layer, found, symbolic)
 
 
-def _refuse_edge_grids(arrays: state_dicts.Arrays) -> None:
+def _refuse_edge_grids(arrays: _state_dicts.Arrays) -> None:
   """Raises a ValueError for the layout of pykan's first versions."""
   if 'biases.0.weight' in arrays or len(
       arrays.shape('act_fun.0.coef') or ()) == 2:
@@ -172,7 +173,8 @@ def _refuse_edge_grids(arrays: state_dicts.Arrays) -> None:
 
 
 def _knots(
-    arrays: state_dicts.Arrays, name: str, size: int, count: int) -> np.ndarray:
+    arrays: _state_dicts.Arrays, name: str, size: int,
+    count: int) -> np.ndarray:
   """Takes the knots of a layer whose splines have `count` coefficients.
 
   The order is not in a state dict: there are order + 1 more knots than
@@ -198,7 +200,7 @@ def _knots(
 
 
 def _pykan_edges(
-    arrays: state_dicts.Arrays, k: int,
+    arrays: _state_dicts.Arrays, k: int,
     size: int | str) -> dict[str, np.ndarray]:
   """Takes the numeric edges of a layer: a mask, splines and scales."""
   name = f'act_fun.{k}.'
@@ -213,7 +215,7 @@ def _pykan_edges(
 
 
 def _nodes(
-    arrays: state_dicts.Arrays, k: int, terms: int,
+    arrays: _state_dicts.Arrays, k: int, terms: int,
     arity: int | Sequence[Sequence[int]] | None) -> nodes.Nodes:
   """Infers which nodes of a layer multiply from how many terms they have."""
   # Without the name, `_fold` finds it missing.
@@ -250,7 +252,7 @@ def _arities(
 
 
 def _fold(
-    arrays: state_dicts.Arrays, k: int,
+    arrays: _state_dicts.Arrays, k: int,
     layer: nodes.Nodes) -> tuple[np.ndarray, np.ndarray]:
   """Makes one scale and bias for each term of those of nodes and subnodes."""
   scale = arrays.take(f'subnode_scale_{k}', layer.terms)
@@ -270,7 +272,7 @@ def _fold(
 
 
 def _carried(
-    arrays: state_dicts.Arrays, k: int, shape: tuple[int, ...],
+    arrays: _state_dicts.Arrays, k: int, shape: tuple[int, ...],
     scale: np.ndarray, names: Names | None) -> edits.Assigned:
   """Returns the functions of a layer and their a, b, c, d, by edge."""
   mask = arrays.take(f'symbolic_fun.{k}.mask', *shape[::-1])
@@ -302,7 +304,7 @@ def _function(
 
 
 def _build(
-    arrays: state_dicts.Arrays, made: Sequence[_Layer],
+    arrays: _state_dicts.Arrays, made: Sequence[_Layer],
     **options: Any) -> Imported:
   """Makes the model and its variables of its layers."""
   arrays.check_all_taken()

@@ -1,1 +1,5 @@
 """KAN layers: edges, nodes and the functions that edges may carry."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,9 +14,9 @@ import jax
 from jax import ad_checkpoint
 import jax.numpy as jnp
 
+from kan_jax.splines import _lookup
+from kan_jax.splines import _polynomials
 from kan_jax.splines import bsplines
-from kan_jax.splines import lookup
-from kan_jax.splines import polynomials
 
 # Most edge values that `statistics` holds at a time, 2 MiB in float32: of sizes
 # from 2**17 to 2**23 the fastest on two cores of an AMD EPYC.
@@ -142,11 +142,11 @@ def node_sums(
   base_weight = edges.mask * edges.scale_base
   scale = edges.mask * edges.scale_spline
   if _lookup_pays(*edges.coef.shape[1:]):
-    return (_product(base_weight, base_fn(x.T), dtype).T + lookup.sums(
+    return (_product(base_weight, base_fn(x.T), dtype).T + _lookup.sums(
         x.T, edges.knots, scale.astype(dtype), edges.coef.astype(dtype), order,
         outside)).astype(dtype)
   weight = scale[:, None] * edges.coef
-  arrays = (x.T, edges.knots, polynomials.tabulate(edges.knots, order),
+  arrays = (x.T, edges.knots, _polynomials.tabulate(edges.knots, order),
             base_weight, weight)
   rows = x.shape[0] if isinstance(x.shape[0], int) else _ROWS
   size = rows * x.shape[1] * weight.shape[1]
@@ -242,7 +242,7 @@ def statistics(
     weight = weights(edges)
     size = x.size * max(weight.shape[1:])
     return _map_inputs(
-        of_block, (x.T, edges.knots, polynomials.tabulate(edges.knots, order),
+        of_block, (x.T, edges.knots, _polynomials.tabulate(edges.knots, order),
                    weight), math.ceil(size / _CHUNK))
 
   grid = bsplines.interior(edges.knots, order)

@@ -270,7 +270,7 @@ def refine_layer(
     knots: jax.Array, coef: jax.Array, grid: int) -> tuple[
         jax.Array, jax.Array]:
   """Refines one layer; see `grids.refine`."""
-  return grids.refine(knots, coef, spline_size(knots, coef)[1], grid)
+  return grids.refine_grid(knots, coef, spline_size(knots, coef)[1], grid)
 
 
 def spline_size(knots: jax.Array, coef: jax.Array) -> tuple[int, int]:

@@ -72,7 +72,7 @@ def _init_coef(
   values = jax.random.uniform(
       key, (len(points), 1, shape[0] * shape[1]), knots.dtype, -0.5, 0.5)
   values *= noise / grid
-  coef = bsplines.fit(points, values, knots, order)
+  coef = bsplines.fit_coef(points, values, knots, order)
   return coef.reshape(-1, *shape).swapaxes(0, 1).astype(dtype)
 
 
@@ -193,7 +193,7 @@ class KANLayer(nn.Module):
       x: Inputs, [..., in].
       **options: See `grids.update`.
     """
-    knots, coef = grids.update(
+    knots, coef = grids.update_grid(
         x.reshape(-1, x.shape[-1]), self.get_variable('grid', 'knots'),
         self.get_variable('params', 'coef'), self.order, outside=self.outside,
         **options)

@@ -19,8 +19,8 @@ import numpy as np
 
 from kan_jax.layers import nodes
 from kan_jax.layers import structure
-from kan_jax.plotting import edge_curves
-from kan_jax.plotting import figures
+from kan_jax.plotting import _edge_curves
+from kan_jax.plotting import _figures
 
 _SPLINE, _SYMBOLIC = (0.0, 0.0, 0.0), (0.84, 0.15, 0.16)
 _IDLE = '0.75'  # Nodes and terms without an edge.
@@ -109,7 +109,7 @@ def plot(
     raise ValueError(f'`beta` is a finite number > 0; got {beta!r}.')
   labels = (_labels('names', names, 'x', layout[0].size),
             _labels('outputs', outputs, 'y', layout[-1].size))
-  found = edge_curves.find(model, variables, x, scores=scores, most=int(most))
+  found = _edge_curves.find(model, variables, x, scores=scores, most=int(most))
   shown = _shown(found, layout, int(most))
   width = _width(found, layout, shown)
   rows = _rows(found, layout, shown, width)
@@ -133,14 +133,14 @@ def _labels(
   return [str(label) for label in given]
 
 
-def _note(layer: edge_curves.Layer) -> str:
+def _note(layer: _edge_curves.Layer) -> str:
   """Says which part of the edges is drawn, if not all of them are."""
   count = len(layer.i)
   return f'{count} of {layer.live} edges' if count < layer.live else ''
 
 
 def _shown(
-    found: Sequence[edge_curves.Layer], layout: Sequence[nodes.Nodes],
+    found: Sequence[_edge_curves.Layer], layout: Sequence[nodes.Nodes],
     most: int) -> list[list[int]]:
   """Decides which nodes are drawn, for the inputs and each layer.
 
@@ -157,7 +157,7 @@ def _shown(
 
 
 def _busy(
-    found: Sequence[edge_curves.Layer], layout: Sequence[nodes.Nodes],
+    found: Sequence[_edge_curves.Layer], layout: Sequence[nodes.Nodes],
     k: int) -> set[int]:
   """Returns the nodes of a row at which a drawn edge begins or ends."""
   begin = set(found[k].i.tolist()) if k < len(found) else set()
@@ -166,7 +166,7 @@ def _busy(
       n for n, group in enumerate(layout[k].groups) if fed & set(group)}
 
 
-def _fed(found: Sequence[edge_curves.Layer], k: int) -> set[int]:
+def _fed(found: Sequence[_edge_curves.Layer], k: int) -> set[int]:
   return set(found[k - 1].o.tolist()) if k else set()
 
 
@@ -176,7 +176,7 @@ def _terms(row: nodes.Nodes, shown: Sequence[int]) -> list[int]:
 
 
 def _width(
-    found: Sequence[edge_curves.Layer], layout: Sequence[nodes.Nodes],
+    found: Sequence[_edge_curves.Layer], layout: Sequence[nodes.Nodes],
     shown: Sequence[Sequence[int]]) -> float:
   """Returns the inches that the widest row takes."""
   spans = [_LEAST]
@@ -189,7 +189,7 @@ def _width(
 
 
 def _rows(
-    found: Sequence[edge_curves.Layer], layout: Sequence[nodes.Nodes],
+    found: Sequence[_edge_curves.Layer], layout: Sequence[nodes.Nodes],
     shown: Sequence[Sequence[int]], width: float) -> list[_Row]:
   """Places the nodes that are drawn, evenly by their terms."""
   rows: list[_Row] = []
@@ -231,7 +231,7 @@ def _canvas(
   low, high = (_MARGIN + 0.2 + tall for _, _, tall in fits)
   right = width + _MARGIN + 0.07 * note  # A letter of 8 points.
   bounds = (-_MARGIN, right, -low, rows[-1].y + high)
-  fig = figures.Figure(figsize=(bounds[1] - bounds[0], bounds[3] - bounds[2]))
+  fig = _figures.Figure(figsize=(bounds[1] - bounds[0], bounds[3] - bounds[2]))
   ax = fig.add_axes((0, 0, 1, 1), xlim=bounds[:2], ylim=bounds[2:])
   ax.set_aspect('equal')
   ax.set_axis_off()
@@ -258,8 +258,8 @@ def _fit(labels: Sequence[str], pitch: float) -> tuple[float, float, float]:
 
 
 def _draw_layer(
-    ax: axes.Axes, k: int, layer: edge_curves.Layer, source: _Row, target: _Row,
-    width: float, beta: float) -> None:
+    ax: axes.Axes, k: int, layer: _edge_curves.Layer, source: _Row,
+    target: _Row, width: float, beta: float) -> None:
   """Draws the edges of a layer: lines, squares, curves and names."""
   pitch = width / max(len(layer.i), 1)
   side = min(0.55, 0.8 * pitch)
@@ -286,7 +286,7 @@ def _draw_layer(
     ax.text(width + 0.1, y, note, size=8, va='center')
 
 
-def _colors(layer: edge_curves.Layer, beta: float) -> np.ndarray:
+def _colors(layer: _edge_curves.Layer, beta: float) -> np.ndarray:
   """Returns the color of each edge, [k, 4]."""
   opacity = _FAINTEST + (1 - _FAINTEST) * np.tanh(beta * layer.strength)
   return np.array([
@@ -295,7 +295,7 @@ def _colors(layer: edge_curves.Layer, beta: float) -> np.ndarray:
 
 
 def _lines(
-    layer: edge_curves.Layer, source: _Row, target: _Row, x: np.ndarray,
+    layer: _edge_curves.Layer, source: _Row, target: _Row, x: np.ndarray,
     y: float, side: float,
     sizes: Sequence[float]) -> list[list[tuple[float, float]]]:
   """Returns two lines for each edge: to its square and on from its name."""

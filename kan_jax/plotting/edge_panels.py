@@ -15,8 +15,8 @@ import numpy as np
 
 from kan_jax.layers import symbolic_edges
 from kan_jax.layers import traversal
+from kan_jax.plotting import _figures
 from kan_jax.plotting import diagram
-from kan_jax.plotting import figures
 from kan_jax.splines import bsplines
 
 plot = diagram.plot
@@ -51,7 +51,7 @@ def plot_edges(
         '`model` needs to hold KAN layers, whose edges are drawn; got '
         f'{type(model).__name__} without any.')
   rows = len(views)
-  fig = figures.Figure(
+  fig = _figures.Figure(
       figsize=(1.7 * most, 1.9 * rows), layout='constrained')
   panels = fig.subplots(rows, most, squeeze=False)
   for ax in panels.flat:

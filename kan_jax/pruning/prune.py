@@ -24,7 +24,7 @@ from kan_jax.layers import edits
 from kan_jax.layers import nodes as nodes_lib
 from kan_jax.layers import regularization
 from kan_jax.layers import structure
-from kan_jax.pruning import rules
+from kan_jax.pruning import _rules
 from kan_jax.pruning import scores as scores_lib
 
 Node = tuple[int, int]  # Layer, where the inputs are 0, and node.
@@ -97,13 +97,13 @@ def prune_edges(
     ValueError: If an argument is not what it says, the model is another one,
       `x` is empty, or an edge is not finite on it.
   """
-  rule = rules.Rule('edges', threshold, fraction, edges)
+  rule = _rules.Rule('edges', threshold, fraction, edges)
   moments, scores = _look(model, variables, x, rule, scores)
   live = structure.live_edges(model, variables)
   # What was removed before may be named again.
   candidates = live if edges is None else [np.ones_like(one) for one in live]
   gone = [layer & chosen for layer, chosen in zip(
-      live, rules.choose(rule, scores.edges, candidates), strict=True)]
+      live, _rules.choose(rule, scores.edges, candidates), strict=True)]
   new, pruned = model, dict(variables)
   for path, layer, found in zip(
       structure.paths(model), gone, moments, strict=True):
@@ -114,7 +114,7 @@ def prune_edges(
       pruned = edits.add_to_biases(
           pruned, path, (found.mean * layer).sum(0))
   report = _report(model, variables, new, pruned)
-  return new, pruned, report._replace(removed_edges=rules.names(gone))
+  return new, pruned, report._replace(removed_edges=_rules.names(gone))
 
 
 def prune_nodes(
@@ -148,7 +148,7 @@ def prune_nodes(
     ValueError: As `prune_edges`, and if `nodes` has one that is not hidden, or
       all of a layer.
   """
-  rule = rules.Rule('nodes', threshold, fraction, nodes)
+  rule = _rules.Rule('nodes', threshold, fraction, nodes)
   return _cut_nodes(model, variables, x, rule, scores, slice(1, -1))
 
 
@@ -182,7 +182,7 @@ def prune_inputs(
     ValueError: As `prune_edges`, and if `inputs` are all there are.
   """
   named = None if inputs is None else [(0, i) for i in inputs]
-  rule = rules.Rule('inputs', threshold, fraction, named)
+  rule = _rules.Rule('inputs', threshold, fraction, named)
   return _cut_nodes(model, variables, x, rule, scores, slice(0, 1))
 
 
@@ -232,7 +232,7 @@ def count_edges(grid: Any, params: Any = None) -> tuple[jax.Array, int]:
 
 def _look(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array,
-    rule: rules.Rule, scores: scores_lib.Scores | None) -> tuple[
+    rule: _rules.Rule, scores: scores_lib.Scores | None) -> tuple[
         list[scores_lib.Moments], scores_lib.Scores]:
   """Returns the moments on a batch, and the scores to go by."""
   rule.check()
@@ -252,7 +252,7 @@ def _look(
 
 def _cut_nodes(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array,
-    rule: rules.Rule, scores: scores_lib.Scores | None,
+    rule: _rules.Rule, scores: scores_lib.Scores | None,
     where: slice) -> tuple[nn.Module, dict[str, Any], Report]:
   """Cuts nodes out of the layers `where`, and those that are dead then."""
   moments, scores = _look(model, variables, x, rule, scores)
@@ -260,8 +260,8 @@ def _cut_nodes(
   candidates = [np.zeros(layer.size, bool) for layer in layout]
   for layer in candidates[where]:
     layer[:] = True
-  gone = rules.choose(rule, scores.nodes, candidates, spare_best=True)
-  kept = rules.alive(
+  gone = _rules.choose(rule, scores.nodes, candidates, spare_best=True)
+  kept = _rules.alive(
       model, variables, [~layer for layer in gone], scores.nodes)
   pruned = dict(variables)
   for path, inputs, found in zip(
@@ -271,7 +271,7 @@ def _cut_nodes(
   report = _report(model, variables, new, pruned)
   return new, pruned, report._replace(
       inputs=np.flatnonzero(kept[0]),
-      removed_nodes=rules.names([~layer for layer in kept]))
+      removed_nodes=_rules.names([~layer for layer in kept]))
 
 
 def _report(

@@ -1,1 +1,5 @@
 """B-splines and their grids: pure functions of arrays, without Flax."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kan_jax.splines import polynomials
+from kan_jax.splines import _polynomials
 
 MAX_ORDER = 5
 
@@ -164,16 +164,16 @@ def basis_by_input(
     [in, grid + order, n].
   """
   if table is None:
-    table = polynomials.tabulate(knots, order)
+    table = _polynomials.tabulate(knots, order)
   x = x.astype(jnp.promote_types(x.dtype, table.dtype))
   if outside == 'zero':
-    return polynomials.evaluate(x, table, order, derivative)
+    return _polynomials.evaluate(x, table, order, derivative)
   low, high = knots[:, order, None], knots[:, -order - 1, None]
   nearest = jnp.where(x < low, low, jnp.where(x > high, high, x))
   if outside == 'polynomial':
-    return polynomials.evaluate(x, table, order, derivative, at=nearest)
+    return _polynomials.evaluate(x, table, order, derivative, at=nearest)
   beyond = (x - nearest)[:, None]
-  values = polynomials.evaluate(nearest, table, order, derivative)
+  values = _polynomials.evaluate(nearest, table, order, derivative)
   if outside == 'linear' and derivative == 0:
     # Slopes at the two ends; far out, their roundings must cancel.
     ends = jax.lax.stop_gradient(cox_de_boor(
@@ -260,7 +260,7 @@ def check_coef(knots: jax.Array, coef: jax.Array, order: int) -> None:
 
 
 @functools.partial(jax.jit, static_argnames=('order', 'outside'))
-def fit(
+def fit_coef(
     x: jax.Array, y: jax.Array, knots: jax.Array, order: int, *,
     outside: Outside = 'zero') -> jax.Array:
   """Fits a spline on every edge to samples by least squares.

@@ -193,7 +193,7 @@ def _distance(
 @functools.partial(jax.jit, static_argnames=(
     'order', 'outside', 'grid_eps', 'margin', 'min_width', 'min_interval',
     'rate'))
-def update(
+def update_grid(
     x: jax.Array, knots: jax.Array, coef: jax.Array, order: int, *,
     outside: bsplines.Outside = 'zero', grid_eps: float = 1.0,
     margin: float = 0.01, min_width: float = 0.02,
@@ -233,7 +233,7 @@ def update(
 
 
 @functools.partial(jax.jit, static_argnames=('order', 'grid'))
-def refine(
+def refine_grid(
     knots: jax.Array, coef: jax.Array, order: int, grid: int) -> tuple[
         jax.Array, jax.Array]:
   """Splits the intervals of one layer's grids and keeps its functions.

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kan_jax.layers import functions
-from kan_jax.symbolic import affine_steps
+from kan_jax.symbolic import _affine_steps
 
 # The grid: steepness a, and the x where the argument of f is zero, -b / a. Both
 # fall into parts of equal size, the best point of each of which is a start.
@@ -56,7 +56,7 @@ _EXACT = 1e-24  # Residuals that float64 does not tell from 0.
 Elementwise = Callable[[jax.Array], jax.Array]
 
 
-class Fit(NamedTuple):
+class AffineFit(NamedTuple):
   """The best c * f(a * x + b) + d for each edge; float64, each [edges].
 
   Attributes:
@@ -84,9 +84,9 @@ class Fit(NamedTuple):
   at_boundary: np.ndarray
 
 
-def fit(
+def fit_affine(
     function: functions.Function, x: np.ndarray | jax.Array,
-    y: np.ndarray | jax.Array) -> Fit:
+    y: np.ndarray | jax.Array) -> AffineFit:
   """Fits one function to every edge.
 
   Args:
@@ -107,7 +107,7 @@ def fit(
   found = [np.concatenate(part)[:len(samples.x)]
            for part in zip(*parts, strict=True)]
   a, b, c, d, residual, parameters, at_boundary = found
-  return Fit(a, b, c, d, residual, 1 - residual, parameters, at_boundary)
+  return AffineFit(a, b, c, d, residual, 1 - residual, parameters, at_boundary)
 
 
 class _Samples(NamedTuple):
@@ -242,7 +242,7 @@ def _zoom(fn, u, v, point):
   for width in (0.12, 0.008):  # The grid's zeros are 0.11 apart.
     zeros = -point[:, 1:] / point[:, :1] + np.linspace(-width, width, 33)
     choice = point[:, :1, None] * np.stack([np.ones_like(zeros), -zeros], -1)
-    state = affine_steps.linearize(choice, *_slopes(fn, choice, u), u, v)
+    state = _affine_steps.linearize(choice, *_slopes(fn, choice, u), u, v)
     cost = np.asarray(state.cost)
     alike = cost <= cost.min(1, keepdims=True) + _EXACT
     zero = (zeros * alike).sum(1) / alike.sum(1)
@@ -294,7 +294,7 @@ def _slopes(fn, points, u):
 @jax.jit
 def _starts(values, v, limit):
   """Returns the best point of each part of the grid, [edges, starts, 2]."""
-  scores = affine_steps.correlation(values, v[:, None])
+  scores = _affine_steps.correlation(values, v[:, None])
   scores = jnp.where(
       np.abs(_GRID[None, :, 0]) <= limit[:, None], scores, -1)
   size = math.prod(_PART)
@@ -304,7 +304,7 @@ def _starts(values, v, limit):
 
 def _refine(fn, u, v, points, steps):
   """Takes Levenberg-Marquardt steps; returns points and costs of each start."""
-  state = affine_steps.linearize(points, *_slopes(fn, points, u), u, v)
+  state = _affine_steps.linearize(points, *_slopes(fn, points, u), u, v)
   seen = np.inf
   for i in range(steps):
     if i % 10 == 9:  # Looked at seldom: it waits for the device.
@@ -312,9 +312,9 @@ def _refine(fn, u, v, points, steps):
       if not (cost < 0.999 * seen).any():
         break
       seen = cost
-    tried = affine_steps.propose(state)
-    new = affine_steps.linearize(tried, *_slopes(fn, tried, u), u, v)
-    state = affine_steps.choose(state, new)
+    tried = _affine_steps.propose(state)
+    new = _affine_steps.linearize(tried, *_slopes(fn, tried, u), u, v)
+    state = _affine_steps.choose(state, new)
   return state.point, state.cost
 
 
@@ -337,7 +337,7 @@ def _tidy(fn, u, v, point, samples: _Samples):
     through = np.stack([p[:, 0], p[:, 0] * zero_at], -1)
     options += [positive * through, through, positive * p, p]
   choice = np.stack(options, 1)
-  state = affine_steps.linearize(choice, *_slopes(fn, choice, u), u, v)
+  state = _affine_steps.linearize(choice, *_slopes(fn, choice, u), u, v)
   cost = np.asarray(state.cost)
   first = (cost <= _ALIKE * cost[:, -1:] + _EXACT).argmax(1)
   return choice[np.arange(len(first)), first], first >= 4, first % 4 >= 2
@@ -356,7 +356,7 @@ def _in_units(fn, point, samples: _Samples):
         fn, numbers.astype(given.dtype), given, _BLOCK))[:, 0]
   finite = (np.isfinite(f) & np.isfinite(applied)).all(1)
   f, applied = (np.where(finite[:, None], values, 0) for values in (f, applied))
-  c = np.asarray(affine_steps.project(f, v)[0])[:, 0] * std
+  c = np.asarray(_affine_steps.project(f, v)[0])[:, 0] * std
   d = mean - c * f.mean(1)
   y = std[:, None] * v + mean[:, None]
   total = (std * std) * (v**2).sum(1)

@@ -23,9 +23,13 @@ import sympy
 
 from kan_jax import checks
 from kan_jax import compiling
-from kan_jax import symbolic
+from kan_jax.layers import functions
 from kan_jax.layers import linen
 from kan_jax.pruning import prune
+from kan_jax.symbolic import formulas
+from kan_jax.symbolic import matching
+from kan_jax.symbolic import matching_by_loss
+from kan_jax.symbolic import simplify
 from kan_jax.training import fitting
 
 Shape = Sequence[int | Sequence[int]]
@@ -97,7 +101,7 @@ def discover(
     x: np.ndarray, y: np.ndarray, *, key: jax.Array,
     names: Sequence[str] | None = None, shapes: Sequence[Shape] | None = None,
     grids: Sequence[int] = (3, 10), steps: int = 60, restarts: int = 3,
-    library: Sequence[symbolic.Function] = symbolic.LIBRARY,
+    library: Sequence[functions.Function] = functions.LIBRARY,
     log: Callable[[str], None] = lambda line: None) -> Discovery:
   """Looks for a formula of y in x.
 
@@ -178,7 +182,7 @@ class _Search(NamedTuple):
   grids: tuple[int, ...]
   steps: int
   restarts: int
-  library: tuple[symbolic.Function, ...]
+  library: tuple[functions.Function, ...]
   log: Callable[[str], None]
 
   def fit(self, model, variables, **options) -> _Fit:
@@ -240,14 +244,15 @@ def _close(
     search: _Search, splines: _Fit, by_loss: bool = False) -> _Fit | None:
   """Gives every edge a function and refines all numbers; None if one has none.
   """
-  options = {'library': search.library,
-             'floor': max(1e-5, _NOISE * splines.error**2)}
+  options: dict[str, Any] = {
+      'library': search.library,
+      'floor': max(1e-5, _NOISE * splines.error**2)}
   if by_loss:
-    closed = symbolic.auto_symbolic_by_loss(
+    closed = matching_by_loss.auto_symbolic_by_loss(
         splines.model, splines.variables, *search.train, optimizer='lm',
         compiler_options=search.compiler_options(splines.model), **options)
   else:
-    closed = symbolic.auto_symbolic(
+    closed = matching.auto_symbolic(
         splines.model, splines.variables, search.train[0], **options)
   model, variables, report = closed
   if not all(choice.fixed for choice in report):
@@ -282,16 +287,16 @@ def _write(
     return []
 
   def error(expression, x, y):
-    values = symbolic.lambdify([expression], names)(x)[:, 0]
+    values = formulas.lambdify([expression], names)(x)[:, 0]
     return float(np.sqrt(np.mean(np.square(values - y))))
 
-  raw = symbolic.formula(
+  raw = formulas.formula(
       closed.model, closed.variables, names=names, **scale._asdict())[0]
   allowed = max(0.01 * error(raw, *held_out), 1e-10 * scale.output_std)
-  tidy = symbolic.tidy(raw, names, held_out[0], allowed)
+  tidy = simplify.tidy(raw, names, held_out[0], allowed)
   relative = error(tidy, *held_out) / scale.output_std
   log(f'  formula, relative error {relative:.1e}: '
-      f'{symbolic.round_digits(tidy, 4)}')
+      f'{formulas.round_digits(tidy, 4)}')
   on_test = error(tidy, *test)
   found = Discovery(
       tidy, on_test, on_test / float(test[1].std()), closed.model,

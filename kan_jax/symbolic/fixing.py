@@ -58,7 +58,8 @@ def fix(
         f'{"neither" if x is None else "both"}.')
   if x is not None:
     view = traversal.view_layer(model, variables, x, path)
-    found = affine_fit.fit(function, *traversal.edge_samples(view, [(i, o)]))
+    found = affine_fit.fit_affine(
+        function, *traversal.edge_samples(view, [(i, o)]))
     if not np.isfinite(found.r2[0]):
       raise ValueError(
           f'`name` is {function.name}, which is not finite on all the values '

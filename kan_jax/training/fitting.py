@@ -20,12 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kan_jax import _progress as progress_lib
 from kan_jax import checks
-from kan_jax import progress as progress_lib
 from kan_jax.layers import edits
 from kan_jax.layers import linen
 from kan_jax.layers import regularization
-from kan_jax.training import batches as batches_lib
+from kan_jax.training import _batches as batches_lib
 from kan_jax.training import levenberg_marquardt
 from kan_jax.training import nonfinite
 from kan_jax.training import optimizers

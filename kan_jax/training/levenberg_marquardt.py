@@ -32,7 +32,7 @@ import jax
 from jax import flatten_util
 import jax.numpy as jnp
 
-from kan_jax.splines import roughness
+from kan_jax.splines import _roughness
 from kan_jax.training import train_steps
 
 # Of params, grid, x and y, what the rows leave.
@@ -92,12 +92,12 @@ def make_step(
   """
   def step(state, batch):
     flat, unravel = flatten_util.ravel_pytree(
-        roughness.to_modes(state.params, state.grid))
+        _roughness.to_modes(state.params, state.grid))
     plain, weighted = (flatten_util.ravel_pytree(tree)[0] for tree in (
-        roughness.squares(state.params, state.grid)))
+        _roughness.squares(state.params, state.grid)))
 
     def params_at(flat):
-      return roughness.from_modes(unravel(flat), state.grid)
+      return _roughness.from_modes(unravel(flat), state.grid)
 
     def of_rows(flat, x, y):
       return residuals(params_at(flat), state.grid, x, y)

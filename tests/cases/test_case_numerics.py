@@ -146,9 +146,9 @@ class DtypeCasesTest(parameterized.TestCase):
     with jax.enable_x64(True):
       knots = bsplines.uniform_knots(1, 5, 3, dtype=jnp.float64)
       points = np.linspace(-1, 1, 100)[:, None]
-      coef = bsplines.fit(points, cubic(points)[..., None], knots, 3)
+      coef = bsplines.fit_coef(points, cubic(points)[..., None], knots, 3)
       x = jnp.asarray(np.linspace(-0.7, 0.9, 200)[:, None])
-      knots, coef = grids.update(x, knots, coef, 3)
+      knots, coef = grids.update_grid(x, knots, coef, 3)
       np.testing.assert_allclose(
           bsplines.evaluate(x, knots, coef, 3)[..., 0], cubic(x), atol=1e-10)
 

@@ -10,20 +10,21 @@ import numpy as np
 import optax
 import sympy
 
+import kan_jax
 from kan_jax import symbolic
 from kan_jax.layers import linen
 
-_SMALL = tuple(f for f in symbolic.LIBRARY
+_SMALL = tuple(f for f in kan_jax.LIBRARY
                if f.name in ('0', 'x', 'x^2', 'sin', 'sqrt'))
 
 
 def _function(name):
-  return next(f for f in symbolic.LIBRARY if f.name == name)
+  return next(f for f in kan_jax.LIBRARY if f.name == name)
 
 
 def _fit(name, x, y):
-  found = symbolic.fit(_function(name), x[:, None], y[:, None])
-  return symbolic.Fit(*(field[0] for field in found))
+  found = symbolic.fit_affine(_function(name), x[:, None], y[:, None])
+  return symbolic.AffineFit(*(field[0] for field in found))
 
 
 @functools.cache
@@ -73,7 +74,7 @@ class SymbolicCases(chex.TestCase):
     with jax.enable_x64(dtype == jnp.float64):
       x = jnp.linspace(0.3, 0.98, 20, dtype=dtype)[:, None]
       functions = tuple((f.name, ((0, o),))
-                        for o, f in enumerate(symbolic.LIBRARY))
+                        for o, f in enumerate(kan_jax.LIBRARY))
       layer = linen.KANLayer(
           len(functions), symbolic=functions, param_dtype=dtype)
       variables = jax.jit(layer.init)(jax.random.key(0), x)

@@ -21,9 +21,10 @@ from sklearn import preprocessing
 from sklearn.utils import estimator_checks
 import sympy
 
+import kan_jax
 from kan_jax import symbolic
+from kan_jax.estimators import _regularization_path
 from kan_jax.estimators import estimators
-from kan_jax.estimators import regularization_path
 from kan_jax.pruning import scores
 from kan_jax.symbolic import discovery
 
@@ -37,7 +38,7 @@ _LABELS = np.where(_Y > 0.3, 'many', 'few')
 # A small library compiles fast.
 _discover = functools.partial(
     discovery.discover, grids=(3,), restarts=1, library=[
-        f for f in symbolic.LIBRARY if f.name in ('0', 'x', 'x^2')])
+        f for f in kan_jax.LIBRARY if f.name in ('0', 'x', 'x^2')])
 
 
 def _regressor(**options):
@@ -94,13 +95,13 @@ class FitTest(parameterized.TestCase):
   def test_compiles_once(self):
     """Other rows and about as many, other alphas and rates: one program."""
     _regressor().fit(_X, _Y).predict(_X)
-    counts = (regularization_path._descend._cache_size(),
+    counts = (_regularization_path._descend._cache_size(),
               estimators._apply._cache_size())
     for rows, options in ((100, {'alpha': 0.1}), (80, {'random_state': 3}),
                           (110, {'learning_rate': 0.01})):
       _regressor(**options).fit(_X[:rows], _Y[:rows]).predict(_X[:7])
     self.assertEqual(counts, (
-        regularization_path._descend._cache_size(),
+        _regularization_path._descend._cache_size(),
         estimators._apply._cache_size()))
 
   def test_blocks(self):

@@ -15,8 +15,8 @@ import numpy as np
 from kan_jax.layers import functions
 from kan_jax.layers import linen
 from kan_jax.layers import traversal
+from kan_jax.plotting import _figures
 from kan_jax.plotting import edge_panels
-from kan_jax.plotting import figures
 from kan_jax.symbolic import fixing
 
 _X = np.random.default_rng(0).uniform(-1, 1, (40, 2)).astype(np.float32)
@@ -79,7 +79,7 @@ def _scaled(values):
 class PlotTest(parameterized.TestCase):
 
   def test_every_edge(self):
-    self.assertIsInstance(_plot(), figures.Figure)
+    self.assertIsInstance(_plot(), _figures.Figure)
     self.assertEqual([_edges(_plot(), k) for k in (0, 1)], [(6,) * 3, (3,) * 3])
     self.assertEqual(
         _texts(_plot()), ['$x_{0}$', '$x_{1}$', '$y_{0}$'])

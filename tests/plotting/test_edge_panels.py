@@ -12,8 +12,8 @@ import pytest
 
 from kan_jax.layers import linen
 from kan_jax.layers import traversal
+from kan_jax.plotting import _figures as pictures
 from kan_jax.plotting import edge_panels
-from kan_jax.plotting import figures as pictures
 from kan_jax.symbolic import fixing
 
 _X = jax.random.uniform(jax.random.key(0), (40, 2), minval=-0.95, maxval=0.40)

@@ -6,11 +6,11 @@ from matplotlib import figure
 from matplotlib import image
 import numpy as np
 
-from kan_jax.plotting import figures
+from kan_jax.plotting import _figures
 
 
 def test_is_a_picture_of_its_size():
-  fig = figures.Figure(figsize=(2, 1), dpi=50, facecolor='r')
+  fig = _figures.Figure(figsize=(2, 1), dpi=50, facecolor='r')
   assert isinstance(fig, figure.Figure)
   pixels = image.imread(io.BytesIO(fig._repr_png_()))
   assert pixels.shape == (50, 100, 4)

@@ -208,7 +208,7 @@ class FitTest(parameterized.TestCase):
       x = jnp.sort(jax.random.uniform(
           jax.random.key(0), (300, 1), dtype, -1, 1), axis=0)
       y = jnp.sin(5 * x)[..., None]
-      coef = bsplines.fit(x, y, knots, order)
+      coef = bsplines.fit_coef(x, y, knots, order)
       fitted = bsplines.evaluate(x, knots, coef, order)[:, 0, 0]
     exact = (np.array(a, float) for a in (x[:, 0], y[:, 0, 0], knots[0]))
     x64, y64, knots64 = exact
@@ -222,7 +222,7 @@ class FitTest(parameterized.TestCase):
     knots = bsplines.uniform_knots(2, 20, order)
     x = jnp.array([[-0.9, 0.0], [0.1, 0.5], [0.5, -0.4]])
     y = jnp.arange(12.0).reshape(3, 2, 2)
-    coef = bsplines.fit(x, y, knots, order)
+    coef = bsplines.fit_coef(x, y, knots, order)
     np.testing.assert_allclose(
         bsplines.evaluate(x, knots, coef, order), y, atol=1e-4)
     between = bsplines.evaluate(_samples(knots, order), knots, coef, order)

@@ -31,7 +31,8 @@ _EXACT = {
 
 
 # Compiled once for all tests that share shapes and options.
-_update = jax.jit(grids.update, static_argnums=3, static_argnames='grid_eps')
+_update = jax.jit(
+    grids.update_grid, static_argnums=3, static_argnames='grid_eps')
 
 
 def _columns(*groups, dtype=jnp.float32):
@@ -106,7 +107,7 @@ class UpdateTest(chex.TestCase):
       knots = bsplines.uniform_knots(size, 5, 3, dtype=dtype)
       coef = jax.random.normal(jax.random.key(1), (size, 8, 2), dtype)
       new_knots, new_coef = self.variant(functools.partial(
-          grids.update, order=3, grid_eps=grid_eps))(x, knots, coef)
+          grids.update_grid, order=3, grid_eps=grid_eps))(x, knots, coef)
       before = bsplines.evaluate(x, knots, coef, 3)
       after = bsplines.evaluate(x, new_knots, new_coef, 3)
     # Of the size of the coefficients, which is 1.
@@ -120,7 +121,7 @@ class UpdateTest(chex.TestCase):
     with jax.enable_x64(True):
       knots = bsplines.uniform_knots(1, 5, order, (-3.0, 3.0), jnp.float64)
       points = np.linspace(-3, 3, 200)[:, None]
-      coef = bsplines.fit(points, points[..., None]**order, knots, order)
+      coef = bsplines.fit_coef(points, points[..., None]**order, knots, order)
       x = np.asarray(_columns(_AWKWARD, dtype=jnp.float64)[:, :1])
       new = _update(x, knots, coef, order, grid_eps=grid_eps)
       np.testing.assert_allclose(

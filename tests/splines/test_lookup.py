@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kan_jax.splines import _lookup
 from kan_jax.splines import bsplines
 from kan_jax.splines import grids
-from kan_jax.splines import lookup
 
 
 def _dense(x, knots, order, outside):
   """Puts the values where they belong, [in, grid + order, n]."""
-  first, value = lookup.values(
-      x, lookup.find(x, knots, order, outside), knots, order, outside)
+  first, value = _lookup.values(
+      x, _lookup.find(x, knots, order, outside), knots, order, outside)
   size = knots.shape[1] - order - 1
   return sum(
       value[:, r, None] * (
@@ -64,8 +64,8 @@ class LocalTest(parameterized.TestCase):
     knots = bsplines.uniform_knots(1, 5, 3)
     x = jnp.array([[1e6, -1e38, jnp.inf, -jnp.inf]])
     value, slope = jax.value_and_grad(
-        lambda x: lookup.values(
-            x, lookup.find(x, knots, 3), knots, 3)[1].sum())(x)
+        lambda x: _lookup.values(
+            x, _lookup.find(x, knots, 3), knots, 3)[1].sum())(x)
     self.assertEqual(value, 0)
     np.testing.assert_array_equal(slope, 0)
 
@@ -82,7 +82,7 @@ class LocalTest(parameterized.TestCase):
       along = tuple(jnp.asarray(rng.normal(size=a.shape)) for a in at)
 
       def looked_up(x, scale, coef):
-        return lookup.sums(x, knots, scale, coef, 3, outside)
+        return _lookup.sums(x, knots, scale, coef, 3, outside)
 
       def plain(x, scale, coef):
         return (scale[None] * bsplines.evaluate(

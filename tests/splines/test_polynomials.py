@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kan_jax.splines import _polynomials
 from kan_jax.splines import bsplines
 from kan_jax.splines import grids
-from kan_jax.splines import polynomials
 
 _BLENDS = (0.0, 0.5, 1.0)  # Quantiles, a mixture, uniform.
 
@@ -106,5 +106,5 @@ class PiecesTest(parameterized.TestCase):
                                   True)
 
   def test_table_shape(self):
-    table = polynomials.tabulate(bsplines.uniform_knots(4, 5, 3), 3)
+    table = _polynomials.tabulate(bsplines.uniform_knots(4, 5, 3), 3)
     self.assertEqual(table.shape, (4, 16 + 4 + 5, 8))

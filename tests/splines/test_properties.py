@@ -44,7 +44,7 @@ _SETTINGS = hypothesis.settings(
 @functools.partial(jax.jit, static_argnames=('order', 'grid_eps'))
 def _update(x, knots, coef, order, grid_eps):
   """An update, the values before and after it, and gradients after it."""
-  new_knots, new_coef = grids.update(
+  new_knots, new_coef = grids.update_grid(
       x, knots, coef, order, grid_eps=grid_eps)
   before = bsplines.evaluate(x, knots, coef, order)
   after, pullback = jax.vjp(
@@ -121,7 +121,7 @@ class AnySamplesTest(parameterized.TestCase):
     @jax.jit
     def run(batches, knots, coef):
       def step(held, x):
-        held = grids.update(x, *held, order, outside=outside)
+        held = grids.update_grid(x, *held, order, outside=outside)
         return held, (jnp.abs(held[1]).max(), jnp.diff(held[0]).min())
       return jax.lax.scan(step, (knots, coef), batches)[1]
 

@@ -19,8 +19,8 @@ _SHIFTED |= dict.fromkeys(('arcsin', 'arccos', 'arctanh'), (0.5, 0.2))
 
 def _fit(name, x, y):
   """The fit of one edge, as a tuple of numbers."""
-  found = affine_fit.fit(functions.find(name), x[:, None], y[:, None])
-  return affine_fit.Fit(*(field[0] for field in found))
+  found = affine_fit.fit_affine(functions.find(name), x[:, None], y[:, None])
+  return affine_fit.AffineFit(*(field[0] for field in found))
 
 
 def _value(name, x, a, b, c, d):
@@ -90,7 +90,7 @@ class FitTest(chex.TestCase):
       self.assertTrue(np.isfinite(value).all())
     never = functions.Function(
         'never', lambda x: x / jnp.zeros_like(x), lambda z: z)
-    found = affine_fit.fit(never, x[:, None], y[:, None])
+    found = affine_fit.fit_affine(never, x[:, None], y[:, None])
     self.assertEqual(found.r2, -np.inf)
     self.assertEqual(found.c, 0)
 
@@ -105,7 +105,7 @@ class FitTest(chex.TestCase):
     """Steep powers of tiny inputs: c would be 1e40, which float32 has not."""
     x = np.linspace(1e-9, 2e-9, 200, dtype=np.float32)
     huge = functions.Function('x^7', lambda z: z**7, lambda z: z**7)
-    found = affine_fit.fit(huge, x[:, None], np.sin(1e9 * x)[:, None])
+    found = affine_fit.fit_affine(huge, x[:, None], np.sin(1e9 * x)[:, None])
     value = np.float32(found.c) * (np.float32(found.a) * x)**7
     self.assertTrue(np.isfinite(value).all() or found.r2[0] == -np.inf)
 
@@ -127,7 +127,7 @@ class FitTest(chex.TestCase):
     """Many edges at a time give what each gives alone; order is kept."""
     x = np.stack([_X, 2 * _X + 1] * 5, 1)
     y = np.sin(2 * x) * np.arange(1, 11)
-    found = affine_fit.fit(functions.find('sin'), x, y)
+    found = affine_fit.fit_affine(functions.find('sin'), x, y)
     chex.assert_shape(list(found), (10,))
     for i in (0, 9):
       alone = _fit('sin', x[:, i], y[:, i])
@@ -140,8 +140,8 @@ class FitTest(chex.TestCase):
   def test_errors(self):
     sin = functions.find('sin')
     with self.assertRaisesRegex(ValueError, r'`x` and `y`.*got \(3,\)'):
-      affine_fit.fit(sin, np.ones(3), np.ones(3))
+      affine_fit.fit_affine(sin, np.ones(3), np.ones(3))
     with self.assertRaisesRegex(ValueError, r'`x` and `y`.*\(0, 2\)'):
-      affine_fit.fit(sin, np.ones((0, 2)), np.ones((0, 2)))
+      affine_fit.fit_affine(sin, np.ones((0, 2)), np.ones((0, 2)))
     with self.assertRaisesRegex(ValueError, 'finite numbers'):
-      affine_fit.fit(sin, np.array([[np.nan]]), np.ones((1, 1)))
+      affine_fit.fit_affine(sin, np.array([[np.nan]]), np.ones((1, 1)))

@@ -5,13 +5,13 @@ import jax
 import numpy as np
 import sympy
 
-from kan_jax import symbolic
+import kan_jax
 from kan_jax.symbolic import discovery
 
 _RNG = np.random.default_rng(0)
 # A small library compiles fast.
-_LIBRARY = [symbolic.LIBRARY[0], *(
-    f for f in symbolic.LIBRARY if f.name in ('x', 'x^2', 'sin', 'exp'))]
+_LIBRARY = [kan_jax.LIBRARY[0], *(
+    f for f in kan_jax.LIBRARY if f.name in ('x', 'x^2', 'sin', 'exp'))]
 
 
 def _discover(x, y, **options):

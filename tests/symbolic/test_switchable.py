@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kan_jax import symbolic
+import kan_jax
 from kan_jax.layers import linen
+from kan_jax.symbolic import _switchable
 from kan_jax.symbolic import fixing
-from kan_jax.symbolic import switchable
 from kan_jax.training import fitting
 
-_LIBRARY = [f for f in symbolic.LIBRARY if f.name in ('x^2', 'sin', 'sqrt')]
-_SINC = symbolic.Function('sinc', jnp.sinc, lambda z: z)
+_LIBRARY = [f for f in kan_jax.LIBRARY if f.name in ('x^2', 'sin', 'sqrt')]
+_SINC = kan_jax.Function('sinc', jnp.sinc, lambda z: z)
 _X = jnp.linspace(-1, 1, 12).reshape(6, 2)
 
 
@@ -34,7 +34,7 @@ class OpenedTest(parameterized.TestCase):
     """sqrt is NaN for some arguments, but only where it is not chosen."""
     model, variables = _choice(first, second)
     model, variables = fixing.unfix(model, variables, 0, 0, 0)
-    other, held = switchable.open_edges(model, variables, _LIBRARY)
+    other, held = _switchable.open_edges(model, variables, _LIBRARY)
     self.assertEqual(other.functions[:3], tuple(_LIBRARY))
 
     def slope(model, variables):
@@ -47,7 +47,7 @@ class OpenedTest(parameterized.TestCase):
     found = slope(other, held)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-        switchable.close_edges(
+        _switchable.close_edges(
             model, {'params': found, 'grid': held['grid']})['params'],
         slope(model, variables))
     # The spline's edge gets no function from training.
@@ -56,23 +56,23 @@ class OpenedTest(parameterized.TestCase):
 
   def test_back(self):
     model, variables = _choice('sin', 'x^2')
-    _, held = switchable.open_edges(model, variables, _LIBRARY)
+    _, held = _switchable.open_edges(model, variables, _LIBRARY)
     jax.tree.map(np.testing.assert_array_equal,
-                 switchable.close_edges(model, held), dict(variables))
+                 _switchable.close_edges(model, held), dict(variables))
 
   def test_a_layer_alone(self):
     model = linen.KANLayer(2)
     variables = model.init(jax.random.key(0), _X)
     model, variables = fixing.fix(
         model, variables, (), 1, 0, 'sin', params=[1, 2, 3, 4])
-    other, held = switchable.open_edges(model, variables, _LIBRARY)
+    other, held = _switchable.open_edges(model, variables, _LIBRARY)
     np.testing.assert_allclose(
         other.apply(held, _X), model.apply(variables, _X), rtol=1e-6)
 
   def test_one_program_for_all_choices(self):
     take, before, losses = fitting._programs().take, None, []
     for first, second in (('sin', 'x^2'), ('x^2', 'sin'), ('x^2', 'x^2')):
-      model, variables = switchable.open_edges(
+      model, variables = _switchable.open_edges(
           *_choice(first, second), _LIBRARY)
       losses.append(fitting.fit(
           model, variables, _X, _X[:, :1], optimizer='lm', steps=1,

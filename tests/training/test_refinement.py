@@ -28,7 +28,7 @@ _TOLERANCE = {jnp.float32: 1e-6, jnp.float64: 1e-12}
 
 @functools.partial(jax.jit, static_argnames=('order', 'sizes'))
 def _refine(knots, coef, order, sizes):
-  return [grids.refine(knots, coef, order, grid) for grid in sizes]
+  return [grids.refine_grid(knots, coef, order, grid) for grid in sizes]
 
 
 def _splines(order, dtype):
@@ -124,7 +124,7 @@ class RefineLayerTest(parameterized.TestCase):
       (8.0, '`grid` counts intervals.*got 8.0'))
   def test_impossible_sizes(self, grid, message):
     with self.assertRaisesRegex(ValueError, message):
-      grids.refine(*_splines(3, jnp.float32), 3, grid)
+      grids.refine_grid(*_splines(3, jnp.float32), 3, grid)
 
 
 class Net(nn.Module):

@@ -141,7 +141,7 @@ def rank(
   """
   found: list[list[Candidate]] = [[] for _ in range(x.shape[1])]
   for function in library:
-    fit = affine_fit.fit(function, x, y)
+    fit = affine_fit.fit_affine(function, x, y)
     scores = score(function.complexity, fit.parameters, fit.residual,
                    weight=weight, floor=floor)
     for edge in np.flatnonzero(np.isfinite(fit.r2)).tolist():
@@ -152,7 +152,7 @@ def rank(
 
 
 def _candidate(
-    function: library_lib.Function, fit: affine_fit.Fit, edge: int,
+    function: library_lib.Function, fit: affine_fit.AffineFit, edge: int,
     value: float) -> Candidate:
   a, b, c, d = (float(field[edge]) for field in fit[:4])
   return Candidate(

@@ -12,8 +12,8 @@ import numpy as np
 from kan_jax.layers import edits
 from kan_jax.layers import functions as library_lib
 from kan_jax.layers import traversal
-from kan_jax.symbolic import search
-from kan_jax.symbolic import switchable
+from kan_jax.symbolic import _switchable
+from kan_jax.symbolic import matching
 from kan_jax.training import fitting as model_fitting
 from kan_jax.training import optimizers
 from kan_jax.training import train_steps
@@ -26,14 +26,14 @@ def auto_symbolic_by_loss(
     y: jax.Array, *, loss_fn: train_steps.LossFn = optimizers.squared_error,
     candidates: int = 3,
     library: Sequence[library_lib.Function] = library_lib.LIBRARY,
-    weight: float = search.WEIGHT, floor: float = search.FLOOR,
+    weight: float = matching.WEIGHT, floor: float = matching.FLOOR,
     **fit_options: Any) -> tuple[
-        nn.Module, dict[str, Any], list[search.Choice]]:
+        nn.Module, dict[str, Any], list[matching.Choice]]:
   """Gives every live spline the function with which the model does best.
 
   One edge after the other, layer by layer. Each candidate is fixed and all
   parameters are tuned for a few steps; the loss then takes the place of the
-  residual in `search.score`, over the loss of a constant: the mean of the
+  residual in `matching.score`, over the loss of a constant: the mean of the
   outputs. The next edge sees the tuned model. One program serves all trials;
   `auto_symbolic` is still much faster and mostly as good.
 
@@ -43,10 +43,10 @@ def auto_symbolic_by_loss(
     x: Inputs, [n, in].
     y: Targets, as `loss_fn` takes them.
     loss_fn: Of outputs and targets, the loss of each row, >= 0.
-    candidates: How many to try for each edge, the best by `search.score`.
+    candidates: How many to try for each edge, the best by `matching.score`.
     library: The functions to try.
-    weight: See `search.score`.
-    floor: See `search.score`.
+    weight: See `matching.score`.
+    floor: See `matching.score`.
     **fit_options: Further options of `kan_jax.fit`, such as `optimizer`; 20
       steps by default.
 
@@ -63,23 +63,24 @@ def auto_symbolic_by_loss(
   report = []
   for path, edge in _live(model, variables, x):
     view = traversal.view_layer(model, variables, x, path)
-    ranked = search.rank(*traversal.edge_samples(view, [edge]), library=library,
-                         weight=weight, floor=floor)[0]
+    ranked = matching.rank(
+        *traversal.edge_samples(view, [edge]), library=library, weight=weight,
+        floor=floor)[0]
     trials = []
     for candidate in ranked[:candidates]:
       new, fixed = edits.assign(
           model, variables, path,
           {edge: (candidate.function, candidate.params)})
       found = model_fitting.fit(
-          *switchable.open_edges(new, fixed, library), x, y, loss_fn=loss_fn,
+          *_switchable.open_edges(new, fixed, library), x, y, loss_fn=loss_fn,
           **_FIT | {'validation': (x, y)} | fit_options)
       loss = found.history['validation_loss'][-1]
       trials.append((_rescore(candidate, float(loss / worst), weight, floor),
-                     new, switchable.close_edges(new, found.variables)))
+                     new, _switchable.close_edges(new, found.variables)))
     best = None
     if trials:
       best, model, variables = min(trials, key=lambda trial: trial[0].score)
-    report.append(search.Choice(path, edge, best, best is not None))
+    report.append(matching.Choice(path, edge, best, best is not None))
   return model, dict(variables), report
 
 
@@ -91,13 +92,13 @@ def _live(model, variables, x):
 
 
 def _rescore(
-    candidate: search.Candidate, residual: float, weight: float,
-    floor: float) -> search.Candidate:
+    candidate: matching.Candidate, residual: float, weight: float,
+    floor: float) -> matching.Candidate:
   """Scores a candidate by the loss of the model instead of its own residual."""
   if not np.isfinite(residual):
     return candidate._replace(score=np.inf)
-  own = search.score(0, np.zeros(()), np.asarray(candidate.residual),
+  own = matching.score(0, np.zeros(()), np.asarray(candidate.residual),
                      weight=weight, floor=floor)
-  new = search.score(
+  new = matching.score(
       0, np.zeros(()), np.asarray(residual), weight=weight, floor=floor)
   return candidate._replace(score=float(candidate.score - own + new))

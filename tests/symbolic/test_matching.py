@@ -11,7 +11,7 @@ import sympy
 
 from kan_jax.layers import functions
 from kan_jax.layers import linen
-from kan_jax.symbolic import search
+from kan_jax.symbolic import matching
 
 _X = jax.random.uniform(jax.random.key(0), (200, 2), minval=-1, maxval=1)
 _SMALL = tuple(
@@ -51,7 +51,7 @@ class RankTest(chex.TestCase):
     x = np.linspace(-1, 1, 200)
     y = np.stack([curve(x) for curve in _CURVES.values()], 1)
     y += np.random.default_rng(0).normal(0, 1e-3, y.shape) * y.std(0)
-    ranked = search.rank(np.stack([x] * y.shape[1], 1), y)
+    ranked = matching.rank(np.stack([x] * y.shape[1], 1), y)
     self.assertEqual([edge[0].name for edge in ranked], [*_CURVES])
     for edge in ranked:
       scores = [candidate.score for candidate in edge]
@@ -61,31 +61,31 @@ class RankTest(chex.TestCase):
     own = functions.Function(
         'sinc', jnp.sinc, lambda z: sympy.sinc(sympy.pi * z), 1)
     x = np.linspace(-3, 3, 200)[:, None]
-    best = search.rank(x, np.sinc(x), library=(*_SMALL, own))[0][0]
+    best = matching.rank(x, np.sinc(x), library=(*_SMALL, own))[0][0]
     self.assertEqual(best.function, own)
     self.assertLess(best.residual, 1e-20)
 
   def test_scores(self):
-    one = search.score(1, np.array([2]), np.array([0.5]))
-    self.assertLess(one, search.score(2, np.array([2]), np.array([0.5])))
-    self.assertLess(one, search.score(1, np.array([3]), np.array([0.3])))
-    self.assertLess(one, search.score(1, np.array([2]), np.array([0.6])))
+    one = matching.score(1, np.array([2]), np.array([0.5]))
+    self.assertLess(one, matching.score(2, np.array([2]), np.array([0.5])))
+    self.assertLess(one, matching.score(1, np.array([3]), np.array([0.3])))
+    self.assertLess(one, matching.score(1, np.array([2]), np.array([0.6])))
     with self.assertRaisesRegex(ValueError, '`weight`.*got 2'):
-      search.score(1, np.ones(1), np.ones(1), weight=2)
+      matching.score(1, np.ones(1), np.ones(1), weight=2)
     with self.assertRaisesRegex(ValueError, '`floor`.*got 0'):
-      search.score(1, np.ones(1), np.ones(1), floor=0)
+      matching.score(1, np.ones(1), np.ones(1), floor=0)
 
 
 class SuggestTest(chex.TestCase):
 
   def test_every_kind_of_edge(self):
     model, variables = _model()
-    sine = search.suggest(model, variables, _X, 0, 0, 0, library=_SMALL)
+    sine = matching.suggest(model, variables, _X, 0, 0, 0, library=_SMALL)
     self.assertEqual(sine[0].name, 'sin')
     np.testing.assert_allclose(abs(sine[0].params[0]), 3, rtol=1e-4)
-    removed = search.suggest(model, variables, _X, 0, 1, 1, library=_SMALL)
+    removed = matching.suggest(model, variables, _X, 0, 1, 1, library=_SMALL)
     self.assertEqual((removed[0].name, removed[0].params[3]), ('0', 0))
-    by_path = search.suggest(
+    by_path = matching.suggest(
         model, variables, _X, ('layers_0',), 0, 0, library=_SMALL)
     self.assertEqual(by_path, sine)
 
@@ -97,27 +97,27 @@ class SuggestTest(chex.TestCase):
 
     model = Mixed()
     variables = jax.jit(model.init)(jax.random.key(1), _X)
-    found = search.suggest(
+    found = matching.suggest(
         model, variables, _X, ('kan', 'layers_0'), 1, 0, library=_SMALL)
     self.assertNotEmpty(found)
     with self.assertRaisesRegex(ValueError, '`layer` is a path.*Mixed; got 0'):
-      search.suggest(model, variables, _X, 0, 0, 0)
+      matching.suggest(model, variables, _X, 0, 0, 0)
     with self.assertRaisesRegex(ValueError, r"`layer` is one .*got \('a',\)"):
-      search.suggest(model, variables, _X, ('a',), 0, 0)
+      matching.suggest(model, variables, _X, ('a',), 0, 0)
 
   def test_errors(self):
     model, variables = _model()
     with self.assertRaisesRegex(ValueError, '`layer` is 0 to 1.*got 2'):
-      search.suggest(model, variables, _X, 2, 0, 0)
+      matching.suggest(model, variables, _X, 2, 0, 0)
     with self.assertRaisesRegex(ValueError, '2 and 2; got 0 and 5'):
-      search.suggest(model, variables, _X, 0, 0, 5)
+      matching.suggest(model, variables, _X, 0, 0, 5)
 
 
 class AutoSymbolicTest(chex.TestCase):
 
   def test_live_splines_alone(self):
     model, variables = _model()
-    new, found, report = search.auto_symbolic(
+    new, found, report = matching.auto_symbolic(
         model, variables, _X, library=_SMALL)
     self.assertEqual([(c.layer, c.edge) for c in report], [
         (('layers_1',), (0, 0)), (('layers_1',), (1, 0))])
@@ -127,13 +127,13 @@ class AutoSymbolicTest(chex.TestCase):
         found['params']['layers_0'], variables['params']['layers_0'])
     self.assertFalse(found['grid']['layers_1']['mask'].any())
     # Nothing is left to do.
-    again = search.auto_symbolic(new, found, _X, library=_SMALL)
+    again = matching.auto_symbolic(new, found, _X, library=_SMALL)
     self.assertEqual(again[0], new)
     self.assertEmpty(again[2])
 
   def test_least_quality(self):
     model, variables = _model()
-    new, found, report = search.auto_symbolic(
+    new, found, report = matching.auto_symbolic(
         model, variables, _X, library=_SMALL[:1], min_r2=0.5)
     self.assertFalse(any(choice.fixed for choice in report))
     self.assertEqual(new, model)

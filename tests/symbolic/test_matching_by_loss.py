@@ -5,11 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import kan_jax
 from kan_jax import symbolic
 from kan_jax.layers import linen
 from kan_jax.training import optimizers
 
-_LIBRARY = [f for f in symbolic.LIBRARY if f.name in ('x', 'x^2', 'sin')]
+_LIBRARY = [f for f in kan_jax.LIBRARY if f.name in ('x', 'x^2', 'sin')]
 
 
 def test_the_best_function_of_a_model_that_is_not_trained():

@@ -25,8 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from kan_jax import _progress as progress_lib
 from kan_jax import compiling
-from kan_jax import progress as progress_lib
 from kan_jax.layers import linen
 from kan_jax.splines import bsplines
 from kan_jax.splines import grids
@@ -62,7 +62,7 @@ class Table(NamedTuple):
   part: np.ndarray
 
 
-class Fitted(NamedTuple):
+class FittedPath(NamedTuple):
   """A fit and how it was chosen.
 
   Attributes:
@@ -87,10 +87,10 @@ def make_model(features: tuple[int, ...], grid: int, order: int, *,
       outside='linear', grid_range=(-_HIDDEN, _HIDDEN), param_dtype=dtype)
 
 
-def fit(
+def fit_path(
     model: linen.KAN, table: Table, loss: Loss, *, alpha: float | None = None,
     steps: int = 150, rate: float = 0.01,
-    random: np.random.Generator, progress: bool = False) -> Fitted:
+    random: np.random.Generator, progress: bool = False) -> FittedPath:
   """Fits a model of `make_model` to a table.
 
   Compiles once for each model and each size of the table; sizes are rounded
@@ -128,7 +128,7 @@ def fit(
   columns = {
       name: np.array([getattr(one, name) for one in tried])
       for name in ('alpha', 'validation_loss', 'loss')}
-  return Fitted(rounds.variables(best), best.alpha, columns, best.steps)
+  return FittedPath(rounds.variables(best), best.alpha, columns, best.steps)
 
 
 class _Point(NamedTuple):

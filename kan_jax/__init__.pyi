@@ -1,0 +1,83 @@
+from . import checkpoints
+from . import checks
+from . import compiling
+from . import estimators
+from . import export
+from . import interop
+from . import layers
+from . import plotting
+from . import pruning
+from . import splines
+from . import symbolic
+from . import training
+from ._version import __version__
+from .estimators import KANClassifier
+from .estimators import KANRegressor
+from .interop import from_efficient_kan
+from .interop import from_pykan
+from .layers import Function
+from .layers import KAN
+from .layers import KANLayer
+from .layers import LIBRARY
+from .layers import Penalty
+from .layers import refine
+from .layers import update_grids
+from .plotting import plot
+from .plotting import plot_edges
+from .pruning import activity
+from .pruning import attribution
+from .pruning import prune_edges
+from .pruning import prune_inputs
+from .pruning import prune_nodes
+from .symbolic import auto_symbolic
+from .symbolic import discover
+from .symbolic import fix
+from .symbolic import formula
+from .symbolic import remove
+from .symbolic import suggest
+from .symbolic import unfix
+from .training import fit
+from .training import fit_best
+
+__all__ = [
+    'KAN',
+    'LIBRARY',
+    'Function',
+    'KANClassifier',
+    'KANLayer',
+    'KANRegressor',
+    'Penalty',
+    '__version__',
+    'activity',
+    'attribution',
+    'auto_symbolic',
+    'checkpoints',
+    'checks',
+    'compiling',
+    'discover',
+    'estimators',
+    'export',
+    'fit',
+    'fit_best',
+    'fix',
+    'formula',
+    'from_efficient_kan',
+    'from_pykan',
+    'interop',
+    'layers',
+    'plot',
+    'plot_edges',
+    'plotting',
+    'prune_edges',
+    'prune_inputs',
+    'prune_nodes',
+    'pruning',
+    'refine',
+    'remove',
+    'splines',
+    'suggest',
+    'symbolic',
+    'training',
+    'unfix',
+    'update_grids',
+]

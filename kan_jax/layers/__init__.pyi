@@ -1,0 +1,47 @@
+from . import edges
+from . import functions
+from . import linen
+from . import nodes
+from . import regularization
+from . import traversal
+from .edges import Edges
+from .edges import EdgeStats
+from .edits import refine
+from .edits import refine_variables
+from .functions import Function
+from .functions import LIBRARY
+from .linen import KAN
+from .linen import KANLayer
+from .nodes import Nodes
+from .regularization import edge_scores
+from .regularization import entropy
+from .regularization import layer_stats
+from .regularization import Penalty
+from .traversal import LayerView
+from .traversal import update_grids
+from .traversal import view_layers
+
+__all__ = [
+    'KAN',
+    'LIBRARY',
+    'EdgeStats',
+    'Edges',
+    'Function',
+    'KANLayer',
+    'LayerView',
+    'Nodes',
+    'Penalty',
+    'edge_scores',
+    'edges',
+    'entropy',
+    'functions',
+    'layer_stats',
+    'linen',
+    'nodes',
+    'refine',
+    'refine_variables',
+    'regularization',
+    'traversal',
+    'update_grids',
+    'view_layers',
+]

@@ -1,0 +1,51 @@
+from . import affine_fit
+from . import discovery
+from . import fixing
+from . import formulas
+from . import matching
+from . import matching_by_loss
+from . import simplify
+from .affine_fit import AffineFit
+from .affine_fit import fit_affine
+from .discovery import default_shapes
+from .discovery import discover
+from .discovery import Discovery
+from .fixing import fix
+from .fixing import remove
+from .fixing import unfix
+from .formulas import formula
+from .formulas import lambdify
+from .formulas import round_digits
+from .matching import auto_symbolic
+from .matching import Candidate
+from .matching import Choice
+from .matching import suggest
+from .matching_by_loss import auto_symbolic_by_loss
+from .simplify import tidy
+
+__all__ = [
+    'AffineFit',
+    'Candidate',
+    'Choice',
+    'Discovery',
+    'affine_fit',
+    'auto_symbolic',
+    'auto_symbolic_by_loss',
+    'default_shapes',
+    'discover',
+    'discovery',
+    'fit_affine',
+    'fix',
+    'fixing',
+    'formula',
+    'formulas',
+    'lambdify',
+    'matching',
+    'matching_by_loss',
+    'remove',
+    'round_digits',
+    'simplify',
+    'suggest',
+    'tidy',
+    'unfix',
+]

@@ -1,0 +1,53 @@
+from . import fitting
+from . import levenberg_marquardt
+from . import multistart
+from . import nonfinite
+from . import optimizers
+from . import refinement
+from . import sharding
+from . import streaming
+from . import train_steps
+from .fitting import fit
+from .fitting import Fitted
+from .multistart import fit_best
+from .nonfinite import find_nonfinite
+from .refinement import refine_state
+from .sharding import Layout
+from .sharding import make_mesh
+from .train_steps import create_state
+from .train_steps import make_evaluate
+from .train_steps import make_lbfgs_step
+from .train_steps import make_objective
+from .train_steps import make_run_steps
+from .train_steps import make_train_step
+from .train_steps import row_losses
+from .train_steps import TrainState
+from .train_steps import zero_totals
+
+__all__ = [
+    'Fitted',
+    'Layout',
+    'TrainState',
+    'create_state',
+    'find_nonfinite',
+    'fit',
+    'fit_best',
+    'fitting',
+    'levenberg_marquardt',
+    'make_evaluate',
+    'make_lbfgs_step',
+    'make_mesh',
+    'make_objective',
+    'make_run_steps',
+    'make_train_step',
+    'multistart',
+    'nonfinite',
+    'optimizers',
+    'refine_state',
+    'refinement',
+    'row_losses',
+    'sharding',
+    'streaming',
+    'train_steps',
+    'zero_totals',
+]
