@@ -3,9 +3,8 @@
 import graphlib
 import re
 
-import pytest
-
 from helpers import imports
+import pytest
 
 # Lowest first. Rooms of one line do not import each other.
 _FLOORS = (
