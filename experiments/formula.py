@@ -84,7 +84,7 @@ def write(
       ('splines', found.splines), ('symbols', (found.model, found.variables))):
     figure = edge_panels.plot(
         model, variables, scaled, names=[_label(name) for name in names],
-        outputs=[_label(target)])
+        output_names=[_label(target)])
     figure.savefig(folder / f'{stem}.png', dpi=150)
 
 

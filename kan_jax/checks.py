@@ -1,5 +1,10 @@
 """Checks of what a user hands in: the argument, what came, what is allowed."""
 
+import operator
+from typing import Any
+from typing import Literal
+from typing import overload
+
 import jax
 import numpy as np
 
@@ -25,6 +30,41 @@ def check_rows(name: str, rows: jax.typing.ArrayLike) -> None:
   raise ValueError(
       f'`{name}` needs finite numbers; {bad.size} of its {len(finite)} rows '
       f'have NaN or infinity, the first is row {bad[0]}.')
+
+
+@overload
+def check_whole(
+    name: str, value: Any, least: int, *,
+    optional: Literal[False] = False) -> int:
+  ...
+
+
+@overload
+def check_whole(
+    name: str, value: Any, least: int, *, optional: bool) -> int | None:
+  ...
+
+
+def check_whole(
+    name: str, value: Any, least: int, *,
+    optional: bool = False) -> int | None:
+  """Returns a whole number as an int; raises a ValueError for anything else.
+
+  Args:
+    name: What the caller calls the number.
+    value: An int or a numpy integer.
+    least: Least value that is allowed.
+    optional: Whether None is allowed, and returned, as well.
+  """
+  if optional and value is None:
+    return None
+  try:
+    whole = operator.index(value)
+  except TypeError:
+    whole = None
+  if whole is None or isinstance(value, bool | np.bool_) or whole < least:
+    raise ValueError(f'`{name}` is a whole number >= {least}; got {value!r}.')
+  return whole
 
 
 def check_labels(name: str, labels: np.ndarray, classes: int) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from experiments.view import svg
 import kan_jax
+from kan_jax.layers import structure
 from kan_jax.layers import traversal
 from kan_jax.plotting import _edge_curves
 from kan_jax.plotting import diagram
@@ -85,15 +86,17 @@ def draw(
     names: Of its inputs and outputs.
     most: How many edges of a layer are shown, those that score most.
   """
-  activity = scores.activity(kan, variables, x).edges
-  found = _edge_curves.find(kan, variables, x, scores=activity, most=most)
+  activity = scores.activity(kan, variables, x)
+  drawn = _edge_curves.strongest(
+      kan, variables, x, structure.read(kan, variables), scores=activity,
+      most=most)
   views = list(traversal.view_layers(kan, variables, x).values())
   edges = [
-      list(_edges(k, layer, views[k], activity[k], names, len(found)))
-      for k, layer in enumerate(found)]
+      list(_edges(k, layer, views[k], activity.edges[k], names, len(drawn)))
+      for k, layer in enumerate(drawn)]
   fig = diagram.plot(
       kan, variables, x, scores=activity, most=most, names=names.inputs,
-      outputs=names.outputs)
+      output_names=names.outputs)
   root = svg.inline(fig, 'network', 'The network, inputs below')
   _add_targets(root, fig.axes[0], edges)
   everything = [edge for layer in edges for edge in layer]
@@ -101,11 +104,11 @@ def draw(
   return Picture(
       svg.write(root),
       '\n'.join(_curve(edge, edge is not first) for edge in everything),
-      len(everything), sum(layer.live for layer in found))
+      len(everything), sum(layer.live for layer in drawn))
 
 
 def _edges(
-    k: int, layer: _edge_curves.Layer, view: traversal.LayerView,
+    k: int, layer: _edge_curves.DrawnEdges, view: traversal.LayerView,
     activity: np.ndarray, names: Names, count: int) -> Iterator[_Edge]:
   """Yields the edges of a layer that are drawn, in the order of the diagram."""
   ranks = np.argsort(np.argsort(-activity, axis=None)).reshape(activity.shape)

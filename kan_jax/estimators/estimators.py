@@ -123,7 +123,7 @@ class _Estimator(base.BaseEstimator):
     names = [name.replace('$', r'\$') for name in self._names()]
     return edge_panels.plot(
         self.model_, self.variables_, self._scale(self._rows[0]),
-        **{'names': names, 'outputs': self._output_names()} | options)
+        **{'names': names, 'output_names': self._output_names()} | options)
 
   def _fit(
       self, x: np.ndarray, y: np.ndarray, strata: np.ndarray,

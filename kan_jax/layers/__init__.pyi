@@ -1,9 +1,12 @@
+from . import edge_moments
 from . import edges
 from . import functions
 from . import linen
 from . import nodes
 from . import regularization
+from . import structure
 from . import traversal
+from .edge_moments import Scores
 from .edges import Edges
 from .edges import EdgeStats
 from .edits import refine
@@ -17,6 +20,7 @@ from .regularization import edge_scores
 from .regularization import entropy
 from .regularization import layer_stats
 from .regularization import Penalty
+from .structure import Structure
 from .traversal import LayerView
 from .traversal import update_grids
 from .traversal import view_layers
@@ -31,6 +35,9 @@ __all__ = [
     'LayerView',
     'Nodes',
     'Penalty',
+    'Scores',
+    'Structure',
+    'edge_moments',
     'edge_scores',
     'edges',
     'entropy',
@@ -41,6 +48,7 @@ __all__ = [
     'refine',
     'refine_variables',
     'regularization',
+    'structure',
     'traversal',
     'update_grids',
     'view_layers',

@@ -16,7 +16,6 @@ import numpy as np
 
 from kan_jax.layers import functions
 from kan_jax.layers import linen
-from kan_jax.layers import nodes
 from kan_jax.layers import structure
 from kan_jax.layers import symbolic_edges
 from kan_jax.splines import grids
@@ -34,41 +33,41 @@ def add_to_biases(
   A layer without biases stays as it is.
   """
   flat = _flatten(variables)
-  at = ('params', *path, 'node_bias')
-  if at in flat:
-    bias = np.asarray(flat[at], np.float64) + shift
-    flat[at] = jnp.asarray(bias, flat[at].dtype)
+  name = ('params', *path, 'node_bias')
+  if name in flat:
+    bias = np.asarray(flat[name], np.float64) + shift
+    flat[name] = jnp.asarray(bias, flat[name].dtype)
   return traverse_util.unflatten_dict(flat)
 
 
 def cut(
-    model: nn.Module, variables: Mapping[str, Any],
-    kept: Sequence[np.ndarray]) -> tuple[nn.Module, dict[str, Any]]:
+    model: nn.Module, variables: Mapping[str, Any], net: structure.Structure,
+    kept: Sequence[np.ndarray]) -> tuple[
+        nn.Module, dict[str, Any], structure.Structure]:
   """Takes nodes out, with all the terms of those that multiply.
 
   Args:
     model: A KAN or a KANLayer.
     variables: Its variables.
+    net: Its structure.
     kept: For the inputs and every layer, which nodes stay: [size], bool, at
       least one of each. Those of the outputs of a KANLayer are all of them.
 
   Returns:
-    The model that has the other nodes only, and its variables.
+    The model that has the other nodes only, its variables and its structure.
   """
-  layout = structure.layout(model, variables)
-  flat, symbolic = _flatten(variables), []
-  for k, path in enumerate(structure.paths(model)):
-    inputs = np.flatnonzero(kept[k])
-    terms = np.flatnonzero(kept[k + 1][layout[k + 1].node_of_term])
-    edges, rows = _renumber(structure.symbolic(model)[k], inputs, terms)
-    symbolic.append(edges)
-    for at in flat:
-      if at[0] in ('params', 'grid') and at[1:-1] == path:
-        flat[at] = _cut_array(at[-1], flat[at], inputs, terms, rows)
-    if not edges:
+  new = structure.cut(net, kept)
+  flat = _flatten(variables)
+  for k, path in enumerate(net.paths):
+    inputs, terms = kept[k], net.kept_terms(k, kept)
+    rows = [inputs[i] and terms[o]
+            for i, o in symbolic_edges.pairs(net.symbolic[k])]
+    for name in flat:
+      if name[0] in ('params', 'grid') and name[1:-1] == path:
+        flat[name] = _cut_array(name[-1], flat[name], inputs, terms, rows)
+    if not new.symbolic[k]:
       flat.pop(('params', *path, 'affine'), None)
-  sizes = [_cut_nodes(*pair) for pair in zip(layout, kept, strict=True)]
-  return _resize(model, sizes, symbolic), traverse_util.unflatten_dict(flat)
+  return _resize(model, new), traverse_util.unflatten_dict(flat), new
 
 
 def _flatten(variables: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
@@ -77,57 +76,31 @@ def _flatten(variables: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
 
 def _cut_array(
     name: str, array: jax.Array, inputs: np.ndarray, terms: np.ndarray,
-    rows: list[int]) -> jax.Array:
+    rows: list[bool]) -> jax.Array:
   """Cuts one of a layer's variables; see `KANLayer` for their shapes."""
   # In numpy, as JAX compiles once for every shape that is left.
-  held = np.asarray(array)
+  values = np.asarray(array)
   if name == 'affine':
-    held = held[rows]
+    values = values[np.array(rows, bool)]
   elif name == 'node_bias':
-    held = held[terms]
+    values = values[terms]
   elif name == 'knots':
-    held = held[inputs]
+    values = values[inputs]
   else:
-    held = held[inputs][..., terms]
-  return jnp.asarray(held)
+    values = values[inputs][..., terms]
+  return jnp.asarray(values)
 
 
-def _renumber(
-    edges: symbolic_edges.Groups, inputs: np.ndarray,
-    terms: np.ndarray) -> tuple[symbolic_edges.Groups, list[int]]:
-  """Returns the symbolic edges that are left, and their old rows."""
-  new_input = {old: new for new, old in enumerate(inputs.tolist())}
-  new_term = {old: new for new, old in enumerate(terms.tolist())}
-  rows = [row for row, (i, o) in enumerate(symbolic_edges.pairs(edges))
-          if i in new_input and o in new_term]
-  left = tuple(
-      (name, tuple((new_input[i], new_term[o]) for i, o in group
-                   if i in new_input and o in new_term))
-      for name, group in edges)
-  return tuple((name, group) for name, group in left if group), rows
-
-
-def _cut_nodes(layer: nodes.Nodes, kept: np.ndarray) -> nodes.Nodes:
-  """Returns the nodes of a layer without those that go."""
-  products = kept[layer.sums:]
-  return nodes.Nodes(
-      int(kept[:layer.sums].sum()),
-      tuple(n for n, stays in zip(layer.arities, products, strict=True)
-            if stays))
-
-
-def _resize(
-    model: nn.Module, sizes: Sequence[nodes.Nodes],
-    symbolic: Sequence[symbolic_edges.Groups]) -> nn.Module:
-  """Returns the model with other nodes."""
+def _resize(model: nn.Module, net: structure.Structure) -> nn.Module:
+  """Returns the model with the nodes and symbolic edges of a structure."""
   if isinstance(model, linen.KANLayer):
-    return model.clone(symbolic=symbolic[0])
+    return model.clone(symbolic=net.symbolic[0])
   arity = model.arity
   if isinstance(arity, Sequence):
-    arity = tuple(layer.arities for layer in sizes)
+    arity = tuple(layer.arities for layer in net.nodes)
   return model.clone(
-      features=tuple(layer.feature for layer in sizes),
-      arity=arity, symbolic=tuple(symbolic) if any(symbolic) else ())
+      features=net.features, arity=arity,
+      symbolic=net.symbolic if any(net.symbolic) else ())
 
 
 def assign(
@@ -144,18 +117,17 @@ def assign(
       for no function.
     mask: What the mask of the changed edges becomes.
   """
-  flat = dict(traverse_util.flatten_dict(variables, keep_empty_nodes=True))
+  flat = _flatten(variables)
   assigned = {**read(model, variables, path), **changes}
   layer_groups, rows = group(
       {edge: carried for edge, carried in assigned.items() if carried})
-  at = ('params', *path, 'affine')
-  flat.pop(at, None)
+  affine, masks = ('params', *path, 'affine'), ('grid', *path, 'mask')
+  flat.pop(affine, None)
   if rows:
     dtype = flat['params', *path, 'scale_base'].dtype
-    flat[at] = jnp.stack([jnp.asarray(row, dtype) for row in rows])
-  at = ('grid', *path, 'mask')
+    flat[affine] = jnp.stack([jnp.asarray(row, dtype) for row in rows])
   i, o = np.array(list(changes)).T
-  flat[at] = jnp.asarray(flat[at]).at[i, o].set(mask)
+  flat[masks] = jnp.asarray(flat[masks]).at[i, o].set(mask)
   return with_groups(model, path, layer_groups), (
       traverse_util.unflatten_dict(flat))
 
@@ -164,26 +136,13 @@ def read(
     model: nn.Module, variables: Mapping[str, Any],
     path: tuple[str, ...]) -> Assigned:
   """Returns the functions of one layer and their numbers, by edge."""
-  layer_groups = layer_symbolic(model, path)
+  layer_groups = structure.symbolic(model)[path]
   edges = symbolic_edges.pairs(layer_groups)
   names = [name for name, group in layer_groups for _ in group]
   layer = structure.part(variables['params'], path)
   rows = layer['affine'] if edges else []
   return {edge: (name, row)
           for edge, name, row in zip(edges, names, rows, strict=True)}
-
-
-def layer_symbolic(
-    model: nn.Module, path: tuple[str, ...]) -> symbolic_edges.Groups:
-  """Returns the symbolic edges of one layer of a KAN, or of a KANLayer."""
-  if isinstance(model, linen.KANLayer) and not path:
-    return model.symbolic
-  if isinstance(model, linen.KAN):
-    return model.symbolic[_index(path)] if model.symbolic else ()
-  raise ValueError(
-      '`model` needs to be a KAN or a KANLayer, whose attribute `symbolic` '
-      f'says which edges carry functions; got {type(model).__name__}. Take the '
-      'KAN out of it, with its part of the variables.')
 
 
 def group(assigned: Assigned) -> tuple[symbolic_edges.Groups, list[Any]]:
@@ -205,13 +164,8 @@ def with_groups(
   """Returns the model with other symbolic edges in one layer."""
   if isinstance(model, linen.KANLayer):
     return model.clone(symbolic=layer_groups)
-  symbolic = list(model.symbolic or [()] * (len(model.features) - 1))
-  symbolic[_index(path)] = layer_groups
-  return model.clone(symbolic=tuple(symbolic) if any(symbolic) else ())
-
-
-def _index(path: tuple[str, ...]) -> int:
-  return int(path[-1].removeprefix('layers_'))
+  groups = tuple((structure.symbolic(model) | {path: layer_groups}).values())
+  return model.clone(symbolic=groups if any(groups) else ())
 
 
 def refine(

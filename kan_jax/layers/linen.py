@@ -240,10 +240,10 @@ class KAN(nn.Module):
   arity: int | Sequence[Sequence[int]] = 2
 
   def __post_init__(self):
-    found = nodes.layout(self.features, self.arity)
-    self.features = tuple(layer.feature for layer in found)
+    all_nodes = nodes.from_features(self.features, self.arity)
+    self.features = tuple(layer.feature for layer in all_nodes)
     if isinstance(self.arity, Sequence):
-      self.arity = tuple(layer.arities for layer in found)
+      self.arity = tuple(layer.arities for layer in all_nodes)
     _check_options(self)
     self.symbolic = tuple(
         symbolic_edges.normalize(layer) for layer in self.symbolic)
@@ -256,7 +256,7 @@ class KAN(nn.Module):
   @property
   def nodes(self) -> tuple[nodes.Nodes, ...]:
     """The inputs and the nodes of every layer."""
-    return nodes.layout(self.features, self.arity)
+    return nodes.from_features(self.features, self.arity)
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:  # [..., in] -> [..., out]

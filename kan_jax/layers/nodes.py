@@ -70,7 +70,8 @@ def combine(terms: jax.Array, nodes: Nodes) -> jax.Array:
       [terms[..., :nodes.sums], jnp.stack(products, -1)], -1)
 
 
-def layout(features: Sequence[Any], arity: Any = 2) -> tuple[Nodes, ...]:
+def from_features(
+    features: Sequence[Any], arity: Any = 2) -> tuple[Nodes, ...]:
   """Returns the inputs and the nodes of every layer of a network.
 
   Args:

@@ -6,6 +6,7 @@ their calls.
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import functools
 from typing import Any
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from kan_jax import checks
 from kan_jax.layers import edges
 from kan_jax.layers import linen
 from kan_jax.layers import symbolic_edges
+from kan_jax.splines import bsplines
 
 # Most edge values that are computed at a time: 64 MiB in float32.
 _CHUNK = 2**24
@@ -60,24 +62,34 @@ def view_layers(
         *(get('grid', name) for name in ('knots', 'mask')),
         *(get('params', name)
           for name in ('coef', 'scale_base', 'scale_spline')))
-    order, base_fn, outside = module.order, module.base_fn, module.outside
-    symbolic, affine = module.symbolic, get('params', 'affine')
-
-    def edge_outputs(points):
-      values = edges.outputs(
-          edges.features(points, arrays.knots, order, base_fn, outside),
-          edges.weights(arrays))
-      if not symbolic:
-        return values
-      return symbolic_edges.add_to_edges(
-          values, symbolic_edges.values(points, symbolic, affine), symbolic)
-
+    edge_outputs = functools.partial(
+        _edge_outputs, arrays=arrays, affine=get('params', 'affine'),
+        order=module.order, base_fn=module.base_fn, outside=module.outside,
+        symbolic=module.symbolic)
     views[module.path] = LayerView(
-        x.reshape(-1, x.shape[-1]), arrays, order, edge_outputs, symbolic)
+        x.reshape(-1, x.shape[-1]), arrays, module.order, edge_outputs,
+        module.symbolic)
 
   with nn.intercept_methods(_before_layers(look)):
     model.apply(variables, *args, **kwargs)
   return views
+
+
+# Compiled also where nothing else is: op by op, it would be dozens of programs.
+@functools.partial(jax.jit, static_argnames=(
+    'order', 'base_fn', 'outside', 'symbolic'), inline=True)
+def _edge_outputs(
+    points: jax.Array, *, arrays: edges.Edges, affine: jax.Array | None,
+    order: int, base_fn: edges.BaseFn, outside: bsplines.Outside,
+    symbolic: symbolic_edges.Groups) -> jax.Array:
+  """Returns the values of all edges of a layer, [n, in, out]."""
+  values = edges.outputs(
+      edges.features(points, arrays.knots, order, base_fn, outside),
+      edges.weights(arrays))
+  if affine is None or not symbolic:
+    return values
+  return symbolic_edges.add_to_edges(
+      values, symbolic_edges.values(points, symbolic, affine), symbolic)
 
 
 def _before_layers(visit: Callable[[linen.KANLayer, jax.Array], None]):

@@ -17,6 +17,8 @@ from matplotlib import figure
 from matplotlib import textpath
 import numpy as np
 
+from kan_jax import checks
+from kan_jax.layers import edge_moments
 from kan_jax.layers import nodes
 from kan_jax.layers import structure
 from kan_jax.plotting import _edge_curves
@@ -37,7 +39,7 @@ class _Row(NamedTuple):
   """Where the nodes of a row stand.
 
   Attributes:
-    layout: All nodes, drawn or not.
+    layer: All nodes, drawn or not.
     y: Height of the nodes.
     nodes: Where each node that is drawn stands, by index.
     terms: Where each of their terms stands.
@@ -45,7 +47,7 @@ class _Row(NamedTuple):
     fed: Terms at which a drawn edge ends.
     size: Diameter of the nodes in points.
   """
-  layout: nodes.Nodes
+  layer: nodes.Nodes
   y: float
   nodes: dict[int, float]
   terms: dict[int, float]
@@ -56,17 +58,18 @@ class _Row(NamedTuple):
   @property
   def factors_y(self) -> float:
     """Height of the terms that are factors; of all where none is."""
-    return self.y - _DROP * bool(self.layout.arities)
+    return self.y - _DROP * bool(self.layer.arities)
 
   def height(self, term: int) -> float:
     """Height at which the edges of a term end."""
-    return self.y if term < self.layout.sums else self.factors_y
+    return self.y if term < self.layer.sums else self.factors_y
 
 
 def plot(
     model: nn.Module, variables: Mapping[str, Any], x: jax.typing.ArrayLike, *,
-    scores: Sequence[jax.typing.ArrayLike] | None = None,
-    names: Sequence[str] | None = None, outputs: Sequence[str] | None = None,
+    scores: edge_moments.Scores | None = None,
+    names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
     most: int = 40, beta: float = 3.0) -> figure.Figure:
   """Draws a network as the figures of arXiv 2404.19756 and 2408.10205 do.
 
@@ -79,13 +82,14 @@ def plot(
   Args:
     model: A KAN or a KANLayer.
     variables: Its variables.
-    x: A batch of inputs, [..., in]. Of more than 256 rows, some that are spread
-      evenly.
-    scores: How much each edge matters, an array [in, out] >= 0 for each layer;
-      by default the standard deviation of its values on the batch.
-    names: Of the inputs, with mathematics between dollar signs; by default
-      $x_0$ and so on.
-    outputs: Names of the outputs; by default $y_0$ and so on.
+    x: A batch of inputs, [..., in]. The ranges of the curves are those of at
+      most 256 rows, spread evenly.
+    scores: How much each edge matters, such as `kan_jax.attribution` returns;
+      by default its activity, the standard deviation of its values on the
+      batch.
+    names: Names of the inputs, with mathematics between dollar signs; by
+      default $x_0$ and so on.
+    output_names: Names of the outputs; by default $y_0$ and so on.
     most: How many edges of a layer are drawn, those that score most. Where
       others are left out, the diagram says so, and shows only the nodes of
       those that are drawn.
@@ -100,21 +104,21 @@ def plot(
 
   Raises:
     ValueError: If the model is not a KAN, or if `x`, `scores`, `names`,
-      `outputs`, `most` or `beta` does not fit.
+      `output_names`, `most` or `beta` does not fit.
   """
-  layout = structure.layout(model, variables)
-  if not isinstance(most, int | np.integer) or most < 1:
-    raise ValueError(f'`most` is a whole number >= 1; got {most!r}.')
+  net = structure.read(model, variables)
+  most = checks.check_whole('most', most, 1)
   if not 0 < beta < np.inf:
     raise ValueError(f'`beta` is a finite number > 0; got {beta!r}.')
-  labels = (_labels('names', names, 'x', layout[0].size),
-            _labels('outputs', outputs, 'y', layout[-1].size))
-  found = _edge_curves.find(model, variables, x, scores=scores, most=int(most))
-  shown = _shown(found, layout, int(most))
-  width = _width(found, layout, shown)
-  rows = _rows(found, layout, shown, width)
-  fig, ax = _canvas(rows, labels, width, max(map(len, map(_note, found))))
-  for k, layer in enumerate(found):
+  labels = (_labels('names', names, 'x', net.nodes[0].size),
+            _labels('output_names', output_names, 'y', net.nodes[-1].size))
+  drawn = _edge_curves.strongest(
+      model, variables, x, net, scores=scores, most=most)
+  shown = _shown(drawn, net.nodes, most)
+  width = _width(drawn, net.nodes, shown)
+  rows = _rows(drawn, net.nodes, shown, width)
+  fig, ax = _canvas(rows, labels, width, max(map(len, map(_note, drawn))))
+  for k, layer in enumerate(drawn):
     _draw_layer(ax, k, layer, rows[k], rows[k + 1], width, beta)
   for row in rows:
     _draw_nodes(ax, row, row is rows[0])
@@ -133,14 +137,14 @@ def _labels(
   return [str(label) for label in given]
 
 
-def _note(layer: _edge_curves.Layer) -> str:
+def _note(layer: _edge_curves.DrawnEdges) -> str:
   """Says which part of the edges is drawn, if not all of them are."""
   count = len(layer.i)
   return f'{count} of {layer.live} edges' if count < layer.live else ''
 
 
 def _shown(
-    found: Sequence[_edge_curves.Layer], layout: Sequence[nodes.Nodes],
+    drawn: Sequence[_edge_curves.DrawnEdges], layers: Sequence[nodes.Nodes],
     most: int) -> list[list[int]]:
   """Decides which nodes are drawn, for the inputs and each layer.
 
@@ -148,26 +152,26 @@ def _shown(
   which a drawn edge begins or ends.
   """
   shown = []
-  for k, row in enumerate(layout):
-    around = found[max(k - 1, 0):k + 1]
+  for k, row in enumerate(layers):
+    around = drawn[max(k - 1, 0):k + 1]
     whole = row.size <= most and not any(map(_note, around))
     shown.append(list(range(row.size)) if whole else sorted(
-        _busy(found, layout, k)))
+        _busy(drawn, layers, k)))
   return shown
 
 
 def _busy(
-    found: Sequence[_edge_curves.Layer], layout: Sequence[nodes.Nodes],
+    drawn: Sequence[_edge_curves.DrawnEdges], layers: Sequence[nodes.Nodes],
     k: int) -> set[int]:
   """Returns the nodes of a row at which a drawn edge begins or ends."""
-  begin = set(found[k].i.tolist()) if k < len(found) else set()
-  fed = _fed(found, k)
+  begin = set(drawn[k].i.tolist()) if k < len(drawn) else set()
+  fed = _fed(drawn, k)
   return begin | {
-      n for n, group in enumerate(layout[k].groups) if fed & set(group)}
+      n for n, group in enumerate(layers[k].groups) if fed & set(group)}
 
 
-def _fed(found: Sequence[_edge_curves.Layer], k: int) -> set[int]:
-  return set(found[k - 1].o.tolist()) if k else set()
+def _fed(drawn: Sequence[_edge_curves.DrawnEdges], k: int) -> set[int]:
+  return set(drawn[k - 1].o.tolist()) if k else set()
 
 
 def _terms(row: nodes.Nodes, shown: Sequence[int]) -> list[int]:
@@ -176,31 +180,31 @@ def _terms(row: nodes.Nodes, shown: Sequence[int]) -> list[int]:
 
 
 def _width(
-    found: Sequence[_edge_curves.Layer], layout: Sequence[nodes.Nodes],
+    drawn: Sequence[_edge_curves.DrawnEdges], layers: Sequence[nodes.Nodes],
     shown: Sequence[Sequence[int]]) -> float:
   """Returns the inches that the widest row takes."""
   spans = [_LEAST]
   for count, pitch in [
-      *((len(layer.i), _INSET_PITCH) for layer in found),
+      *((len(layer.i), _INSET_PITCH) for layer in drawn),
       *((len(_terms(*pair)), _TERM_PITCH)
-        for pair in zip(layout, shown, strict=True))]:
+        for pair in zip(layers, shown, strict=True))]:
     spans.append(count * np.clip(_FULL / max(count, 1), *pitch))
   return float(max(spans))
 
 
 def _rows(
-    found: Sequence[_edge_curves.Layer], layout: Sequence[nodes.Nodes],
+    drawn: Sequence[_edge_curves.DrawnEdges], layers: Sequence[nodes.Nodes],
     shown: Sequence[Sequence[int]], width: float) -> list[_Row]:
   """Places the nodes that are drawn, evenly by their terms."""
   rows: list[_Row] = []
   y = 0.0
-  for k, row in enumerate(layout):
+  for k, row in enumerate(layers):
     if k:
       y += float(np.clip(0.2 * width, 1.8, 2.8)) + _DROP * bool(row.arities)
     pitch = width / max(len(_terms(row, shown[k])), 1)
     at, terms = _spread(row, shown[k], pitch)
     rows.append(_Row(
-        row, y, at, terms, _busy(found, layout, k), _fed(found, k),
+        row, y, at, terms, _busy(drawn, layers, k), _fed(drawn, k),
         min(11.0, 0.6 * pitch / _POINT)))
   return rows
 
@@ -258,7 +262,7 @@ def _fit(labels: Sequence[str], pitch: float) -> tuple[float, float, float]:
 
 
 def _draw_layer(
-    ax: axes.Axes, k: int, layer: _edge_curves.Layer, source: _Row,
+    ax: axes.Axes, k: int, layer: _edge_curves.DrawnEdges, source: _Row,
     target: _Row, width: float, beta: float) -> None:
   """Draws the edges of a layer: lines, squares, curves and names."""
   pitch = width / max(len(layer.i), 1)
@@ -286,7 +290,7 @@ def _draw_layer(
     ax.text(width + 0.1, y, note, size=8, va='center')
 
 
-def _colors(layer: _edge_curves.Layer, beta: float) -> np.ndarray:
+def _colors(layer: _edge_curves.DrawnEdges, beta: float) -> np.ndarray:
   """Returns the color of each edge, [k, 4]."""
   opacity = _FAINTEST + (1 - _FAINTEST) * np.tanh(beta * layer.strength)
   return np.array([
@@ -295,7 +299,7 @@ def _colors(layer: _edge_curves.Layer, beta: float) -> np.ndarray:
 
 
 def _lines(
-    layer: _edge_curves.Layer, source: _Row, target: _Row, x: np.ndarray,
+    layer: _edge_curves.DrawnEdges, source: _Row, target: _Row, x: np.ndarray,
     y: float, side: float,
     sizes: Sequence[float]) -> list[list[tuple[float, float]]]:
   """Returns two lines for each edge: to its square and on from its name."""
@@ -339,8 +343,8 @@ def _draw_names(
 
 def _draw_nodes(ax: axes.Axes, row: _Row, inputs: bool) -> None:
   """Draws a row of nodes: dots, or circles that show what they do."""
-  sums = row.layout.sums
-  for n, group in enumerate(row.layout.groups):
+  sums = row.layer.sums
+  for n, group in enumerate(row.layer.groups):
     if n not in row.nodes:
       continue
     ink = 'k' if n in row.busy else _IDLE

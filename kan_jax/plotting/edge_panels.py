@@ -13,6 +13,7 @@ from matplotlib import axes
 from matplotlib import figure
 import numpy as np
 
+from kan_jax.layers import edge_moments
 from kan_jax.layers import symbolic_edges
 from kan_jax.layers import traversal
 from kan_jax.plotting import _figures
@@ -22,7 +23,6 @@ from kan_jax.splines import bsplines
 plot = diagram.plot
 
 _POINTS = 200  # Where each curve is evaluated.
-_SAMPLES = 256  # Rows that decide the activity of the edges.
 
 
 def plot_edges(
@@ -57,11 +57,10 @@ def plot_edges(
   for ax in panels.flat:
     ax.set_axis_off()
   for row, (path, view) in zip(panels, views.items(), strict=False):
-    activity = np.asarray(view.edge_outputs(view.inputs[:_SAMPLES]).std(0))
-    activity = np.nan_to_num(activity, nan=0, posinf=0)
-    strongest = np.argsort(-activity, axis=None, kind='stable')[:most]
+    scores = edge_moments.visible_activity(view)
+    strongest = np.argsort(-scores, axis=None, kind='stable')[:most]
     for ax, index in zip(row, strongest, strict=False):
-      _draw_edge(ax, view, *np.unravel_index(index, activity.shape))
+      _draw_edge(ax, view, *np.unravel_index(index, scores.shape))
     row[0].set_ylabel('/'.join(path), fontsize=9)
   return fig
 

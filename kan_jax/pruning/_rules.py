@@ -1,13 +1,11 @@
 """Which parts of a network go: by threshold, by fraction or by name."""
 
-from collections.abc import Mapping
 from collections.abc import Sequence
 import math
 import operator
 from typing import Any
 from typing import NamedTuple
 
-from flax import linen as nn
 import numpy as np
 
 from kan_jax.layers import structure
@@ -89,14 +87,12 @@ def names(chosen: Sequence[np.ndarray]) -> tuple[Any, ...]:
 
 
 def alive(
-    model: nn.Module, variables: Mapping[str, Any],
-    kept: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> list[
-        np.ndarray]:
+    net: structure.Structure, kept: Sequence[np.ndarray],
+    scores: Sequence[np.ndarray]) -> list[np.ndarray]:
   """Leaves those nodes that are on a way of live edges from inputs to outputs.
 
   Args:
-    model: A KAN or a KANLayer.
-    variables: Its variables.
+    net: The structure of the network.
     kept: For the inputs and every layer, which nodes there are, [size], bool.
     scores: Scores of the nodes, [size]: of a hidden layer where no way leads
       through, the best one is left.
@@ -104,16 +100,13 @@ def alive(
   Returns:
     Bool arrays like `kept`; inputs and outputs as they are there.
   """
-  layout = structure.layout(model, variables)
-  live = structure.live_edges(model, variables)
+  live, left = net.live_edges, list(kept)
   hidden = range(1, len(live))
-  left = list(kept)
   for k in hidden:
-    terms = live[k - 1][left[k - 1]].any(0)
-    left[k] = left[k] & [terms[group].any() for group in layout[k].groups]
+    fed = live[k - 1][left[k - 1]].any(0)
+    left[k] = left[k] & [fed[group].any() for group in net.nodes[k].groups]
   for k in reversed(hidden):
-    terms = left[k + 1][layout[k + 1].node_of_term]
-    left[k] = left[k] & live[k][:, terms].any(1)
+    left[k] = left[k] & live[k][:, net.kept_terms(k, left)].any(1)
   return [kept[0]] + [
       left[k] if left[k].any() else _best(scores[k], kept[k])
       for k in hidden] + [kept[-1]]

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kan_jax.layers import edge_moments
 from kan_jax.layers import edits
 from kan_jax.layers import nodes as nodes_lib
 from kan_jax.layers import regularization
@@ -71,7 +72,7 @@ def prune_edges(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array, *,
     threshold: float | None = None, fraction: float | None = None,
     edges: Sequence[Edge] | None = None,
-    scores: scores_lib.Scores | None = None) -> tuple[
+    scores: edge_moments.Scores | None = None) -> tuple[
         nn.Module, dict[str, Any], Report]:
   """Removes edges, splines as well as symbolic ones.
 
@@ -98,30 +99,33 @@ def prune_edges(
       `x` is empty, or an edge is not finite on it.
   """
   rule = _rules.Rule('edges', threshold, fraction, edges)
-  moments, scores = _look(model, variables, x, rule, scores)
-  live = structure.live_edges(model, variables)
+  rule.check()
+  net = structure.read(model, variables)
+  moments, scores = _look(model, variables, x, net, scores)
   # What was removed before may be named again.
-  candidates = live if edges is None else [np.ones_like(one) for one in live]
+  candidates = net.live_edges if edges is None else [
+      np.ones_like(layer) for layer in net.live_edges]
   gone = [layer & chosen for layer, chosen in zip(
-      live, _rules.choose(rule, scores.edges, candidates), strict=True)]
+      net.live_edges, _rules.choose(rule, scores.edges, candidates),
+      strict=True)]
   new, pruned = model, dict(variables)
-  for path, layer, found in zip(
-      structure.paths(model), gone, moments, strict=True):
+  for path, layer, found in zip(net.paths, gone, moments, strict=True):
     if layer.any():
       edges_gone = zip(*np.nonzero(layer), strict=True)
       new, pruned = edits.assign(
           new, pruned, path, dict.fromkeys(edges_gone))
       pruned = edits.add_to_biases(
           pruned, path, (found.mean * layer).sum(0))
-  report = _report(model, variables, new, pruned)
-  return new, pruned, report._replace(removed_edges=_rules.names(gone))
+  return new, pruned, _report(
+      net, structure.remove_edges(net, gone),
+      removed_edges=_rules.names(gone))
 
 
 def prune_nodes(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array, *,
     threshold: float | None = None, fraction: float | None = None,
     nodes: Sequence[Node] | None = None,
-    scores: scores_lib.Scores | None = None) -> tuple[
+    scores: edge_moments.Scores | None = None) -> tuple[
         nn.Module, dict[str, Any], Report]:
   """Cuts hidden nodes out, a multiplication node with all its terms.
 
@@ -156,7 +160,7 @@ def prune_inputs(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array, *,
     threshold: float | None = None, fraction: float | None = None,
     inputs: Sequence[int] | None = None,
-    scores: scores_lib.Scores | None = None) -> tuple[
+    scores: edge_moments.Scores | None = None) -> tuple[
         nn.Module, dict[str, Any], Report]:
   """Cuts inputs out: the model then takes fewer columns, x[..., report.inputs].
 
@@ -232,60 +236,47 @@ def count_edges(grid: Any, params: Any = None) -> tuple[jax.Array, int]:
 
 def _look(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array,
-    rule: _rules.Rule, scores: scores_lib.Scores | None) -> tuple[
-        list[scores_lib.Moments], scores_lib.Scores]:
-  """Returns the moments on a batch, and the scores to go by."""
-  rule.check()
-  moments = scores_lib.moments(model, variables, x)
-  own = scores_lib.attribute(moments, structure.layout(model, variables))
+    net: structure.Structure, scores: edge_moments.Scores | None) -> tuple[
+        list[edge_moments.Moments], edge_moments.Scores]:
+  """Returns what edges do on a batch, and the scores to go by."""
+  moments = scores_lib.moments(model, variables, x, net)
   if scores is None:
-    return moments, own
-  given = scores_lib.Scores(
-      *(tuple(map(np.asarray, kind)) for kind in scores))
-  shapes = [jax.tree.map(np.shape, found) for found in (given, own)]
-  if shapes[0] != shapes[1]:
-    raise ValueError(
-        f'`scores` needs the shapes {shapes[1]}; got {shapes[0]}. Are they of '
-        'another model?')
-  return moments, given
+    return moments, scores_lib.attribute(moments, net.nodes)
+  return moments, edge_moments.check_scores(scores, net)
 
 
 def _cut_nodes(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array,
-    rule: _rules.Rule, scores: scores_lib.Scores | None,
+    rule: _rules.Rule, scores: edge_moments.Scores | None,
     where: slice) -> tuple[nn.Module, dict[str, Any], Report]:
   """Cuts nodes out of the layers `where`, and those that are dead then."""
-  moments, scores = _look(model, variables, x, rule, scores)
-  layout = structure.layout(model, variables)
-  candidates = [np.zeros(layer.size, bool) for layer in layout]
+  rule.check()
+  net = structure.read(model, variables)
+  moments, scores = _look(model, variables, x, net, scores)
+  candidates = [np.zeros(layer.size, bool) for layer in net.nodes]
   for layer in candidates[where]:
     layer[:] = True
   gone = _rules.choose(rule, scores.nodes, candidates, spare_best=True)
-  kept = _rules.alive(
-      model, variables, [~layer for layer in gone], scores.nodes)
+  kept = _rules.alive(net, [~layer for layer in gone], scores.nodes)
   pruned = dict(variables)
-  for path, inputs, found in zip(
-      structure.paths(model), kept, moments, strict=False):
+  for path, inputs, found in zip(net.paths, kept, moments, strict=False):
     pruned = edits.add_to_biases(pruned, path, found.mean[~inputs].sum(0))
-  new, pruned = edits.cut(model, pruned, kept)
-  report = _report(model, variables, new, pruned)
-  return new, pruned, report._replace(
-      inputs=np.flatnonzero(kept[0]),
+  new, pruned, left = edits.cut(model, pruned, net, kept)
+  return new, pruned, _report(
+      net, left, inputs=np.flatnonzero(kept[0]),
       removed_nodes=_rules.names([~layer for layer in kept]))
 
 
 def _report(
-    model: nn.Module, variables: Mapping[str, Any], new: nn.Module,
-    pruned: Mapping[str, Any]) -> Report:
-  """Compares models before and after; the names are still to be filled in."""
-  before, after = (
-      tuple(layer.feature for layer in structure.layout(*pair))
-      for pair in ((model, variables), (new, pruned)))
-  edges_before, edges = (
-      sum(int(layer.sum()) for layer in structure.live_edges(*pair))
-      for pair in ((model, variables), (new, pruned)))
-  inputs = np.arange(structure.layout(model, variables)[0].size)
-  return Report(after, before, edges, edges_before, inputs)
+    before: structure.Structure, after: structure.Structure, *,
+    inputs: np.ndarray | None = None, removed_nodes: tuple[Node, ...] = (),
+    removed_edges: tuple[Edge, ...] = ()) -> Report:
+  """Compares networks before and after; all inputs are left by default."""
+  if inputs is None:
+    inputs = np.arange(before.nodes[0].size)
+  return Report(
+      after.features, before.features, after.edge_count, before.edge_count,
+      inputs, removed_nodes, removed_edges)
 
 
 def _listed(names: Sequence[tuple[int, ...]]) -> str:

@@ -9,7 +9,6 @@ go to the host: this is not for the inside of a jitted function.
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
-from typing import NamedTuple
 
 from flax import linen as nn
 import jax
@@ -17,40 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from kan_jax import checks
+from kan_jax.layers import edge_moments
 from kan_jax.layers import nodes
 from kan_jax.layers import structure
 from kan_jax.layers import traversal
 
-# Most edge values that are looked at at a time: 32 MiB in float64.
-_CHUNK = 2**22
-
-# A deviation of so many roundings of what was summed counts as none.
-_ROUNDINGS = 16
-
-
-class Scores(NamedTuple):
-  """Scores of a KAN, each >= 0 and finite; the larger, the more it matters.
-
-  Attributes:
-    edges: Of every layer, [in, terms]. Of edges that were removed, 0.
-    nodes: Of the inputs and of the nodes of every layer, [size].
-  """
-  edges: tuple[np.ndarray, ...]
-  nodes: tuple[np.ndarray, ...]
-
-
-class Moments(NamedTuple):
-  """What the edges of a layer do on a batch, as numpy arrays of float64.
-
-  Attributes:
-    mean: Of every edge, [in, terms].
-    std: Sample standard deviation of every edge, [in, terms]; 0 for a single
-      row, and where there is nothing but rounding.
-    term_std: The same of the sum of the edges of each term, [terms].
-  """
-  mean: np.ndarray
-  std: np.ndarray
-  term_std: np.ndarray
+Scores = edge_moments.Scores
 
 
 def edge_activity(
@@ -72,7 +43,7 @@ def edge_activity(
     if jnp.issubdtype(jnp.result_type(arg), jnp.floating):
       checks.check_rows(f'args[{i}]', arg)
   views = traversal.view_layers(model, variables, *args, **kwargs)
-  return {path: _moments(view, path).std for path, view in views.items()}
+  return {path: _finite_moments(view, path).std for path, view in views.items()}
 
 
 def activity(
@@ -91,10 +62,10 @@ def activity(
   Raises:
     ValueError: As `attribution`.
   """
-  edges = tuple(found.std for found in moments(model, variables, x))
+  net = structure.read(model, variables)
+  edges = tuple(layer.std for layer in moments(model, variables, x, net))
   into = [np.array([layer[:, group].max() for group in size.groups])
-          for layer, size in zip(
-              edges, structure.layout(model, variables)[1:], strict=True)]
+          for layer, size in zip(edges, net.nodes[1:], strict=True)]
   out = [layer.max(1) for layer in edges]
   hidden = [np.minimum(*sides)
             for sides in zip(into[:-1], out[1:], strict=True)]
@@ -122,16 +93,23 @@ def attribution(
     ValueError: If the model is another, the batch is empty or not finite, or
       an edge is not finite on it.
   """
-  return attribute(moments(model, variables, x),
-                   structure.layout(model, variables))
+  net = structure.read(model, variables)
+  return attribute(moments(model, variables, x, net), net.nodes)
 
 
 def attribute(
-    found: Sequence[Moments], layout: Sequence[nodes.Nodes]) -> Scores:
-  """Returns the scores of `attribution` from the moments of the layers."""
-  of_nodes = [np.full(layout[-1].size, 1 / layout[-1].size)]
+    layers: Sequence[edge_moments.Moments],
+    all_nodes: Sequence[nodes.Nodes]) -> Scores:
+  """Returns the scores of `attribution`.
+
+  Args:
+    layers: What the edges of each layer do.
+    all_nodes: The inputs and the nodes of each layer.
+  """
+  of_nodes = [np.full(all_nodes[-1].size, 1 / all_nodes[-1].size)]
   of_edges: list[np.ndarray] = []
-  for layer, size in zip(reversed(found), reversed(layout[1:]), strict=True):
+  for layer, size in zip(
+      reversed(layers), reversed(all_nodes[1:]), strict=True):
     of_terms = of_nodes[0][size.node_of_term]
     varies = np.broadcast_to(layer.term_std > 0, layer.std.shape)
     part = np.divide(
@@ -142,47 +120,22 @@ def attribute(
 
 
 def moments(
-    model: nn.Module, variables: Mapping[str, Any],
-    x: jax.Array) -> list[Moments]:
-  """Returns the moments of every layer of a KAN; see `attribution`."""
-  paths = structure.paths(model)
+    model: nn.Module, variables: Mapping[str, Any], x: jax.Array,
+    net: structure.Structure) -> list[edge_moments.Moments]:
+  """Returns what the edges of each layer do on a batch; see `attribution`."""
   checks.check_rows('x', x)
   views = traversal.view_layers(model, variables, x)
-  return [_moments(views[path], path) for path in paths]
+  return [_finite_moments(views[path], path) for path in net.paths]
 
 
-def _moments(view: traversal.LayerView, path: Sequence[str]) -> Moments:
-  """Goes through the batch some rows at a time (Chan et al. 1979)."""
-  step = max(1, _CHUNK // view.edges.mask.size)
-  rows, mean, squares = 0, np.zeros(()), np.zeros(())
-  for start in range(0, len(view.inputs), step):
-    outputs = view.edge_outputs(view.inputs[start:start + step])
-    values = np.asarray(outputs, np.float64)
-    _check_finite(values, path)
-    values = np.concatenate([values, values.sum(1, keepdims=True)], 1)
-    more, shift = len(values), values.mean(0) - mean
-    squares = squares + more * values.var(0) + (
-        shift**2 * (rows * more / (rows + more)))
-    mean, rows = mean + shift * (more / (rows + more)), rows + more
-  std = np.sqrt(squares / max(rows - 1, 1))
-  return _without_rounding(mean[:-1], std[:-1], std[-1], outputs.dtype)
-
-
-def _without_rounding(
-    mean: np.ndarray, std: np.ndarray, term_std: np.ndarray,
-    dtype: jax.typing.DTypeLike) -> Moments:
-  """Sets deviations to 0 that are no more than what rounding leaves."""
-  eps = _ROUNDINGS * float(jnp.finfo(dtype).eps)
-  std = np.where(std > eps * np.abs(mean), std, 0)
-  size = (np.abs(mean) + std).sum(0)
-  return Moments(mean, std, np.where(term_std > eps * size, term_std, 0))
-
-
-def _check_finite(values: np.ndarray, path: Sequence[str]) -> None:
+def _finite_moments(
+    view: traversal.LayerView, path: Sequence[str]) -> edge_moments.Moments:
   """Raises a ValueError that names the first edge that is not finite."""
-  bad = np.argwhere(~np.isfinite(values).all(0))
+  moments = edge_moments.measure(view)
+  bad = np.argwhere(np.isnan(moments.mean))
   if len(bad):
     i, o = bad[0]
     raise ValueError(
         f'`x` makes the edge {i} -> {o} of the layer {"/".join(path)} infinite '
         'or NaN. Is an argument outside the domain of its function?')
+  return moments

@@ -118,11 +118,10 @@ def close_edges(
     variables: Of what `open_edges` made of it, its numbers as they are now.
   """
   params = variables['params'][_NAME]
-  for path in structure.paths(model):
+  for path, groups in structure.symbolic(model).items():
     layer = structure.part(params, path)
     order = _edges(layer['scale_base'].shape)
-    rows = [order.index(edge) for edge in symbolic_edges.pairs(
-        edits.layer_symbolic(model, path))]
+    rows = [order.index(edge) for edge in symbolic_edges.pairs(groups)]
     params = _with_affine(
         params, path, layer['affine'][np.array(rows)] if rows else None)
   return {'params': params, 'grid': variables['grid'][_NAME]}

@@ -50,15 +50,14 @@ def formula(
     ValueError: If edges are still splines, if a number of names, means or
       deviations is wrong, or if `digits` is < 1.
   """
-  paths = structure.paths(model)
-  _check_closed(model, variables, paths)
-  layout = structure.layout(model, variables)
-  inputs, outputs = layout[0].size, layout[-1].size
+  net = structure.read(model, variables)
+  _check_closed(variables, net.paths)
+  inputs, outputs = net.nodes[0].size, net.nodes[-1].size
   nodes = [
       (symbol - mean) / std for symbol, mean, std in zip(
           _symbols(names, inputs), _floats('input_mean', input_mean, inputs),
           _floats('input_std', input_std, inputs), strict=True)]
-  for path, layer in zip(paths, layout[1:], strict=True):
+  for path, layer in zip(net.paths, net.nodes[1:], strict=True):
     terms = _layer(model, variables, path, nodes, layer.terms, zero_below)
     nodes = [sympy.Mul(*(terms[k] for k in group)) for group in layer.groups]
   nodes = [
@@ -153,7 +152,7 @@ def _join_factor(expr: sympy.Expr) -> sympy.Expr:
   return expr.replace(extreme, join)
 
 
-def _check_closed(model, variables, paths):
+def _check_closed(variables, paths):
   """Raises a ValueError that lists the edges that are still splines."""
   still = [
       f'{"/".join(path)} {i} -> {o}'.strip() for path in paths

@@ -17,14 +17,15 @@ from kan_jax.symbolic import formulas
 class LayoutTest(parameterized.TestCase):
 
   def test_counts(self):
-    inputs, middle, last = nodes.layout([2, [5, 2], 1], [[], [2, 3], []])
+    inputs, middle, last = nodes.from_features([2, [5, 2], 1], [[], [2, 3], []])
     self.assertEqual((inputs.size, inputs.terms, last.size), (2, 2, 1))
     self.assertEqual((middle.size, middle.terms), (7, 10))
     self.assertEqual(
         middle.groups, [[0], [1], [2], [3], [4], [5, 6], [7, 8, 9]])
 
   def test_one_arity_for_all(self):
-    self.assertEqual(nodes.layout([1, (0, 2)], 3)[1], nodes.Nodes(0, (3, 3)))
+    self.assertEqual(
+        nodes.from_features([1, (0, 2)], 3)[1], nodes.Nodes(0, (3, 3)))
 
   @parameterized.parameters(
       ([2],), ([2, 0, 1],), ([[1, 1], 2],), ([2, True],), ([2, [1, 2, 3]],),

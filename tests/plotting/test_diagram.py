@@ -12,6 +12,7 @@ from matplotlib import colors
 from matplotlib import pyplot
 import numpy as np
 
+from kan_jax.layers import edge_moments
 from kan_jax.layers import functions
 from kan_jax.layers import linen
 from kan_jax.layers import traversal
@@ -22,7 +23,9 @@ from kan_jax.symbolic import fixing
 _X = np.random.default_rng(0).uniform(-1, 1, (40, 2)).astype(np.float32)
 _MODEL = linen.KAN([2, 3, 1])
 _VARIABLES = networks.kan([2, 3, 1])
-_SCORES = [np.array([[7.0, 1, 2], [0, 6, 5]]), np.array([[0.0], [1], [2]])]
+_SCORES = edge_moments.Scores(
+    (np.array([[7.0, 1, 2], [0, 6, 5]]), np.array([[0.0], [1], [2]])),
+    (np.ones(2), np.ones(3), np.ones(1)))
 
 
 @functools.cache
@@ -121,14 +124,14 @@ class PlotTest(parameterized.TestCase):
 
   def test_opacity_by_deviation(self):
     for k, (values, _) in enumerate(_layers()):
-      std = values.std(0).ravel()
+      std = values.std(0, ddof=1).ravel()
       np.testing.assert_allclose(
           _opacity(_plot(), k), 0.06 + 0.94 * np.tanh(3 * std / std.max()),
           atol=1e-4)
 
   def test_opacity_by_scores(self):
     fig = edge_panels.plot(_MODEL, _VARIABLES, _X, scores=_SCORES, beta=1)
-    for k, scores in enumerate(_SCORES):
+    for k, scores in enumerate(_SCORES.edges):
       order = np.argsort(scores.ravel())
       self.assertTrue((np.diff(_opacity(fig, k)[order]) > 0).all())
       self.assertGreater(_opacity(fig, k).min(), 0)
@@ -212,7 +215,7 @@ class PlotTest(parameterized.TestCase):
 
   def test_one_layer(self):
     fig = edge_panels.plot(
-        linen.KANLayer(3), networks.layer(2, 3), _X, outputs=['abc'] * 3)
+        linen.KANLayer(3), networks.layer(2, 3), _X, output_names=['abc'] * 3)
     self.assertEqual(_edges(fig, 0), (6,) * 3)
     self.assertEqual(_texts(fig)[2:], ['abc'] * 3)
 
@@ -224,17 +227,27 @@ class PlotTest(parameterized.TestCase):
     self.assertGreater(np.ptp(values, 1).min(), 0.3)
 
   def test_many_rows(self):
-    """Some of them, from the first to the last, in any leading shape."""
+    """All of them count, from the first to the last, in any leading shape."""
     rows = np.concatenate([np.tile(_X[:1], (1000, 1)), np.tile(_X, (50, 1))])
     fig = edge_panels.plot(_MODEL, _VARIABLES, rows.reshape(3, 1000, 2))
-    few = edge_panels.plot(_MODEL, _VARIABLES, rows[::12])
-    for k in (0, 1):
-      np.testing.assert_array_equal(_opacity(fig, k), _opacity(few, k))
+    flat = edge_panels.plot(_MODEL, _VARIABLES, rows)
+    for k, (values, _) in enumerate(_layers()):
+      values = np.concatenate(
+          [np.tile(values[:1], (1000, 1, 1)), np.tile(values, (50, 1, 1))])
+      std = values.std(0, ddof=1).ravel()
+      np.testing.assert_allclose(
+          _opacity(fig, k), 0.06 + 0.94 * np.tanh(3 * std / std.max()),
+          atol=1e-4)
+      np.testing.assert_array_equal(_opacity(fig, k), _opacity(flat, k))
+      # The range of a curve reaches over rows from the first to the last.
+      widths = [np.ptp(curve[:, 0])
+                for curve in _part(fig, k, 'curves').get_segments()]
+      np.testing.assert_allclose(widths, widths[0], rtol=1e-5)
 
   def test_labels_do_not_overlap(self):
     names = ['the temperature, the second of many', r'$\frac{\alpha_1}{2}$']
     fig = edge_panels.plot(
-        _MODEL, _VARIABLES, _X, names=names, outputs=['y'])
+        _MODEL, _VARIABLES, _X, names=names, output_names=['y'])
     fig.canvas.draw()
     boxes = [text.get_window_extent() for text in fig.axes[0].texts]
     for k, box in enumerate(boxes):
@@ -252,16 +265,25 @@ class PlotTest(parameterized.TestCase):
     self.assertLess(max(fig.get_size_inches()), 17)
 
 
+def _with_edges(*edges):
+  return _SCORES._replace(edges=edges)
+
+
 class ErrorsTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      ({'scores': _SCORES[:1]}, r'`scores`.*\(2, 3\).*\(3, 1\).*got'),
-      ({'scores': [_SCORES[0].T, _SCORES[1]]}, r'`scores`.*got \[\(3, 2\)'),
-      ({'scores': [_SCORES[0], -_SCORES[1]]}, r'`scores\[1\]`.*-2.0'),
-      ({'scores': [np.nan * _SCORES[0], _SCORES[1]]}, r'`scores\[0\]`.*nan'),
+      ({'scores': _with_edges(_SCORES.edges[0])},
+       r'`scores`.*\(2, 3\).*\(3, 1\).*got'),
+      ({'scores': _with_edges(_SCORES.edges[0].T, _SCORES.edges[1])},
+       r'`scores`.*got \[\(3, 2\)'),
+      ({'scores': _with_edges(_SCORES.edges[0], -_SCORES.edges[1])},
+       r'`scores\.edges\[1\]`.*-2.0'),
+      ({'scores': _with_edges(np.nan * _SCORES.edges[0], _SCORES.edges[1])},
+       r'`scores\.edges\[0\]`.*nan'),
+      ({'scores': list(_SCORES.edges)}, '`scores` needs a .*Scores.*got list'),
       ({'names': ['a']}, '`names` needs 2 strings'),
       ({'names': 'ab'}, '`names`.*ab'),
-      ({'outputs': ['a', 'b']}, '`outputs` needs 1 string'),
+      ({'output_names': ['a', 'b']}, '`output_names` needs 1 string'),
       ({'most': 0}, '`most`.*got 0'),
       ({'most': 2.5}, '`most`.*2.5'),
       ({'beta': 0}, '`beta`.*got 0'))

@@ -4,16 +4,19 @@ import os
 
 from absl.testing import parameterized
 from flax import linen as nn
+from helpers import networks
 import jax
 import jax.numpy as jnp
 from matplotlib import pyplot
 import numpy as np
 import pytest
 
+from kan_jax.layers import edits
 from kan_jax.layers import linen
 from kan_jax.layers import traversal
 from kan_jax.plotting import _figures as pictures
 from kan_jax.plotting import edge_panels
+from kan_jax.pruning import scores
 from kan_jax.symbolic import fixing
 
 _X = jax.random.uniform(jax.random.key(0), (40, 2), minval=-0.95, maxval=0.40)
@@ -92,6 +95,31 @@ class PlotEdgesTest(parameterized.TestCase):
     self.assertEqual(order, [
         '{} → {}'.format(*np.unravel_index(index, (2, 3)))
         for index in strongest])
+
+  def test_both_pictures_and_pruning_rank_alike(self):
+    """On rows of which neither the first ones nor some spread ones tell."""
+    net, variables = linen.KANLayer(2), networks.layer(2, 2)
+    x = np.random.default_rng(0).uniform(-1, 1, (1024, 2)).astype(np.float32)
+    x[:256, 0] = x[::4, 0] = 0.1  # There, input 0 seems not to vary.
+    x[:, 1] *= 0.5
+    model, variables = edits.assign(net, variables, (), {
+        (i, o): ('x', (1, 0, slope, 0)) for (i, o), slope in {
+            (0, 0): 2, (0, 1): 4, (1, 0): 1, (1, 1): 0.5}.items()})
+    expected = [(0, 1), (0, 0), (1, 0), (1, 1)]
+    activity = scores.activity(model, variables, x).edges[0]
+    panels = [tuple(map(int, ax.get_title().split(':')[0].split('→')))
+              for ax in _drawn(edge_panels.plot_edges(model, variables, x))]
+    diagram = edge_panels.plot(model, variables, x)
+    opacity = next(
+        part for part in diagram.axes[0].collections
+        if part.get_gid() == 'layer 0 curves').get_colors()[:, 3]
+    self.assertEqual(panels, expected)
+    for scored in (activity, opacity.reshape(2, 2)):
+      self.assertEqual(
+          sorted(np.ndindex(2, 2), key=lambda edge: -scored[edge]), expected)
+    np.testing.assert_allclose(
+        opacity, 0.06 + 0.94 * np.tanh(3 * activity / activity.max()).ravel(),
+        rtol=1e-6)
 
   def test_model_without_kan_layers(self):
     model = nn.Dense(2)

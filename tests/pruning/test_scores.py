@@ -10,8 +10,10 @@ from helpers import networks
 import jax.numpy as jnp
 import numpy as np
 
+from kan_jax.layers import edge_moments
 from kan_jax.layers import edits
 from kan_jax.layers import linen
+from kan_jax.layers import structure
 from kan_jax.layers import traversal
 from kan_jax.pruning import scores
 from kan_jax.symbolic import fixing
@@ -100,9 +102,10 @@ class AttributionTest(parameterized.TestCase):
     np.testing.assert_array_equal(found.edges[0], np.zeros((3, 4)))
 
   def test_part_by_part(self):
-    whole = scores.moments(_MODEL, _VARIABLES, _X)
-    with mock.patch.object(scores, '_CHUNK', 12 * 25):
-      parts = scores.moments(_MODEL, _VARIABLES, _X)
+    net = structure.read(_MODEL, _VARIABLES)
+    whole = scores.moments(_MODEL, _VARIABLES, _X, net)
+    with mock.patch.object(edge_moments, '_CHUNK', 12 * 25):
+      parts = scores.moments(_MODEL, _VARIABLES, _X, net)
     # Matrix products of other sizes may round in another order.
     chex.assert_trees_all_close(parts, whole, rtol=1e-5, atol=1e-7)
 
