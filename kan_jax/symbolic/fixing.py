@@ -1,8 +1,8 @@
-"""Giving edges a function and taking it back: model and variables in and out.
+"""Gives edges a function and takes it back: model and variables in and out.
 
-Which edge carries which function is a static attribute of the model, its
-numbers are parameters; so both change. The spline of a fixed edge stays where
-it is, with its mask at 0, and `unfix` brings it back.
+Both change: which edge carries which function is a static attribute of the
+model, and the numbers of the function are parameters. The spline of a fixed
+edge stays where it is, with its mask at 0, and `unfix` brings it back.
 """
 
 from collections.abc import Iterable
@@ -15,69 +15,95 @@ import jax
 import numpy as np
 
 from kan_jax.layers import edits
-from kan_jax.layers import functions as library_lib
+from kan_jax.layers import functions
 from kan_jax.layers import structure
 from kan_jax.layers import traversal
 from kan_jax.symbolic import affine_fit
 
 
 def fix(
-    model: nn.Module, variables: Mapping[str, Any], layer: structure.LayerName,
-    i: int, o: int, name: str | library_lib.Function, *,
-    x: jax.Array | None = None, params: Sequence[float] | None = None,
-    library: Iterable[library_lib.Function] = library_lib.LIBRARY) -> tuple[
+    model: nn.Module, variables: Mapping[str, Any], x: jax.Array | None,
+    layer: structure.LayerName, i: int, o: int, name: str | functions.Function,
+    *, params: Sequence[float] | None = None,
+    library: Iterable[functions.Function] = functions.LIBRARY) -> tuple[
         nn.Module, dict[str, Any]]:
   """Lets an edge carry a function, c * f(a * x + b) + d.
+
+      model, variables = fix(model, variables, x, 0, 1, 2, 'sin')
+      model, variables = fix(
+          model, variables, None, 0, 1, 2, 'sin', params=(3, 0, 1, 0))
 
   Args:
     model: A KAN or a KANLayer.
     variables: Its variables.
-    layer: Index of the layer in a KAN, or its path.
-    i: Input that the edge comes from.
-    o: Output that it leads to.
-    name: Of the function in `library`, or a function.
-    x: A batch of inputs of the model, to whose values of the edge the numbers
-      are fitted; see `fitting.fit`.
-    params: a, b, c and d themselves; these or `x`.
-    library: Where to look for the name.
+    x: Inputs of the model, [n, in]. The four numbers are fitted to the values
+      of the edge on them; see `fit_affine`. None if `params` are given.
+    layer: Index of the nodes that the edge leaves: 0 for the inputs, 1 for the
+      nodes of the first layer, and so on. Or a path, a key of
+      `layers.view_layers`; that of a KANLayer alone is ().
+    i: Index of the node that the edge leaves.
+    o: Index of the term that it leads to; where no node multiplies, terms are
+      nodes.
+    name: Name of a function in `library`, or the function itself.
+    params: The four numbers a, b, c and d, instead of `x`.
+    library: Functions among which the name is looked up.
 
   Returns:
-    A model and variables in which the edge carries the function instead of
-    what it had. Its four numbers are parameters like others.
+    The model and the variables in which the edge carries the function instead
+    of its spline. The four numbers are parameters like others.
 
   Raises:
     ValueError: If there is no such edge or name, if not exactly one of `x` and
       `params` is given, or if the function is not finite on the values of `x`.
   """
-  function = library_lib.find(name, library)
+  function = functions.find(name, library)
   path = structure.layer_path(model, layer)
   _check_edge(variables, path, i, o)
   if (x is None) == (params is None):
     raise ValueError(
-        '`x` or `params` says which numbers the function takes: give one; got '
-        f'{"neither" if x is None else "both"}.')
+        '`x` or `params` says which numbers the function takes: give one, and '
+        f'None for the other; got {"neither" if x is None else "both"}.')
   if x is not None:
-    view = traversal.view_layer(model, variables, x, path)
-    found = affine_fit.fit_affine(
-        function, *traversal.edge_samples(view, [(i, o)]))
-    if not np.isfinite(found.r2[0]):
-      raise ValueError(
-          f'`name` is {function.name}, which is not finite on all the values '
-          f'of the edge {i} -> {o}; its inputs reach from '
-          f'{view.inputs[:, i].min()} to {view.inputs[:, i].max()}.')
-    params = [float(field[0]) for field in found[:4]]
+    params = _fit_params(model, variables, x, path, (i, o), function)
   if params is None or len(params) != 4:
     raise ValueError(f'`params` are a, b, c and d; got {params!r}.')
   return edits.assign(model, variables, path, {(i, o): (function, params)})
 
 
+def _fit_params(
+    model: nn.Module, variables: Mapping[str, Any], x: jax.Array,
+    path: tuple[str, ...], edge: tuple[int, int],
+    function: functions.Function) -> list[float]:
+  """Fits a, b, c and d of a function to what an edge computes."""
+  view = traversal.view_layer(model, variables, x, path)
+  fit = affine_fit.fit_affine(function, *traversal.edge_samples(view, [edge]))
+  if not np.isfinite(fit.r2[0]):
+    inputs = view.inputs[:, edge[0]]
+    raise ValueError(
+        f'`name` is {function.name}, which is not finite on all the values '
+        f'of the edge {edge[0]} -> {edge[1]}; its inputs reach from '
+        f'{inputs.min()} to {inputs.max()}.')
+  return [float(field[0]) for field in fit[:4]]
+
+
 def unfix(
     model: nn.Module, variables: Mapping[str, Any], layer: structure.LayerName,
     i: int, o: int) -> tuple[nn.Module, dict[str, Any]]:
-  """Gives an edge the spline back that it had before `fix`.
+  """Gives an edge its spline back, the one it had before `fix`.
 
-  Takes model, variables and edge as `fix` does, and returns model and
-  variables. An edge that carried no function comes out as a live spline, too.
+      model, variables = unfix(model, variables, 0, 1, 2)
+
+  An edge that was removed comes back as a spline, too.
+
+  Args:
+    model: A KAN or a KANLayer.
+    variables: Its variables.
+    layer: Index of the nodes that the edge leaves, or a path; as in `fix`.
+    i: Index of the node that the edge leaves.
+    o: Index of the term that it leads to.
+
+  Returns:
+    The model and the variables.
   """
   path = structure.layer_path(model, layer)
   _check_edge(variables, path, i, o)
@@ -89,8 +115,17 @@ def remove(
     i: int, o: int) -> tuple[nn.Module, dict[str, Any]]:
   """Removes an edge, with or without a function: its value is exactly 0.
 
-  Takes model, variables and edge as `fix` does, and returns model and
-  variables.
+      model, variables = remove(model, variables, 0, 1, 2)
+
+  Args:
+    model: A KAN or a KANLayer.
+    variables: Its variables.
+    layer: Index of the nodes that the edge leaves, or a path; as in `fix`.
+    i: Index of the node that the edge leaves.
+    o: Index of the term that it leads to.
+
+  Returns:
+    The model and the variables.
   """
   path = structure.layer_path(model, layer)
   _check_edge(variables, path, i, o)
@@ -104,5 +139,6 @@ def _check_edge(
   inputs, outputs = structure.part(variables['grid'], path)['mask'].shape
   if not (0 <= i < inputs and 0 <= o < outputs):
     raise ValueError(
-        f'the layer {"/".join(path)} has {inputs} inputs and {outputs} '
-        f'outputs; got the edge {i} -> {o}.')
+        '`i` and `o` are an input and an output of the layer '
+        f'{"/".join(path)}, which has {inputs} inputs and {outputs} outputs; '
+        f'got the edge {i} -> {o}.')

@@ -98,15 +98,19 @@ def suggest(
     weight: float = WEIGHT, floor: float = FLOOR) -> list[Candidate]:
   """Returns what functions an edge may be, the best first.
 
+      best, *others = suggest(model, variables, x, 0, 1, 2)
+
   Args:
     model: Any Flax module that holds KAN layers.
     variables: Its variables; they are only read.
-    x: A batch of inputs of the model.
-    layer: Path of the layer, a key of `layers.view_layers`; in a KAN, the index
-      of the layer will do.
-    i: Input that the edge comes from.
-    o: Output that it leads to.
-    library: The functions to try.
+    x: Inputs of the model, [n, in].
+    layer: Index of the nodes that the edge leaves: 0 for the inputs, 1 for the
+      nodes of the first layer, and so on. Or a path, a key of
+      `layers.view_layers`, which models other than a KAN need.
+    i: Index of the node that the edge leaves.
+    o: Index of the term that it leads to; where no node multiplies, terms are
+      nodes.
+    library: Functions to try.
     weight: See `score`.
     floor: See `score`.
 
@@ -174,7 +178,7 @@ def auto_symbolic(
   Args:
     model: A KAN or a KANLayer.
     variables: Its variables.
-    x: A batch of inputs of the model.
+    x: Inputs of the model, [n, in].
     library: The functions to try.
     weight: See `score`.
     floor: See `score`.

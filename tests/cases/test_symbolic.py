@@ -36,7 +36,7 @@ def _kan(*features):
 
 def _one_edge(name, params):
   """A KAN [1, 1] whose edge carries a function."""
-  return symbolic.fix(*_kan(1, 1), 0, 0, 0, name, params=params)
+  return symbolic.fix(*_kan(1, 1), None, 0, 0, 0, name, params=params)
 
 
 class SymbolicCases(chex.TestCase):
@@ -96,14 +96,14 @@ class SymbolicCases(chex.TestCase):
     x = jax.random.uniform(jax.random.key(1), (200, 2))
     model, variables = _kan(2, 1, 1)
     fixed = symbolic.fix(
-        model, variables, 0, 0, 0, 'sin', params=(1, 0, 1, 0))
+        model, variables, None, 0, 0, 0, 'sin', params=(1, 0, 1, 0))
     with self.assertRaisesRegex(
         ValueError, r'2 edges.*: layers_0 1 -> 0, layers_1 0 -> 0\.'):
       symbolic.formula(*fixed)
     # Removed edges are exactly 0, whatever was tried on them before.
     symbolic.suggest(*fixed, x, 0, 1, 0, library=_SMALL)
     fixed = symbolic.remove(*fixed, 0, 1, 0)
-    fixed = symbolic.fix(*fixed, 1, 0, 0, 'x', params=(1, 0, 1, 0))
+    fixed = symbolic.fix(*fixed, None, 1, 0, 0, 'x', params=(1, 0, 1, 0))
     symbol = sympy.Symbol('x_0')
     self.assertEqual(
         sympy.nsimplify(symbolic.formula(*fixed)[0]), sympy.sin(symbol))
@@ -112,7 +112,7 @@ class SymbolicCases(chex.TestCase):
     x = jax.random.uniform(jax.random.key(1), (200, 2))
     model, variables = _kan(2, 2, 1)
     model, variables = symbolic.fix(
-        model, variables, 0, 0, 0, 'sin', params=(2, 0, 1, 0))
+        model, variables, None, 0, 0, 0, 'sin', params=(2, 0, 1, 0))
     model, variables = symbolic.remove(model, variables, 0, 1, 1)
     copy = jax.tree.map(np.array, variables)
     before = model.apply(variables, x)
@@ -136,7 +136,7 @@ class SymbolicCases(chex.TestCase):
     x = jnp.linspace(-1, 1, 200)[:, None]
     model, variables = _kan(1, 1)
     model, variables = symbolic.fix(
-        model, variables, 0, 0, 0, 'abs', params=(1, 0, 1, 0))
+        model, variables, None, 0, 0, 0, 'abs', params=(1, 0, 1, 0))
     names = ('sqrt', 'log', '1/x', 'abs')
     candidates = symbolic.suggest(
         model, variables, x, 0, 0, 0, library=[_function(n) for n in names])
@@ -145,7 +145,7 @@ class SymbolicCases(chex.TestCase):
       a, b, *_ = candidate.params
       self.assertTrue(np.isfinite(candidate.function.fn(a * x + b)).all())
     model, variables = symbolic.fix(
-        model, variables, 0, 0, 0, candidates[0].function, x=x)
+        model, variables, x, 0, 0, 0, candidates[0].function)
     variables, losses = _train(model, variables, x, jnp.abs(x))
     self.assertTrue(np.isfinite(losses).all())
     call = symbolic.lambdify(symbolic.formula(model, variables), inputs=1)
@@ -165,7 +165,7 @@ class SymbolicCases(chex.TestCase):
     slopes = np.linalg.lstsq(x, y, rcond=None)[0]
     for i in range(2):
       model, variables = symbolic.fix(
-          model, variables, 0, i, 0, 'x', params=(1, 0, slopes[i, 0], 0))
+          model, variables, None, 0, i, 0, 'x', params=(1, 0, slopes[i, 0], 0))
     expression, = symbolic.formula(
         model, variables, names=['x', 'z'], input_mean=mean, input_std=std,
         output_mean=target.mean(), output_std=target.std())

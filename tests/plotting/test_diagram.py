@@ -174,9 +174,9 @@ class PlotTest(parameterized.TestCase):
   def test_symbolic_edges(self):
     own = functions.Function('my $f', jnp.arctan, None)
     model, variables = fixing.fix(
-        _MODEL, _VARIABLES, 0, 0, 1, 'sqrt', params=[1, 0, 1, 0])
+        _MODEL, _VARIABLES, None, 0, 0, 1, 'sqrt', params=[1, 0, 1, 0])
     model, variables = fixing.fix(
-        model, variables, 1, 2, 0, own, params=[1, 0, 1, 0])
+        model, variables, None, 1, 2, 0, own, params=[1, 0, 1, 0])
     fig = edge_panels.plot(model, variables, _X)
     self.assertEqual([_edges(fig, k) for k in (0, 1)], [(6,) * 3, (3,) * 3])
     self.assertContainsSubset(['sqrt', 'my $f'], _texts(fig))

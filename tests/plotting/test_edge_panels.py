@@ -130,7 +130,7 @@ class PlotEdgesTest(parameterized.TestCase):
   def test_symbolic_edges(self):
     """They are named, and drawn where the function is defined."""
     model, variables = fixing.fix(
-        _MODEL, _VARIABLES, 0, 1, 2, 'log', params=[1, 0, 1, 0])
+        _MODEL, _VARIABLES, None, 0, 1, 2, 'log', params=[1, 0, 1, 0])
     fig = edge_panels.plot_edges(model, variables, _X)
     title, other = (
         [ax for ax in _drawn(fig) if ax.get_title().startswith(start)]

@@ -79,7 +79,7 @@ class MaskEdgesTest(parameterized.TestCase):
 
   def test_symbolic_edges_are_live(self):
     _, variables = fixing.fix(
-        _MODEL, _VARIABLES, 0, 1, 2, 'sin', params=(1, 0, 1, 0))
+        _MODEL, _VARIABLES, None, 0, 1, 2, 'sin', params=(1, 0, 1, 0))
     self.assertEqual(prune.count_edges(variables['grid']), (8, 9))
     self.assertEqual(
         prune.count_edges(variables['grid'], variables['params']), (9, 9))

@@ -155,6 +155,6 @@ class ErrorsTest(absltest.TestCase):
 
   def test_an_edge_outside_its_domain(self):
     model, variables = fixing.fix(
-        _MODEL, _VARIABLES, 0, 1, 2, 'log', params=(1, 0, 1, 0))
+        _MODEL, _VARIABLES, None, 0, 1, 2, 'log', params=(1, 0, 1, 0))
     with self.assertRaisesRegex(ValueError, 'edge 1 -> 2 .* layers_0 '):
       scores.attribution(model, variables, _X)

@@ -31,7 +31,7 @@ class FixTest(chex.TestCase):
     view = traversal.view_layers(model, variables, _X)['layers_0',]
     edge = view.edge_outputs(_X)[:, 1, 2]
     new, found = fixing.fix(
-        model, variables, 0, 1, 2, 'cos', params=(2, 0.5, 3, -1))
+        model, variables, None, 0, 1, 2, 'cos', params=(2, 0.5, 3, -1))
     values = traversal.view_layers(new, found, _X)['layers_0',].edge_outputs(_X)
     np.testing.assert_allclose(
         values[:, 1, 2], 3 * np.cos(2 * _X[:, 1] + 0.5) - 1, atol=1e-6)
@@ -42,7 +42,7 @@ class FixTest(chex.TestCase):
 
   def test_fitted(self):
     model, variables = _model()
-    new, found = fixing.fix(model, variables, 1, 0, 0, 'x', x=_X)
+    new, found = fixing.fix(model, variables, _X, 1, 0, 0, 'x')
     slope = found['params']['layers_1']['affine'][0, 2]
     view = traversal.view_layers(model, variables, _X)['layers_1',]
     expected = np.polyfit(
@@ -55,8 +55,9 @@ class FixTest(chex.TestCase):
     model, variables = _model()
     arrays = jax.tree.map(np.array, variables)
     for edit in (
-        lambda of: fixing.fix(model, of, 0, 1, 2, 'x', params=(1, 0, 2, 0)),
-        lambda of: fixing.remove(model, of, 0, 1, 2)):
+        lambda given: fixing.fix(
+            model, given, None, 0, 1, 2, 'x', params=(1, 0, 2, 0)),
+        lambda given: fixing.remove(model, given, 0, 1, 2)):
       new, found = edit(arrays)
       expected_model, expected = edit(variables)
       self.assertEqual(new, expected_model)
@@ -69,7 +70,7 @@ class FixTest(chex.TestCase):
     edges = [(0, 1, 2, 'sin'), (0, 0, 0, 'x'), (1, 2, 0, 'exp'),
              (0, 0, 1, 'sin'), (0, 1, 2, 'cos')]
     for k, (layer, i, o, name) in enumerate(edges):
-      new, found = fixing.fix(new, found, layer, i, o, name,
+      new, found = fixing.fix(new, found, None, layer, i, o, name,
                               params=(k, 0, 1, 0))
     self.assertEqual(dict(new.symbolic[0]), {
         'cos': ((1, 2),), 'x': ((0, 0),), 'sin': ((0, 1),)})
@@ -85,7 +86,7 @@ class FixTest(chex.TestCase):
   def test_remove(self):
     model, variables = _model()
     new, found = fixing.fix(
-        model, variables, 0, 0, 0, 'exp', params=(1, 0, 1, 0))
+        model, variables, None, 0, 0, 0, 'exp', params=(1, 0, 1, 0))
     new, found = fixing.remove(new, found, 0, 0, 0)
     new, found = fixing.remove(new, found, 0, 1, 1)
     values = traversal.view_layers(new, found, _X)['layers_0',].edge_outputs(_X)
@@ -96,7 +97,7 @@ class FixTest(chex.TestCase):
     layer = linen.KANLayer(2)
     variables = jax.jit(layer.init)(jax.random.key(1), _X)
     new, found = fixing.fix(
-        layer, variables, (), 0, 1, 'sin', params=(1, 0, 1, 0))
+        layer, variables, None, (), 0, 1, 'sin', params=(1, 0, 1, 0))
     self.assertEqual(new.symbolic, (('sin', ((0, 1),)),))
     chex.assert_shape(new.apply(found, _X), (200, 2))
 
@@ -108,7 +109,7 @@ class FixTest(chex.TestCase):
       variables = jax.jit(model.init)(jax.random.key(1), x)
       model, variables = fixing.remove(model, variables, 0, 1, 0)
       model, variables = fixing.fix(
-          model, variables, 0, 0, 0, 'sin', params=(2.9, 0.4, 1.9, 0.6))
+          model, variables, None, 0, 0, 0, 'sin', params=(2.9, 0.4, 1.9, 0.6))
       found = fitting.fit(
           model, variables, x, y, optimizer='lm', steps=20, stop_grid_update=0)
       self.assertLess(found.history['loss'][-1], 1e-20)
@@ -116,13 +117,13 @@ class FixTest(chex.TestCase):
   def test_errors(self):
     model, variables = _model()
     with self.assertRaisesRegex(ValueError, '`x` or `params`.*got neither'):
-      fixing.fix(model, variables, 0, 0, 0, 'sin')
+      fixing.fix(model, variables, None, 0, 0, 0, 'sin')
     with self.assertRaisesRegex(ValueError, 'got both'):
-      fixing.fix(model, variables, 0, 0, 0, 'sin', x=_X, params=(1, 0, 1, 0))
+      fixing.fix(model, variables, _X, 0, 0, 0, 'sin', params=(1, 0, 1, 0))
     with self.assertRaisesRegex(ValueError, '`params` are a, b, c and d'):
-      fixing.fix(model, variables, 0, 0, 0, 'sin', params=(1, 0))
+      fixing.fix(model, variables, None, 0, 0, 0, 'sin', params=(1, 0))
     with self.assertRaisesRegex(ValueError, "`name`.*got 'sine'"):
-      fixing.fix(model, variables, 0, 0, 0, 'sine', x=_X)
+      fixing.fix(model, variables, _X, 0, 0, 0, 'sine')
     with self.assertRaisesRegex(ValueError, '2 inputs and 3 .*got the edge 2'):
       fixing.unfix(model, variables, 0, 2, 0)
     with self.assertRaisesRegex(ValueError, '`layer` is 0 to 1.*got -1'):

@@ -30,7 +30,7 @@ def _deep(wide=False):
            (1, 1, 0, '1/x', (1.5, 1.9, 0.9, 0))]
   for layer, i, o, name, params in edges:
     model, variables = fixing.fix(
-        model, variables, layer, i, o, name, params=params)
+        model, variables, None, layer, i, o, name, params=params)
   model, variables = fixing.remove(model, variables, 0, 1, 1)
   params = {name: layer | {'node_bias': layer['node_bias'] + 0.25}
             for name, layer in variables['params'].items()}
@@ -92,7 +92,8 @@ class FormulaTest(chex.TestCase):
         np.zeros((3, 2)))
     plain = linen.KAN([1, 1], bias=False)
     variables = jax.jit(plain.init)(jax.random.key(1), _X[:, :1])
-    fixed = fixing.fix(plain, variables, 0, 0, 0, '0', params=(1, 0, 1, 0.5))
+    fixed = fixing.fix(
+        plain, variables, None, 0, 0, 0, '0', params=(1, 0, 1, 0.5))
     self.assertEqual(formulas.formula(*fixed), [0.5])
 
   def test_a_single_layer_and_own_function(self):
@@ -101,7 +102,7 @@ class FormulaTest(chex.TestCase):
     own = functions.Function(
         'softplus', jax.nn.softplus, lambda z: sympy.log(1 + sympy.exp(z)))
     layer, variables = fixing.fix(
-        layer, variables, (), 0, 0, own, params=(2, 0.5, 3, 0))
+        layer, variables, None, (), 0, 0, own, params=(2, 0.5, 3, 0))
     layer, variables = fixing.remove(layer, variables, (), 1, 0)
     call = formulas.lambdify(formulas.formula(layer, variables), inputs=2)
     np.testing.assert_allclose(

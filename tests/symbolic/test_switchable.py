@@ -21,9 +21,9 @@ def _choice(first, second):
   """A KAN [2, 1, 1] that has a spline left, a removed edge, two functions."""
   model, variables = linen.KAN([2, 1, 1]), networks.kan([2, 1, 1])
   model, variables = fixing.fix(
-      model, variables, 0, 1, 0, first, params=[0.5, 2, 3, 4])
+      model, variables, None, 0, 1, 0, first, params=[0.5, 2, 3, 4])
   model, variables = fixing.fix(
-      model, variables, 1, 0, 0, second, params=[0.1, 0.2, 0.3, 0.4])
+      model, variables, None, 1, 0, 0, second, params=[0.1, 0.2, 0.3, 0.4])
   return model, fixing.remove(model, variables, 0, 0, 0)[1]
 
 
@@ -64,7 +64,7 @@ class OpenedTest(parameterized.TestCase):
     model = linen.KANLayer(2)
     variables = model.init(jax.random.key(0), _X)
     model, variables = fixing.fix(
-        model, variables, (), 1, 0, 'sin', params=[1, 2, 3, 4])
+        model, variables, None, (), 1, 0, 'sin', params=[1, 2, 3, 4])
     other, held = _switchable.open_edges(model, variables, _LIBRARY)
     np.testing.assert_allclose(
         other.apply(held, _X), model.apply(variables, _X), rtol=1e-6)
