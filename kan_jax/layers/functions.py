@@ -15,6 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kan_jax.layers import _named
+
 
 @dataclasses.dataclass(frozen=True)
 class Function:
@@ -39,22 +41,37 @@ class Function:
           f'`complexity` of {self.name} is a number >= 0; got '
           f'{self.complexity!r}.')
 
+  def __reduce__(self):
+    if shorten(self) == self.name:
+      return find, (self.name,)
+    return _named.reduce(self)
+
 
 def _power(x: jax.Array, *, exponent: float) -> jax.Array:
   return x**exponent
 
 
+def _gaussian(x: jax.Array) -> jax.Array:
+  return jnp.exp(-x**2)
+
+
+def _call_sympy(name: str, z: Any) -> Any:
+  """Applies the function of that name in sympy."""
+  return getattr(importlib.import_module('sympy'), name)(z)
+
+
 def _sympy(name: str) -> Callable[[Any], Any]:
   """The function of that name in sympy, looked up when it is called."""
-  return lambda z: getattr(importlib.import_module('sympy'), name)(z)
+  return functools.partial(_call_sympy, name)
+
+
+def _call_sympy_power(numerator: int, denominator: int, z: Any) -> Any:
+  sympy = importlib.import_module('sympy')
+  return z**sympy.Rational(numerator, denominator)
 
 
 def _sympy_power(numerator: int, denominator: int = 1) -> Callable[[Any], Any]:
-  def power(z):
-    sympy = importlib.import_module('sympy')
-    return z**sympy.Rational(numerator, denominator)
-
-  return power
+  return functools.partial(_call_sympy_power, numerator, denominator)
 
 
 def _powers() -> Iterable[Function]:
@@ -66,13 +83,21 @@ def _powers() -> Iterable[Function]:
                    max(k, 2))
 
 
+def _sympy_zero(z: Any) -> Any:
+  return 0 * z
+
+
 def _sympy_sigmoid(z: Any) -> Any:
   return 1 / (1 + _sympy('exp')(-z))
 
 
+def _sympy_gaussian(z: Any) -> Any:
+  return _sympy('exp')(-z**2)
+
+
 # Complexities are those of pykan 0.2; sigmoid and cosh follow tanh.
 LIBRARY: tuple[Function, ...] = (
-    Function('0', jnp.zeros_like, lambda z: 0 * z, 0),
+    Function('0', jnp.zeros_like, _sympy_zero, 0),
     *_powers(),
     Function('sqrt', jnp.sqrt, _sympy('sqrt'), 2),
     Function('1/sqrt', jax.lax.rsqrt, _sympy_power(-1, 2), 2),
@@ -87,8 +112,7 @@ LIBRARY: tuple[Function, ...] = (
     Function('tanh', jnp.tanh, _sympy('tanh'), 3),
     Function('sigmoid', jax.nn.sigmoid, _sympy_sigmoid, 3),
     Function('sgn', jnp.sign, _sympy('sign'), 3),
-    Function('gaussian', lambda x: jnp.exp(-x**2),
-             lambda z: _sympy('exp')(-z**2), 3),
+    Function('gaussian', _gaussian, _sympy_gaussian, 3),
     Function('cosh', jnp.cosh, _sympy('cosh'), 3),
     Function('arcsin', jnp.arcsin, _sympy('asin'), 4),
     Function('arccos', jnp.arccos, _sympy('acos'), 4),

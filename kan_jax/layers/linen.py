@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kan_jax.layers import _named
 from kan_jax.layers import edges
 from kan_jax.layers import nodes
 from kan_jax.layers import symbolic_edges
 from kan_jax.splines import bsplines
 from kan_jax.splines import grids
 
-_SCALE_BASE_INIT = nn.initializers.variance_scaling(1.0, 'fan_in', 'normal')
+_SCALE_BASE_INIT = _named.INITIALIZERS['fan_in_normal']
 
 
 def _check_options(module: Any) -> None:
@@ -131,6 +132,9 @@ class KANLayer(nn.Module):
     _check_options(self)
     self.symbolic = symbolic_edges.normalize(self.symbolic)
     super().__post_init__()
+
+  def __reduce__(self):
+    return _named.reduce(self)
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:  # [..., in] -> [..., features]
@@ -252,6 +256,9 @@ class KAN(nn.Module):
           '`symbolic` is empty or has an entry for each of the '
           f'{len(self.features) - 1} layers; got {len(self.symbolic)}.')
     super().__post_init__()
+
+  def __reduce__(self):
+    return _named.reduce(self)
 
   @property
   def nodes(self) -> tuple[nodes.Nodes, ...]:
