@@ -1,18 +1,51 @@
 #!/usr/bin/env bash
-# Sets up .venv where it is missing, then runs one of:
-#   ./launch.sh mnist --config=kan ...   any program in experiments/, by name
-#   ./launch.sh --nprocs=2 mnist ...     the same in two processes on this host
-#   ./launch.sh test ...                 the test suite; arguments go to pytest
+# Sets up .venv where it is missing, then runs a program of experiments/, the
+# test suite, or, with --nprocs, the program mnist in several processes.
+# `./launch.sh --help` lists the programs.
 # KAN_JAX_ACCELERATOR=cuda|tpu installs JAX for that device; the default is cpu.
 # PYTHON names the interpreter for a new .venv: 3.11 to 3.13; default python3.
 set -euo pipefail
 
+# What people come for, in this order; all others are listed after these.
+user_programs=(mnist formula view export sweep records)
+
 usage() {
-  echo "usage: ./launch.sh test [pytest arguments] |" \
-    "[--nprocs=N] PROGRAM [--flags]" >&2
-  echo "programs: $(cd "$root/experiments" &&
-    grep -lr --include='*.py' '^  cli.run(main)' . | sed -E \
-      's#(/__main__)?\.py$##; s#.*/##' | sort | paste -sd' ' -)" >&2
+  cat <<'END'
+usage: ./launch.sh PROGRAM [--flags]              PROGRAM --help lists its flags
+       ./launch.sh --nprocs=N mnist [--flags]     in N processes on this host
+       ./launch.sh test [pytest arguments]        the test suite
+
+Programs:
+END
+  local name
+  for name in "${user_programs[@]}"; do
+    describe "$name"
+  done
+  printf '\nMeasurements:\n'
+  for name in $(programs); do
+    [[ " ${user_programs[*]} " == *" $name "* ]] || describe "$name"
+  done
+}
+
+# Prints the names of all programs in experiments/, sorted.
+programs() {
+  (cd "$root/experiments" &&
+    grep -lr --include='*.py' '^  cli.run(main)' . |
+    sed -E 's#(/__main__)?\.py$##; s#.*/##' | sort)
+}
+
+# Prints a program's name and the first line of its docstring.
+describe() {
+  local module file
+  module=$(module_of "$1")
+  file=$root/${module//.//}
+  [[ -d $file ]] && file=$file/__main__
+  printf '  %-12s %s\n' "$1" "$(sed -n '1s/^"""//p' "$file.py")"
+}
+
+# Ends with exit code 2, after what is wrong and where to read more.
+fail() {
+  echo "error: $1; ./launch.sh --help lists what there is" >&2
   exit 2
 }
 
@@ -59,22 +92,23 @@ if [[ ${1-} == --nprocs=* ]]; then
   processes=${1#--nprocs=}
   shift
   if [[ ! $processes =~ ^[1-9][0-9]*$ || ${1-} != mnist ]]; then
-    echo "error: --nprocs=$processes ${1-} is not possible; it counts" \
-      "processes, 1 or more, of the program mnist" >&2
-    exit 2
+    fail "--nprocs=$processes ${1-} is not possible; it counts processes, 1 or\
+ more, of the program mnist"
   fi
 fi
-[[ $# -gt 0 ]] || usage
+[[ $# -gt 0 ]] || fail 'a program is needed'
 name=$1
 shift
+if [[ $name =~ ^(--help|-h|help)$ ]]; then
+  usage
+  exit
+fi
 device=${KAN_JAX_ACCELERATOR:-cpu}
 case $device in
   cpu) device= ;;
   cuda | tpu) device=,$device ;;
   *)
-    echo "error: KAN_JAX_ACCELERATOR=$device is not known;" \
-      "allowed are cpu, cuda, tpu" >&2
-    exit 2
+    fail "KAN_JAX_ACCELERATOR=$device is not known; allowed are cpu, cuda, tpu"
     ;;
 esac
 if [[ $name == test ]]; then
@@ -82,7 +116,8 @@ if [[ $name == test ]]; then
   cd "$root"
   exec .venv/bin/python -m pytest "$@"
 fi
-[[ $name =~ ^[a-z_]+$ ]] && module=$(module_of "$name") || usage
+[[ $name =~ ^[a-z_]+$ ]] && module=$(module_of "$name") ||
+  fail "there is no program $name"
 install "experiments$device"
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 # A second run finds its compiled programs here.

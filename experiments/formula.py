@@ -1,4 +1,4 @@
-"""Finds a formula for one of the tasks below or for a table of one's own.
+"""Finds a formula for your own table, or for a known function.
 
   python -m experiments.formula --task=hello
   python -m experiments.formula --csv=table.csv --target=y --workdir=runs/table

@@ -1,4 +1,4 @@
-"""What the recipe for errors at the splines' floor is made of, taken apart.
+"""Takes apart the recipe for errors at the splines' floor.
 
   python -m experiments.accuracy.ablation --solvers=lm,lbfgs
 

@@ -1,4 +1,4 @@
-"""Five peaks, learned one after another without forgetting those before.
+"""Learns five peaks one after another, without forgetting any.
 
   python -m experiments.accuracy.continual
 

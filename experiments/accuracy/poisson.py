@@ -1,4 +1,4 @@
-"""Poisson's equation on a square, by a KAN that sees the equation alone.
+"""Solves Poisson's equation on a square from the equation alone.
 
   python -m experiments.accuracy.poisson
 

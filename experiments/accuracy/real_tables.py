@@ -1,4 +1,4 @@
-"""KANs on the tables that scikit-learn ships, beside its own models.
+"""Compares KANs with scikit-learn's own models on its tables.
 
   python -m experiments.accuracy.real_tables --tables=iris,wine
 

@@ -1,4 +1,4 @@
-"""How the error of a fit falls with the number of intervals, to the floor.
+"""Measures how errors fall with the number of intervals.
 
   python -m experiments.accuracy.scaling --functions=exp,xy --seeds=3
 

@@ -1,4 +1,4 @@
-"""Fifteen special functions of two variables, against published errors.
+"""Fits fifteen special functions, beside the published errors.
 
   python -m experiments.accuracy.special --functions=jv,kv
 

@@ -1,4 +1,4 @@
-"""Writes a data set into ArrayRecord files, which need not fit into memory.
+"""Writes a data set to ArrayRecord files, to be read bit by bit.
 
   python -m experiments.data.records --dataset=mnist --output=DIR
 

@@ -1,13 +1,13 @@
-"""Compiles training for many devices without having them, and counts.
+"""Counts what training on many devices needs, without having them.
 
   python -m experiments.devices.rehearse --mesh=data:8,model:8
   python -m experiments.devices.rehearse --features=784,64,10 \\
       --batch_size=128 --mesh=data:1 --mesh=data:2 --mesh=data:4 --mesh=data:8
 
-No array is made: the shapes of a KAN, of its optimizer and of a batch go
-through the compiler, once for a train step and once for a grid update. What it
-prints is counted, and holds wherever it runs: bytes on each device, work of
-each device, and what the devices exchange.
+No array is made. A train step and a grid update are compiled for the shapes of
+a KAN, its optimizer and a batch. The printed numbers are counted in the
+compiled programs, so they hold wherever this runs: bytes on each device, work
+of each device, and what the devices exchange.
 """
 
 import functools

@@ -17,28 +17,6 @@ from experiments.mnist import loop
 from experiments.mnist import run_folder
 from kan_jax.training import sharding
 
-# A summary warns of a run that ends so many points below its best epoch, and of
-# one on MNIST that ends below this; both in percent of the test set.
-FALL, POOR = 3.0, 90.0
-
-
-def summary(result: loop.Result, name: str) -> str:
-  """Returns the line that sums up a run."""
-  text = (f'Summary: {name} seed {result.config.seed}: '
-          f'Loss: {result.loss:.6f} Acc(Train): {result.acc_train:.2f} '
-          f'Acc(Test): {result.acc_test:.2f}, '
-          f'{sum(result.epoch_seconds):.1f} s')
-  if result.edges:
-    text += (
-        f'; {result.edges_left} of {result.edges} edges score '
-        f'{result.config.prune_threshold:g} or more, Acc(Test) with these '
-        f'alone: {result.acc_pruned:.2f}')
-  poor = result.config.dataset == 'mnist' and result.acc_test < POOR
-  if poor or result.acc_best - result.acc_test > FALL:
-    text += (f'; WARNING: far from what it should reach (best epoch: '
-             f'{result.acc_best:.2f}); is --lamb or --learning_rate too large?')
-  return text
-
 
 def main() -> None:
   """Runs what the flags say."""
@@ -61,7 +39,7 @@ def main() -> None:
         config, dataset, programs, log=_log, recorder=recorder,
         signals=signals, checkpoint_every=every)
     result = job.run()
-    line = summary(result, name)
+    line = loop.summary(result, name)
     _log(line)
     if recorder:
       recorder.finish(programs.model, layout.fetch(result.state),

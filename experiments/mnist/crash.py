@@ -1,4 +1,4 @@
-"""Kills training runs at random moments and checks that resuming is exact.
+"""Kills training at random moments; checks that resuming is exact.
 
   python -m experiments.mnist.crash --kills=30
 

@@ -30,6 +30,9 @@ from kan_jax.training import train_steps
 
 LOG_EVERY = 100  # Steps between two log lines within an epoch.
 SCORED = 10_000  # Training examples on which the edges are scored.
+# A summary warns of a run that ends so many points below its best epoch, and of
+# one on MNIST that ends below so many; both in percent of the test set.
+FALL, POOR = 3.0, 90.0
 
 
 class Programs(NamedTuple):
@@ -56,6 +59,24 @@ class Result(NamedTuple):
   edges_left: int | None = None
   edges: int | None = None
   acc_pruned: float | None = None
+
+
+def summary(result: Result, name: str) -> str:
+  """Returns the line that sums up a run."""
+  text = (f'Summary: {name} seed {result.config.seed}: '
+          f'Loss: {result.loss:.6f} Acc(Train): {result.acc_train:.2f} '
+          f'Acc(Test): {result.acc_test:.2f}, '
+          f'{sum(result.epoch_seconds):.1f} s')
+  if result.edges:
+    text += (
+        f'; {result.edges_left} of {result.edges} edges score '
+        f'{result.config.prune_threshold:g} or more, Acc(Test) with these '
+        f'alone: {result.acc_pruned:.2f}')
+  poor = result.config.dataset == 'mnist' and result.acc_test < POOR
+  if poor or result.acc_best - result.acc_test > FALL:
+    text += (f'; WARNING: far from what it should reach (best epoch: '
+             f'{result.acc_best:.2f}); is --lamb or --learning_rate too large?')
+  return text
 
 
 def build_programs(

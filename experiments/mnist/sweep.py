@@ -1,4 +1,4 @@
-"""Runs MNIST configs over several seeds and prints a table of accuracies.
+"""Runs MNIST configs over several seeds; prints their accuracies.
 
   python -m experiments.mnist.sweep --seeds=5 --csv=mnist.csv
   python -m experiments.mnist.sweep --configs=kan_reg --lambs=0.003,0.01 \\
@@ -16,7 +16,6 @@ import tqdm
 from experiments import cli
 from experiments.data import sets
 from experiments.data import tables
-from experiments.mnist import __main__ as mnist
 from experiments.mnist import configs
 from experiments.mnist import loop
 
@@ -55,7 +54,7 @@ def run(
       result = loop.Loop(
           config, dataset, programs, log=lambda _: None).run()
       results[name].append(result)
-      tqdm.tqdm.write(mnist.summary(result, name))
+      tqdm.tqdm.write(loop.summary(result, name))
   return results
 
 

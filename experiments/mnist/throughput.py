@@ -1,4 +1,4 @@
-"""Measures how busy a device is kept by data that are read while it computes.
+"""Measures how busy a device is while its data are being read.
 
   python -m experiments.mnist.throughput --config=kan_full --dataset=DIR
 

@@ -1,4 +1,4 @@
-"""How long a network takes: this library, four others, an MLP and a floor.
+"""Times a network: this library, four others, an MLP and a floor.
 
   python -m experiments.speed.bench --shapes=2,4 --contenders=kan_jax,floor
 

@@ -1,4 +1,4 @@
-"""What the layers' speed and memory are meant to be, and what they are.
+"""Compares the layers' speed and memory with their goals.
 
   python -m experiments.speed.goals --goals=flat,penalty
 
@@ -230,7 +230,7 @@ def process(seconds: float) -> Iterator[Row]:
 
   ours = peers.seconds(lambda: run('-m', 'experiments.mnist', '--config=kan'))
   other = peers.seconds(lambda: run(
-      '-c', 'from experiments import goals; goals.train_pykan()'))
+      '-c', 'from experiments.speed import goals; goals.train_pykan()'))
   yield Row("the MNIST process over pykan's", 1e3 * ours, 1e3 * other, 1 / 8)
 
 

@@ -1,4 +1,4 @@
-"""Writes a page to look at, of a run of experiments.mnist that kept a folder.
+"""Writes a page that shows a run of experiments.mnist.
 
   python -m experiments.view --workdir=DIR
 

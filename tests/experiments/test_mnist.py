@@ -16,7 +16,6 @@ import numpy as np
 
 from experiments import cli
 from experiments.data import sets
-from experiments.mnist import __main__ as mnist
 from experiments.mnist import configs
 from experiments.mnist import loop
 from kan_jax.training import sharding
@@ -184,14 +183,14 @@ class TrainTest(parameterized.TestCase):
     result, _ = _run(0)
     self.assertEqual(result.edges, 16 * 4 + 4 * 3)
     self.assertRegex(
-        mnist.summary(result, 'kan_reg'),
+        loop.summary(result, 'kan_reg'),
         r'^Summary: kan_reg seed 0: Loss: \d\.\d{6} Acc\(Train\): \d+\.\d\d '
         r'Acc\(Test\): \d+\.\d\d, \d+\.\d s; \d+ of 76 edges score 0\.01 or '
         r'more, Acc\(Test\) with these alone: \d+\.\d\d$')
 
   def test_summary_without_penalty_has_no_edges(self):
     result = _run(0)[0]._replace(edges=None, edges_left=None, acc_pruned=None)
-    self.assertRegex(mnist.summary(result, 'kan'), r'\d s$')
+    self.assertRegex(loop.summary(result, 'kan'), r'\d s$')
 
   def test_penalty_is_for_kan_alone(self):
     """An MLP has no edges to score, whatever --lamb says."""

@@ -1,0 +1,93 @@
+"""The rooms of experiments/, and the launcher that finds programs in them."""
+
+import ast
+import pathlib
+import subprocess
+
+import pytest
+
+_ROOT = pathlib.Path(__file__).parents[2]
+_ROOMS = _ROOT / 'experiments'
+# What each room may import from the others.
+_BELOW = {
+    'cli': set(), 'data': {'cli'}, 'devices': {'cli', 'data'},
+    'mnist': {'cli', 'data', 'devices'},
+    'view': {'cli', 'data', 'devices', 'mnist'},
+    'speed': {'cli', 'data', 'devices', 'mnist'},
+    'accuracy': {'cli', 'data'}, 'formula': {'cli', 'data'}}
+
+
+def _modules():
+  return [path for path in _ROOMS.rglob('*.py') if path.parent != _ROOMS
+          or path.stem != '__init__']
+
+
+def _room(path):
+  return path.relative_to(_ROOMS).with_suffix('').parts[0]
+
+
+def _imports(path):
+  """The rooms that a module imports from."""
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.ImportFrom) and node.module:
+      first, *rest = node.module.split('.')
+      if first == 'experiments':
+        yield from rest[:1] or [name.name for name in node.names]
+
+
+@pytest.mark.parametrize('room', sorted(_BELOW))
+def test_imports_point_one_way(room):
+  found = {other for path in _modules() if _room(path) == room
+           for other in _imports(path)}
+  assert found - {room} <= _BELOW[room]
+
+
+def test_rooms_are_few_and_none_is_missing():
+  entries = {_room(path) for path in _modules()}
+  assert entries == set(_BELOW)
+  assert len(entries) <= 9
+
+
+def _launch(*args):
+  return subprocess.run(
+      ['bash', _ROOT / 'launch.sh', *args], capture_output=True, text=True,
+      check=False, env={'PATH': '/usr/local/bin:/usr/bin:/bin'})
+
+
+def _programs():
+  return {path.stem if path.stem != '__main__' else path.parent.name
+          for path in _modules() if '\n  cli.run(main)' in path.read_text()}
+
+
+@pytest.mark.parametrize('arg', ['--help', '-h', 'help'])
+def test_launcher_lists_all_programs(arg):
+  done = _launch(arg)
+  assert (done.returncode, done.stderr) == (0, '')
+  first, measurements = done.stdout.split('Measurements:')
+  listed = [line.split()[0] for line in
+            (first.split('Programs:')[1] + measurements).splitlines() if line]
+  assert listed[:5] == ['mnist', 'formula', 'view', 'export', 'sweep']
+  assert sorted(listed) == sorted(_programs())
+  for name in ('crash', 'goals', 'rehearse'):
+    assert f'\n  {name} ' in measurements
+  assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(('args', 'message'), [
+    ((), 'a program is needed'), (('nope',), 'there is no program nope'),
+    (('cli',), 'there is no program cli'), (('../x',), 'no program ../x'),
+    (('--nprocs=0', 'mnist'), '--nprocs=0 mnist is not possible'),
+    (('--nprocs=2', 'view'), '--nprocs=2 view is not possible')])
+def test_one_line_for_a_wrong_name(args, message):
+  done = _launch(*args)
+  assert (done.returncode, done.stdout) == (2, '')
+  assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
+  assert message in done.stderr
+  assert './launch.sh --help' in done.stderr
+
+
+def test_programs_have_a_name_of_their_own():
+  """Else the launcher would find the wrong one."""
+  names = [path.stem if path.stem != '__main__' else path.parent.name
+           for path in _modules() if '\n  cli.run(main)' in path.read_text()]
+  assert len(names) == len(set(names))
