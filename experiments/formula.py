@@ -116,8 +116,6 @@ def _load() -> tuple[np.ndarray, np.ndarray, tuple[str, ...], str]:
   if values.task not in TASKS:
     raise cli.UsageError(
         f'--task={values.task} is not known; allowed are {", ".join(TASKS)}')
-  if values.rows < 50:
-    raise cli.UsageError(f'--rows={values.rows} is too few; 50 or more')
   task = TASKS[values.task]
   return *sample(task, values.rows, values.seed), task.names, 'f'
 
@@ -150,10 +148,11 @@ if __name__ == '__main__':
       'csv', None, 'A table with a line of names and then numbers.')
   flags.DEFINE_string(
       'target', None, 'The column of --csv to explain by the others.')
-  flags.DEFINE_integer('rows', 2000, 'Rows of a --task.')
-  flags.DEFINE_integer(
-      'seed', 0, 'Decides the rows of a task, the order of the rows and the '
-      'initial parameters.', lower_bound=0)
+  cli.define_number(
+      'rows', 2000, 'Rows of a --task.', low=50, high=1_000_000)
+  cli.define_seed(
+      'Decides the rows of a task, the order of the rows and the initial '
+      'parameters.')
   flags.DEFINE_string(
       'workdir', None, 'Folder for formula and pictures; it must not hold '
       'anything yet. Without it nothing is written.')

@@ -109,6 +109,6 @@ def main() -> None:
 if __name__ == '__main__':
   flags.DEFINE_list(
       'solvers', [], f'Which of {", ".join(SOLVERS)}; all by default.')
-  flags.DEFINE_integer('seeds', 3, 'Seeds, from 0 on.', lower_bound=1)
+  cli.define_number('seeds', 3, 'Seeds, from 0 on.', low=1)
   tables.define_document()
   cli.run(main)

@@ -107,6 +107,6 @@ def main() -> None:
 
 if __name__ == '__main__':
   flags.DEFINE_list('orders', ['3', '5'], 'Degrees of the spline: 3, 5.')
-  flags.DEFINE_integer('seed', 0, 'Decides the samples.', lower_bound=0)
+  cli.define_seed('Decides the samples.')
   tables.define_document()
   cli.run(main)

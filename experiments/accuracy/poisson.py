@@ -148,6 +148,6 @@ def main() -> None:
 
 if __name__ == '__main__':
   flags.DEFINE_list('orders', ['3', '5'], 'Degrees of the splines, 3 to 5.')
-  flags.DEFINE_integer('seeds', 1, 'Seeds, from 0 on.', lower_bound=1)
+  cli.define_number('seeds', 1, 'Seeds, from 0 on.', low=1)
   tables.define_document()
   cli.run(main)

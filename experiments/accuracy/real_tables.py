@@ -131,15 +131,15 @@ def main() -> None:
       scores.append(score)
   print(report(scores), flush=True)
   if folder:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'table.md').write_text(report(scores) + '\n')
-    tables.write(folder / 'scores.csv', scores)
+    with cli.writing(folder):
+      (folder / 'table.md').write_text(report(scores) + '\n')
+      tables.write(folder / 'scores.csv', scores)
 
 
 if __name__ == '__main__':
   flags.DEFINE_list(
       'tables', [], f'Which of {", ".join(TABLES)}; all by default.')
-  flags.DEFINE_integer('seed', 0, 'Of the folds.')
+  cli.define_seed('Decides the folds.')
   flags.DEFINE_string(
       'workdir', None, 'Folder for the tables; it must not hold anything yet. '
       'Without it nothing is written.')

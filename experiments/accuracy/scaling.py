@@ -247,17 +247,17 @@ def main() -> None:
   text = f'{table(points)}\n\n{times(points)}\n'
   print(text, flush=True)
   if folder:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'table.md').write_text(text)
-    tables.write(folder / 'points.csv', points)
-    draw(points, folder / 'scaling.png')
+    with cli.writing(folder):
+      (folder / 'table.md').write_text(text)
+      tables.write(folder / 'points.csv', points)
+      draw(points, folder / 'scaling.png')
 
 
 if __name__ == '__main__':
   flags.DEFINE_list(
       'functions', [], f'Which of {", ".join(FUNCTIONS)}; all by default.')
-  flags.DEFINE_integer('seeds', 3, 'Seeds, from 0 on.', lower_bound=1)
-  flags.DEFINE_integer('grid', 100, f'The last of {GRIDS} intervals.')
+  cli.define_number('seeds', 3, 'Seeds, from 0 on.', low=1)
+  cli.define_number('grid', 100, f'The last of {GRIDS} intervals.', low=1)
   flags.DEFINE_string(
       'workdir', None, 'Folder for tables and picture; it must not hold '
       'anything yet. Without it nothing is written.')

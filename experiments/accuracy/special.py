@@ -122,8 +122,7 @@ def main() -> None:
 if __name__ == '__main__':
   flags.DEFINE_list(
       'functions', [], f'Which of {", ".join(FUNCTIONS)}; all by default.')
-  flags.DEFINE_integer('seeds', 1, 'Seeds, from 0 on.', lower_bound=1)
-  flags.DEFINE_integer(
-      'starts', 4, 'Random starts on the first grid.', lower_bound=1)
+  cli.define_number('seeds', 1, 'Seeds, from 0 on.', low=1)
+  cli.define_number('starts', 4, 'Random starts on the first grid.', low=1)
   tables.define_document()
   cli.run(main)

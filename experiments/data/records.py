@@ -29,9 +29,8 @@ def write_set(folder: pathlib.Path, found: sources.Set) -> None:
   Raises:
     cli.UsageError: If the folder is there and not empty, or cannot be written.
   """
-  cli.new_folder(str(folder))
+  cli.new_folder(str(folder), 'output')
   try:
-    folder.mkdir(parents=True, exist_ok=True)
     for split in ('train', 'test'):
       _write(folder / f'{split}.array_record', getattr(found, split),
              found.dtype)

@@ -29,6 +29,7 @@ from kan_jax.training import sharding
 from kan_jax.training import train_steps
 
 _MIB = 2**20
+_MOST_DEVICES = 4096  # Each has threads of its own here.
 _HEADER = ('mesh', 'program', 'GFLOP a device', 'of an even share',
            'state and batch', 'at most held', 'collectives', 'exchanged',
            'largest gather', 'largest shard')
@@ -153,6 +154,10 @@ def main() -> None:
     devices = max(math.prod(sharding.parse_mesh(mesh)) for mesh in meshes)
   except ValueError as error:
     raise cli.UsageError(f'--mesh: {error}') from error
+  if devices > _MOST_DEVICES:
+    raise cli.UsageError(
+        f'--mesh: {devices} devices are too many; at most {_MOST_DEVICES} can '
+        'be rehearsed')
   jax.config.update('jax_num_cpu_devices', devices)
   jax.config.update('jax_platforms', 'cpu')
   model, counts = _model(), []
@@ -173,9 +178,11 @@ def main() -> None:
 
 def _model() -> kan_jax.KAN:
   try:
+    features = [int(size) for size in flags.FLAGS.features]
+    for size in features:
+      cli.check_number(size, low=1)
     return kan_jax.KAN(
-        [int(size) for size in flags.FLAGS.features], grid=flags.FLAGS.grid,
-        order=flags.FLAGS.order)
+        features, grid=flags.FLAGS.grid, order=flags.FLAGS.order)
   except ValueError as error:
     raise cli.UsageError(f'the network: {error}') from error
 
@@ -185,10 +192,8 @@ if __name__ == '__main__':
       'mesh', ['data:8,model:8'], 'Devices, as for mnist; again for more rows.')
   flags.DEFINE_list(
       'features', ['4096', '4096', '4096'], 'Nodes of the layers of the KAN.')
-  flags.DEFINE_integer('grid', 5, 'Intervals of each spline.')
-  flags.DEFINE_integer('order', 3, 'Degree of the splines.')
-  flags.DEFINE_integer(
-      'batch_size', 1024, 'Rows on all devices.', lower_bound=1)
-  flags.DEFINE_float(
-      'lamb', 0.0, 'Weight of the sparsity penalty.', lower_bound=0)
+  cli.define_number('grid', 5, 'Intervals of each spline.', low=1)
+  cli.define_number('order', 3, 'Degree of the splines.', low=0)
+  cli.define_number('batch_size', 1024, 'Rows on all devices.', low=1)
+  cli.define_number('lamb', 0.0, 'Weight of the sparsity penalty.', low=0)
   cli.run(main)

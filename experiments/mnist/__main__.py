@@ -57,10 +57,9 @@ def _layout() -> sharding.Layout:
 
 def _checkpoint_every() -> int:
   every, workdir = flags.FLAGS.checkpoint_every, flags.FLAGS.workdir
-  if every < 0 or (not workdir and (every or flags.FLAGS.resume)):
+  if not workdir and (every or flags.FLAGS.resume):
     raise cli.UsageError(
-        '--checkpoint_every counts steps, 0 or more, and it and --resume need '
-        f'a --workdir; got {every} and {workdir}')
+        f'--checkpoint_every and --resume need a --workdir; got {workdir}')
   return every
 
 
@@ -79,9 +78,9 @@ if __name__ == '__main__':
   flags.DEFINE_bool(
       'resume', False, 'Whether to go on with the run in --workdir, from its '
       'last checkpoint. --epochs may be larger than it was.')
-  flags.DEFINE_integer(
+  cli.define_number(
       'checkpoint_every', 0, 'Steps between checkpoints within an epoch; there '
-      'is always one at its end.')
+      'is always one at its end.', low=0)
   flags.DEFINE_enum(
       'loader', 'memory', ['memory', 'grain'], 'Whether the device holds the '
       'data set, or it is read bit by bit, as one larger than memory must be.')

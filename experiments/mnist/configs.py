@@ -75,7 +75,7 @@ class Config:
   learning_rate: float = _setting(0.002, "Adam's step size.", above=0)
   seed: int = _setting(
       0, 'Decides the initial parameters and the order of the examples.',
-      low=0, high=2**32 - 1)
+      low=0, high=cli.LARGEST_SEED)
   on_nonfinite: str = _setting(
       'stop', 'What happens when a loss or gradient is not finite: stop ends '
       'the run, skip leaves the step out and counts it.',
@@ -99,31 +99,23 @@ _KINDS: dict[type, tuple[tuple[type, ...], str]] = {
 
 def _check(
     name: str, value: Any, kind: type, choices: Sequence[str] = (),
-    low: float = -math.inf, high: float = math.inf,
-    above: float = -math.inf) -> None:
+    **limits: float) -> None:
   """Raises a UsageError unless the value is among the allowed ones."""
   if choices and value not in choices:
     raise cli.UsageError(
         f'--{name}={value} is not known; allowed are {", ".join(choices)}')
   types, text = _KINDS[kind]
   if type(value) not in types:
-    limits = '' if kind in (bool, str) else f': {_describe(low, high, above)}'
+    allowed = '' if kind in (bool, str) else f': {cli.describe(**limits)}'
     raise cli.UsageError(
-        f'--{name}={value!r} is not possible; it must be {text}{limits}')
+        f'--{name}={value!r} is not possible; it must be {text}{allowed}')
   if isinstance(value, str | bool):
     return
-  if not (math.isfinite(value) and low <= value <= high and value > above):
+  try:
+    cli.check_number(value, **limits)
+  except ValueError as error:
     raise cli.UsageError(
-        f'--{name}={value} is not possible; {_describe(low, high, above)}')
-
-
-def _describe(low: float, high: float, above: float) -> str:
-  if high < math.inf and above > low:
-    return f'allowed are values above {above:g} and up to {high:g}'
-  if high < math.inf:
-    return f'allowed are values from {low:g} to {high:g}'
-  return f'it must be greater than {above:g}' if above > low else (
-      f'it must be {low:g} or more')
+        f'--{name}={value} is not possible; {error}') from error
 
 
 CONFIGS = {

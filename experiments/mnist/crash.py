@@ -119,8 +119,6 @@ def _equal(found: tuple, wanted: tuple) -> bool:
 def main() -> None:
   """Runs what the flags say."""
   kills = flags.FLAGS.kills
-  if kills < 1:
-    raise cli.UsageError(f'--kills must be 1 or more; got {kills}')
   sets.load('mnist')  # Fails here rather than in every child.
   equal = crash(kills, flags.FLAGS.seed)
   print(f'{equal} of {kills} resumed runs ended equal to the last bit')
@@ -129,6 +127,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  flags.DEFINE_integer('kills', 30, 'Runs to kill.')
-  flags.DEFINE_integer('seed', 0, 'Decides the moments.')
+  cli.define_number('kills', 30, 'Runs to kill.', low=1)
+  cli.define_seed('Decides the moments.')
   cli.run(main)

@@ -63,6 +63,7 @@ def main() -> None:
     raise cli.UsageError(
         '--workdir names the folder of a run and --output the file to write; '
         f'got {workdir} and {output}')
+  cli.new_file(output, 'output')  # Says so first if it cannot be written.
   size = export_run(
       pathlib.Path(workdir), pathlib.Path(output), flags.FLAGS.platforms)
   print(f'{output}: {size:,} bytes, for {", ".join(flags.FLAGS.platforms)}')

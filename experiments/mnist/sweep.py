@@ -58,18 +58,27 @@ def run(
   return results
 
 
+def write(path: pathlib.Path, results: dict[str, list[loop.Result]]) -> None:
+  """Writes a line on each run to a CSV file."""
+  with path.open('w', newline='') as file:
+    writer = csv.writer(file)
+    writer.writerow(['config', 'seed', 'acc_train', 'acc_test', 'edges_left',
+                     'edges', 'acc_pruned'])
+    writer.writerows(
+        [name, r.config.seed, f'{r.acc_train:.2f}', f'{r.acc_test:.2f}',
+         r.edges_left, r.edges,
+         None if r.acc_pruned is None else f'{r.acc_pruned:.2f}']
+        for name, runs in results.items() for r in runs)
+
+
 def choose(names: list[str], lambs: list[str]) -> dict[str, configs.Config]:
   """Returns configs by name, each with every weight of the penalty, if any.
 
   Raises:
     cli.UsageError: If a name is unknown or a weight is no number >= 0.
   """
-  unknown = sorted(set(names) - configs.CONFIGS.keys())
-  if unknown:
-    raise cli.UsageError(
-        f'--configs knows {", ".join(configs.CONFIGS)}; got '
-        f'{", ".join(unknown)}')
-  chosen = {name: configs.CONFIGS[name] for name in names or configs.CONFIGS}
+  chosen = {name: configs.CONFIGS[name]
+            for name in cli.choose('configs', names, configs.CONFIGS)}
   if not lambs:
     return chosen
   try:
@@ -83,24 +92,12 @@ def choose(names: list[str], lambs: list[str]) -> dict[str, configs.Config]:
 def main() -> None:
   """Runs what the flags say."""
   chosen = choose(flags.FLAGS.configs, flags.FLAGS.lambs)
-  if flags.FLAGS.seeds < 1:
-    raise cli.UsageError(
-        f'--seeds counts seeds, 1 or more; got {flags.FLAGS.seeds}')
-  path = flags.FLAGS.csv and pathlib.Path(flags.FLAGS.csv)
-  if path and path.exists():
-    raise cli.UsageError(f'--csv={path} exists; name a new file')
+  path = cli.new_file(flags.FLAGS.csv, 'csv') if flags.FLAGS.csv else None
   results = run(chosen, flags.FLAGS.seeds, sets.load('mnist'))
   print(table(results), flush=True)
   if path:
-    with path.open('w', newline='') as file:
-      writer = csv.writer(file)
-      writer.writerow(['config', 'seed', 'acc_train', 'acc_test', 'edges_left',
-                       'edges', 'acc_pruned'])
-      writer.writerows(
-          [name, r.config.seed, f'{r.acc_train:.2f}', f'{r.acc_test:.2f}',
-           r.edges_left, r.edges,
-           None if r.acc_pruned is None else f'{r.acc_pruned:.2f}']
-          for name, runs in results.items() for r in runs)
+    with cli.writing(path):
+      write(path, results)
 
 
 if __name__ == '__main__':
@@ -108,6 +105,6 @@ if __name__ == '__main__':
   flags.DEFINE_list(
       'lambs', [], 'Weights of the penalty, each to be tried; by default that '
       'of the config.')
-  flags.DEFINE_integer('seeds', 5, 'Seeds of each config, from 0 on.')
+  cli.define_number('seeds', 5, 'Seeds of each config, from 0 on.', low=1)
   flags.DEFINE_string('csv', None, 'File for a line on each run; it is new.')
   cli.run(main)

@@ -66,10 +66,9 @@ def main() -> None:
   """Runs what the flags say."""
   config = configs.config_from_flags()
   rounds, rows = flags.FLAGS.rounds, flags.FLAGS.rows
-  if rounds < 1 or rows < config.batch_size:
+  if rows < config.batch_size:
     raise cli.UsageError(
-        '--rounds must be 1 or more, --rows at least a batch; got '
-        f'{rounds} and {rows}')
+        f'--rows={rows} is less than a batch, {config.batch_size}')
   found = sets.open_set(config.dataset, flags.FLAGS.data_dir)
   part = min(1, rows / len(found.train))
   found = found._replace(
@@ -87,8 +86,9 @@ if __name__ == '__main__':
   configs.define_flags()
   flags.DEFINE_string(
       'data_dir', None, 'Where tensorflow_datasets keeps its sets.')
-  flags.DEFINE_integer(
+  cli.define_number(
       'rows', 12_800, 'Training examples to read, and of the test examples the '
-      'same part.')
-  flags.DEFINE_integer('rounds', 5, 'Epochs to time, after one to warm up.')
+      'same part.', low=1)
+  cli.define_number(
+      'rounds', 5, 'Epochs to time, after one to warm up.', low=1)
   cli.run(main)

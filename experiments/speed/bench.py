@@ -179,11 +179,11 @@ def main() -> None:
     timings += measured
   print(table(timings), flush=True)
   if folder:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'table.md').write_text(table(timings) + '\n')
-    (folder / 'timings.json').write_text(
-        json.dumps([t._asdict() for t in timings], indent=1) + '\n')
-    draw(timings, folder / 'bench.png')
+    with cli.writing(folder):
+      (folder / 'table.md').write_text(table(timings) + '\n')
+      (folder / 'timings.json').write_text(
+          json.dumps([t._asdict() for t in timings], indent=1) + '\n')
+      draw(timings, folder / 'bench.png')
 
 
 if __name__ == '__main__':
@@ -193,9 +193,9 @@ if __name__ == '__main__':
   flags.DEFINE_list(
       'contenders', [],
       f'Which of {", ".join(peers.CONTENDERS)}; all by default.')
-  flags.DEFINE_float(
+  cli.define_number(
       'seconds', 10.0, 'Time for the measurements of one shape, in which all '
-      'contenders take turns; to compile takes longer.', lower_bound=0)
+      'contenders take turns; to compile takes longer.', low=0)
   flags.DEFINE_string(
       'workdir', None, 'Folder for table, timings and picture; it must not '
       'hold anything yet. Without it nothing is written.')

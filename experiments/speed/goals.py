@@ -291,7 +291,7 @@ def main() -> None:
 if __name__ == '__main__':
   flags.DEFINE_list(
       'goals', [], f'Which of {", ".join(GOALS)}; all by default.')
-  flags.DEFINE_float(
+  cli.define_number(
       'seconds', 3.0, 'Time for the measurements of one comparison; to compile '
-      'takes longer.', lower_bound=0)
+      'takes longer.', low=0)
   cli.run(main)

@@ -25,6 +25,7 @@ from kan_jax.layers import traversal
 
 _BATCH = 500  # Images that are computed at a time.
 _SAMPLED = 1000  # Images whose values decide how the network is drawn.
+_WAY_OUT = '--overwrite replaces it, --output names another file'
 
 
 def view(
@@ -100,16 +101,10 @@ def write(path: pathlib.Path, text: str, overwrite: bool = False) -> None:
     with path.open('w' if overwrite else 'x', encoding='utf-8') as file:
       file.write(text)
   except FileExistsError:
-    raise _there(path) from None
+    raise cli.UsageError(f'{path} is there already; {_WAY_OUT}') from None
   except OSError as error:
     raise cli.UsageError(
         f'--output={path} cannot be written: {error.strerror}') from error
-
-
-def _there(path: pathlib.Path) -> cli.UsageError:
-  return cli.UsageError(
-      f'{path} is there already; --overwrite replaces it, --output names '
-      'another file')
 
 
 def main() -> None:
@@ -117,14 +112,12 @@ def main() -> None:
   if not flags.FLAGS.workdir:
     raise cli.UsageError('--workdir is needed: the folder of a run')
   edges, images = flags.FLAGS.edges, flags.FLAGS.images
-  if min(edges, images) < 1:
-    raise cli.UsageError(
-        f'--edges and --images must be 1 or more; got {edges} and {images}')
   workdir = pathlib.Path(flags.FLAGS.workdir)
-  path = pathlib.Path(flags.FLAGS.output or workdir / 'view.html')
+  run_folder.read_config(workdir)  # Says so first if there is no run.
   overwrite = flags.FLAGS.overwrite
-  if path.exists() and not overwrite:  # To say so before all the work.
-    raise _there(path)
+  path = cli.new_file(
+      flags.FLAGS.output or str(workdir / 'view.html'), 'output', _WAY_OUT,
+      overwrite)
   cli.compile_quickly()
   text = view(workdir, edges=edges, images=images,
               data_dir=flags.FLAGS.data_dir)
@@ -138,10 +131,10 @@ if __name__ == '__main__':
       'output', None, 'File to write (default: view.html in --workdir).')
   flags.DEFINE_bool(
       'overwrite', False, 'Whether --output may be there already.')
-  flags.DEFINE_integer(
-      'edges', 24, 'Edges of each layer that are drawn, the strongest.')
-  flags.DEFINE_integer(
-      'images', 300, 'Wrong images that are shown, the surest mistakes.')
+  cli.define_number(
+      'edges', 24, 'Edges of each layer that are drawn, the strongest.', low=1)
+  cli.define_number(
+      'images', 300, 'Wrong images that are shown, the surest mistakes.', low=1)
   flags.DEFINE_string(
       'data_dir', None, 'Where tensorflow_datasets keeps its sets.')
   cli.run(main)

@@ -25,9 +25,10 @@ from experiments.data import sources
 from experiments.mnist import configs
 from experiments.mnist import loop
 from experiments.mnist import run_folder
-import kan_jax
+from kan_jax import training
 from kan_jax.training import nonfinite
 from kan_jax.training import sharding
+from kan_jax.training import streaming
 
 _CONFIG = configs.Config(
     model='kan', hidden=2, grid=2, order=1, lamb=0.001, epochs=2, batch_size=4,
@@ -258,9 +259,9 @@ class RecordsTest(parameterized.TestCase):
   def test_without_grain(self):
     records.write_set(self.path / 'set', _table())
     with (mock.patch.dict('sys.modules', {'grain': None}),
-          mock.patch.object(kan_jax, 'streaming', None, create=True)):
-      sys.modules.pop('kan_jax.streaming', None)
-      del kan_jax.streaming
+          mock.patch.object(training, 'streaming', streaming)):
+      del sys.modules['kan_jax.training.streaming']
+      del training.streaming
       layout = sharding.Layout(sharding.make_mesh('data:1'))
       for call in (lambda: feeds.open_feeds(_table(), layout),
                    lambda: sets.open_set(str(self.path / 'set'))):
