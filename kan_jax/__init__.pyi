@@ -29,6 +29,7 @@ from .pruning import attribution
 from .pruning import prune_edges
 from .pruning import prune_inputs
 from .pruning import prune_nodes
+from .splines import GridUpdate
 from .symbolic import auto_symbolic
 from .symbolic import discover
 from .symbolic import fix
@@ -38,14 +39,21 @@ from .symbolic import suggest
 from .symbolic import unfix
 from .training import fit
 from .training import fit_best
+from .training import Fitted
+from .training import LBFGS
+from .training import LevenbergMarquardt
 
 __all__ = [
     'KAN',
+    'LBFGS',
     'LIBRARY',
+    'Fitted',
     'Function',
+    'GridUpdate',
     'KANClassifier',
     'KANLayer',
     'KANRegressor',
+    'LevenbergMarquardt',
     'Penalty',
     '__version__',
     'activity',

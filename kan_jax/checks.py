@@ -1,25 +1,89 @@
 """Checks of what a user hands in: the argument, what came, what is allowed."""
 
+from collections.abc import Sequence
 import operator
 from typing import Any
-from typing import Literal
 from typing import overload
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
-def check_rows(name: str, rows: jax.typing.ArrayLike) -> None:
+@overload
+def check_whole(name: str, value: Any, least: int) -> int: ...
+
+
+@overload
+def check_whole(
+    name: str, value: Any, least: int, *, optional: bool) -> int | None: ...
+
+
+def check_whole(
+    name: str, value: Any, least: int, *,
+    optional: bool = False) -> int | None:
+  """Returns a whole number as an int.
+
+  Args:
+    name: What the caller calls the number.
+    value: A Python or numpy integer; True and False are none.
+    least: The least that is allowed.
+    optional: Whether None is allowed, too, and returned.
+
+  Raises:
+    ValueError: If the value is anything else.
+  """
+  if optional and value is None:
+    return None
+  try:
+    number = operator.index(value)
+  except TypeError:
+    number = least - 1
+  if number < least or isinstance(value, bool | np.bool_):
+    raise ValueError(f'`{name}` is a whole number >= {least}; got {value!r}.')
+  return number
+
+
+def as_numbers(name: str, rows: Any) -> Any:
+  """Returns `rows` as an array of numbers, or as it is where it is traced.
+
+  Args:
+    name: What the caller calls the array.
+    rows: An array or what numpy makes one of, such as a DataFrame. Objects, as
+      in a DataFrame with columns of several types, may be numbers.
+
+  Raises:
+    ValueError: If there is anything but numbers.
+  """
+  if isinstance(rows, jax.Array):
+    return rows
+  try:
+    array = np.asarray(rows)
+    kind = array.dtype
+    if kind.kind == 'O':
+      array = np.array(array.tolist())
+  except ValueError as error:
+    raise ValueError(
+        f'`{name}` needs numbers, with as many in each row.') from error
+  if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
+    raise ValueError(
+        f'`{name}` needs numbers; got the type {kind}. Convert text, and fill '
+        'in what is missing or leave its rows out.')
+  return array
+
+
+def check_rows(name: str, rows: Any) -> None:
   """Raises a ValueError unless there are rows, all of them finite.
 
   Args:
     name: What the caller calls the array.
-    rows: Any shape, rows first. Where it is traced only its shape is known,
-      and nothing else is checked.
+    rows: An array of any shape, rows first, or what `as_numbers` makes one of.
+      Where it is traced only its shape is known, and nothing else is checked.
   """
-  if not np.ndim(rows) or not np.shape(rows)[0]:
+  rows = as_numbers(name, rows)
+  if not rows.ndim or not rows.shape[0]:
     raise ValueError(
-        f'`{name}` needs at least one row; got the shape {np.shape(rows)}.')
+        f'`{name}` needs at least one row; got the shape {rows.shape}.')
   if isinstance(rows, jax.core.Tracer):
     return
   # In numpy: a constant under a jit would give a traced answer.
@@ -32,39 +96,26 @@ def check_rows(name: str, rows: jax.typing.ArrayLike) -> None:
       f'have NaN or infinity, the first is row {bad[0]}.')
 
 
-@overload
-def check_whole(
-    name: str, value: Any, least: int, *,
-    optional: Literal[False] = False) -> int:
-  ...
-
-
-@overload
-def check_whole(
-    name: str, value: Any, least: int, *, optional: bool) -> int | None:
-  ...
-
-
-def check_whole(
-    name: str, value: Any, least: int, *,
-    optional: bool = False) -> int | None:
-  """Returns a whole number as an int; raises a ValueError for anything else.
+def check_arguments(args: Sequence[Any]) -> None:
+  """Checks the rows of everything floating that a model is applied to.
 
   Args:
-    name: What the caller calls the number.
-    value: An int or a numpy integer.
-    least: Least value that is allowed.
-    optional: Whether None is allowed, and returned, as well.
+    args: Positional arguments of `model.apply`: arrays, or trees of them such
+      as dicts, named tuples and None. What is not floating may be anything.
+
+  Raises:
+    ValueError: As `check_rows`; single numbers need to be finite.
   """
-  if optional and value is None:
-    return None
-  try:
-    whole = operator.index(value)
-  except TypeError:
-    whole = None
-  if whole is None or isinstance(value, bool | np.bool_) or whole < least:
-    raise ValueError(f'`{name}` is a whole number >= {least}; got {value!r}.')
-  return whole
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tuple(args)):
+    name = f'args{jax.tree_util.keystr(path)}'
+    # Only numpy knows the type of a DataFrame, and jax that of a random key.
+    array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+      continue
+    if array.ndim:
+      check_rows(name, array)
+    elif not isinstance(array, jax.core.Tracer) and not np.isfinite(array):
+      raise ValueError(f'`{name}` needs to be finite; got {array!r}.')
 
 
 def check_labels(name: str, labels: np.ndarray, classes: int) -> None:

@@ -27,7 +27,8 @@ _run_steps = train_steps.make_run_steps(train_steps.make_train_step(
 def _trained():
   """A state after steps and a grid update: nothing is as it was initially."""
   state = train_steps.create_state(_MODEL, _TX, jax.random.key(1), _X)
-  return _train(train_steps.update_grids(state, 3 * _X, model=_MODEL), 0, 3)
+  return _train(
+      train_steps.update_state_grids(_MODEL, state, 3 * _X), 0, 3)
 
 
 def _train(state, start, stop):
@@ -135,8 +136,8 @@ class CheckpointsTest(parameterized.TestCase):
     sizes = []
     for rows in (10, 10_000):
       x = np.random.default_rng(0).uniform(-1, 1, (rows, 2))
-      state = train_steps.update_grids(
-          _trained(), jnp.asarray(x, jnp.float32), model=_MODEL)
+      state = train_steps.update_state_grids(
+          _MODEL, _trained(), jnp.asarray(x, jnp.float32))
       checkpoints.save(self.path / str(rows), 0, state)
       sizes.append(_bytes(self.path / str(rows)))
     # Compression is a little luckier with some numbers than with others; the

@@ -1,20 +1,26 @@
 """Bad input: a ValueError that names the argument, what came, what is allowed.
 """
 
+from typing import Any
+from typing import NamedTuple
+
 from absl.testing import parameterized
+from flax import linen as nn
 from helpers import networks
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
 
 from kan_jax import checks
 from kan_jax.layers import linen
 from kan_jax.layers import traversal
 from kan_jax.splines import bsplines
+from kan_jax.splines import grids
 from kan_jax.training import train_steps
 
-_NAN = float('nan')
+_NAN, _INF = float('nan'), float('inf')
 _X = np.zeros((5, 2), np.float32)
 _NET = linen.KAN([2, 1])
 _VARIABLES = networks.kan([2, 1])
@@ -26,6 +32,41 @@ def _with(row, value):
   return rows
 
 
+class _Pair(NamedTuple):
+  x: Any
+  other: Any
+
+
+class _Picks(nn.Module):
+  """A layer that takes its inputs out of what the model is given."""
+
+  @nn.compact
+  def __call__(self, x, *unused):
+    if isinstance(x, dict | _Pair | list):
+      x = x['x'] if isinstance(x, dict) else x[0]
+    layer = linen.KANLayer(1, parent=None)
+    return nn.share_scope(self, layer) or layer(x)
+
+
+class WholeTest(parameterized.TestCase):
+
+  def test_numbers(self):
+    for value in (2, np.int32(2), np.uint8(2)):
+      number = checks.check_whole('n', value, 2)
+      self.assertIs(type(number), int)
+      self.assertEqual(number, 2)
+    self.assertIsNone(checks.check_whole('n', None, 2, optional=True))
+
+  @parameterized.parameters(
+      (1, 'got 1'), (2.0, 'got 2.0'), ('2', "got '2'"), (None, 'got None'),
+      (True, 'got True'), (np.True_, 'got np.True_'), (_NAN, 'got nan'))
+  def test_anything_else(self, value, message):
+    with self.assertRaisesRegex(
+        ValueError, f'`n` is a whole number >= [12]; {message}'):
+      least = 1 if isinstance(value, bool | np.bool_) else 2
+      checks.check_whole('n', value, least)
+
+
 class ChecksTest(parameterized.TestCase):
 
   @parameterized.parameters(
@@ -34,14 +75,25 @@ class ChecksTest(parameterized.TestCase):
       (_with(3, np.nan), '`x` needs finite numbers; 1 of its 5 rows.*row 3'),
       (_with(0, np.inf), '`x` needs finite numbers; 1 of its 5 rows.*row 0'),
       (_with(4, -np.inf), '`x` needs finite numbers; 1 of its 5 rows.*row 4'),
-      (np.full((4, 2, 3), np.nan), '4 of its 4 rows.*row 0'))
+      (np.full((4, 2, 3), np.nan), '4 of its 4 rows.*row 0'),
+      (pd.DataFrame({'a': [1, None]}, dtype='Int64'), '`x` needs '),
+      (pd.DataFrame({'a': [1.0], 'b': ['2']}), '`x`.*numbers.*object'),
+      (['1', '2'], '`x` needs numbers; got the type <U1'),
+      ([[1], [2, 3]], '`x` needs numbers, with as many in each row'))
   def test_rows(self, rows, message):
     with self.assertRaisesRegex(ValueError, message):
       checks.check_rows('x', rows)
 
   def test_rows_that_are_well(self):
-    for rows in (_X, jnp.asarray(_X), np.arange(3), [[1.0], [2.0]]):
+    table = pd.DataFrame({'a': [1, 2], 'b': [0.5, 1.5]})
+    for rows in (_X, jnp.asarray(_X), np.arange(3), [[1.0], [2.0]], table,
+                 table.astype('Float64'), table.astype(object)):
       checks.check_rows('x', rows)
+
+  def test_objects_become_numbers(self):
+    labels = checks.as_numbers('y', np.array([0, 2], object))
+    self.assertEqual(labels.dtype, int)
+    np.testing.assert_array_equal(labels, [0, 2])
 
   def test_traced_rows_are_known_by_their_shape_alone(self):
     bad = _with(0, np.nan)
@@ -98,11 +150,38 @@ class InputTest(parameterized.TestCase):
   @parameterized.parameters(
       ({'rate': 0.0}, r'`rate`.*\(0, 1\]; got 0.0'),
       ({'rate': 1.5}, r'`rate`.*\(0, 1\]; got 1.5'),
-      ({'grid_eps': -0.5}, '`grid_eps`.*got -0.5'),
-      ({'grid_eps': _NAN}, '`grid_eps`.*got nan'))
+      ({'eps': -0.5}, '`eps`.*got -0.5'),
+      ({'eps': _NAN}, '`eps`.*got nan'),
+      ({'margin': -0.1}, '`margin`.*>= 0; got -0.1'),
+      ({'margin': _INF}, '`margin`.*finite.*got inf'),
+      ({'min_width': 0.0}, '`min_width`.*> 0; got 0.0'),
+      ({'min_interval': 0.0}, r'`min_interval`.*\(0, 1\]; got 0.0'),
+      ({'min_interval': '1'}, r"`min_interval`.*\(0, 1\]; got '1'"))
   def test_options_of_a_grid_update(self, options, message):
     with self.assertRaisesRegex(ValueError, message):
-      traversal.update_grids(_NET, _VARIABLES, _X, **options)
+      grids.GridUpdate(**options)
+
+  def test_arguments_as_apply_takes_them(self):
+    """In trees of any kind; also in rows that a layer is applied to itself."""
+    layer, variables = linen.KANLayer(1), networks.layer(2, 1)
+    expected = traversal.update_grids(layer, variables, _X)
+    for args in (
+        (_Pair(_X, None),), ({'x': _X, 'key': jax.random.key(0)},),
+        ([_X, None],), (pd.DataFrame(_X), 'mode', 0.5), (_X, [_X[0], 'text'])):
+      new = traversal.update_grids(_Picks(), variables, *args)
+      jax.tree.map(np.testing.assert_array_equal, new, expected)
+    for x in (_X.tolist(), pd.DataFrame(_X)):
+      new = traversal.update_grids(layer, variables, x)
+      jax.tree.map(np.testing.assert_array_equal, new, expected)
+
+  @parameterized.parameters(
+      ({'x': _with(2, np.nan)}, r"`args\[0\]\['x'\]`.*row 2"),
+      (_Pair(_with(2, np.nan), None), r'`args\[0\].x`.*row 2'),
+      ([_with(2, np.nan)], r'`args\[0\]\[0\]`.*row 2'),
+      ([[0.0, _NAN]], r'`args\[0\]\[0\]\[1\]` needs to be finite'))
+  def test_rows_in_trees(self, arg, message):
+    with self.assertRaisesRegex(ValueError, message):
+      traversal.update_grids(_Picks(), networks.layer(2, 1), arg)
 
 
 class OptionsTest(parameterized.TestCase):

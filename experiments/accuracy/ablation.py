@@ -9,7 +9,6 @@ so each has a number of its own. Nothing is written without --document.
 """
 
 import time
-from typing import Any
 from typing import NamedTuple
 
 from absl import flags
@@ -22,14 +21,18 @@ from experiments import cli
 from experiments.accuracy import scaling
 from experiments.data import tables
 from kan_jax.layers import linen
+from kan_jax.splines import grids as grids_lib
+from kan_jax.training import fitting
 from kan_jax.training import multistart
+from kan_jax.training import optimizers
 
 GRIDS = (5, 10, 20)
 DTYPES = {'float32': jnp.float32, 'float64': jnp.float64}
 BLENDS = (1.0, 0.5, 0.02)  # 1 is uniform, 0 by quantiles.
-SOLVERS: dict[str, dict[str, Any]] = {
-    'lm': {'optimizer': 'lm', 'steps': 50, 'smooth': 1e-14},
-    'lbfgs': {'optimizer': 'lbfgs', 'steps': 200},
+SOLVERS: dict[str, fitting.FitOptions] = {
+    'lm': {'optimizer': optimizers.LevenbergMarquardt(smooth=1e-14),
+           'steps': 50},
+    'lbfgs': {'optimizer': optimizers.LBFGS(), 'steps': 200},
     'adam': {'optimizer': optax.adam(3e-3), 'steps': 2000},
 }
 
@@ -62,10 +65,12 @@ def run(
       function.features, grid=grids[0], base_fn=jax.nn.identity,
       param_dtype=DTYPES[dtype], scale_base_init=jax.nn.initializers.zeros,
       noise=1.0)
+  options: fitting.FitOptions = {
+      **SOLVERS[solver], 'refine': grids, 'update_steps': (0, 10),
+      'grid_update': grids_lib.GridUpdate(margin=0.02, eps=blend),
+      'validation': test, 'progress': progress}
   history = multistart.fit_best(
-      model, *train, key=jax.random.key(seed), starts=tries, refine=grids,
-      stop_grid_update=20, grid_options={'margin': 0.02, 'grid_eps': blend},
-      validation=test, progress=progress, **SOLVERS[solver]).history
+      model, *train, key=jax.random.key(seed), starts=tries, **options).history
   return Run(dtype, solver, blend, float(history['validation_loss'][-1])**0.5,
              time.monotonic() - started)
 

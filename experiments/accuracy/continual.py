@@ -22,6 +22,7 @@ from experiments import cli
 from experiments.data import tables
 from kan_jax.layers import linen
 from kan_jax.training import fitting
+from kan_jax.training import optimizers
 
 CENTRES = (-0.8, -0.4, 0.0, 0.4, 0.8)
 _REACH = 0.2  # Of a phase to both sides of its peak.
@@ -67,8 +68,9 @@ def learn(
     started = time.monotonic()
     x = rng.uniform(centre - _REACH, centre + _REACH, (rows, 1))
     found = fitting.fit(
-        model, variables, x, peaks(x), optimizer='lm', steps=20,
-        stop_grid_update=0, frozen=('scale_base', 'scale_spline'),
+        model, variables, x, peaks(x), steps=20, update_steps=(),
+        optimizer=optimizers.LevenbergMarquardt(
+            frozen=('scale_base', 'scale_spline')),
         progress=progress)
     seen = np.linspace(CENTRES[0] - _REACH, centre + _REACH, 4001)[:, None]
     outputs, before = (np.asarray(model.apply(v, seen))

@@ -22,8 +22,10 @@ import numpy as np
 from experiments import cli
 from experiments.data import tables
 from kan_jax.layers import linen
+from kan_jax.splines import grids as grids_lib
 from kan_jax.training import levenberg_marquardt
 from kan_jax.training import multistart
+from kan_jax.training import optimizers
 
 GRIDS = (5, 10, 20)
 _PUBLISHED = 1e-7
@@ -76,9 +78,9 @@ def sample(rng: np.random.Generator, rows: int) -> tuple[jax.Array, jax.Array]:
 
 def make_residuals(model: nn.Module) -> levenberg_marquardt.Residuals:
   """Returns residuals of the equation inside and of u on the boundary."""
-  def residuals(params, grid, points, rows):
+  def residuals(params, collection, points, rows):
     def u(point):
-      variables = {'params': params, 'grid': grid}
+      variables = {'params': params, 'grid': collection}
       return model.apply(variables, point[None])[0, 0]
 
     on_edge = (jnp.abs(points) == 1).any(-1)
@@ -100,9 +102,11 @@ def solve(
                      base_fn=jax.nn.identity, param_dtype=jnp.float64)
   history = multistart.fit_best(
       model, *data, key=jax.random.key(seed), starts=1, refine=grids,
-      optimizer='lm', residuals=make_residuals, steps=steps, interval=5,
-      stop_grid_update=10, tolerance=0.3, smooth=1e-14,
-      grid_options={'margin': 0.02}, validation=(mesh, exact(mesh)[:, None]),
+      optimizer=optimizers.LevenbergMarquardt(
+          residuals=make_residuals, tolerance=0.3, smooth=1e-14),
+      steps=steps, log_every=5, update_steps=(0, 5),
+      grid_update=grids_lib.GridUpdate(margin=0.02),
+      validation=(mesh, exact(mesh)[:, None]),
       progress=progress).history
   seconds = time.monotonic() - started
   ends = [np.flatnonzero(history['grid'] == grid)[-1] for grid in grids]

@@ -25,8 +25,10 @@ from scipy import special
 from experiments import cli
 from experiments.data import tables
 from kan_jax.layers import linen
+from kan_jax.splines import grids as grids_lib
 from kan_jax.training import fitting
 from kan_jax.training import multistart
+from kan_jax.training import optimizers
 
 _TEST, _TRAIN, _TRAIN_FINE, _FINE = 1000, 3000, 10_000, 200
 
@@ -42,14 +44,15 @@ class Function(NamedTuple):
     curved: Whether networks start from random curves on all edges, which finds
       what is hidden in a sum; else from almost straight lines, which suits
       functions that begin linear.
-    frozen: Parameters that stay as they are; see `fitting.fit`.
+    frozen: Parameters that stay as they are; see `LevenbergMarquardt`.
     starts: How many are tried.
     trial: Steps of each.
     margin: How far grids reach beyond the samples, as a part of their range.
       Where both inputs of a sum are at their ends samples are few, so that some
       test point is often further out than all of them.
-    smooth: Weight of the roughness; see `fitting.fit`.
-    pace: `interval` and `stop_grid_update` of `fitting.fit` after the start.
+    smooth: Weight of the roughness; see `LevenbergMarquardt`.
+    pace: After the start, the number of steps from one entry of the history
+      and from one grid update to the next, and the step where updates end.
   """
   features: tuple[int, ...]
   fn: Callable[[np.ndarray], np.ndarray]
@@ -113,26 +116,31 @@ def climb(
     return x, function.fn(x)[:, None]
 
   test, train = sample(_TEST), sample(_TRAIN)
-  options: dict[str, Any] = {
-      'optimizer': 'lm', 'tolerance': 0.05, 'smooth': function.smooth,
-      'frozen': function.frozen, 'grid_options': {'margin': function.margin},
+  options: fitting.FitOptions = {
+      'optimizer': optimizers.LevenbergMarquardt(
+          tolerance=0.05, smooth=function.smooth, frozen=function.frozen),
+      'grid_update': grids_lib.GridUpdate(margin=function.margin),
       'validation': test, 'progress': progress}
+  log_every, last = function.pace
+  first: fitting.FitOptions = {
+      **options, 'steps': function.trial, 'log_every': 5,
+      'update_steps': (0, 5)}
+  finer: fitting.FitOptions = {
+      **options, 'steps': 200, 'log_every': log_every,
+      'update_steps': range(0, last, log_every)}
   started = time.monotonic()
   coarse = tuple(grid for grid in grids if grid < _FINE)
   found = multistart.fit_best(
       _model(function, coarse[0]), *train, key=jax.random.key(seed),
-      starts=function.starts, steps=function.trial, interval=5,
-      stop_grid_update=10, **options)
+      starts=function.starts, **first)
   # Test points beyond all rows are best met by polynomials, but a start must
   # not lose itself there.
   model = found.model.clone(outside='polynomial')
-  interval, stop_grid_update = function.pace
   for rows, part in ((train, coarse),
                      (sample(_TRAIN_FINE), grids[len(coarse):])):
     if part:
-      found = fitting.fit(
-          model, found.variables, *rows, steps=200, refine=part,
-          interval=interval, stop_grid_update=stop_grid_update, **options)
+      finer['refine'] = part
+      found = fitting.fit(model, found.variables, *rows, **finer)
       model = found.model
       yield from _points(name, seed, found, time.monotonic() - started)
 

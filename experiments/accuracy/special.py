@@ -19,7 +19,9 @@ from scipy import special
 from experiments import cli
 from experiments.data import tables
 from kan_jax.layers import linen
+from kan_jax.splines import grids as grids_lib
 from kan_jax.training import multistart
+from kan_jax.training import optimizers
 
 _UNIT = (0.0, 1.0)
 _AWAY = (0.5, 1.5)  # From 0, where the function is infinite.
@@ -78,10 +80,11 @@ def run(
                      base_fn=jax.nn.identity, param_dtype=jnp.float64)
   found = multistart.fit_best(
       model, *train, key=jax.random.key(seed), starts=tries, refine=grids,
-      optimizer='lm', steps=100, interval=5, stop_grid_update=20,
-      tolerance=0.05, smooth=1e-14, grid_options={'margin': 0.02},
+      optimizer=optimizers.LevenbergMarquardt(tolerance=0.05, smooth=1e-14),
+      steps=100, log_every=5, update_steps=range(0, 20, 5),
+      grid_update=grids_lib.GridUpdate(margin=0.02),
       validation=validation, patience=100, progress=progress)
-  outputs = np.asarray(found.model.apply(found.variables, test[0]))
+  outputs = np.asarray(found.predict(test[0]))
   rmse = float(np.sqrt(np.square(outputs - test[1]).mean()))
   return Result(rmse, time.monotonic() - started)
 

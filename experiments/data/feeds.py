@@ -65,10 +65,11 @@ class Feed(Protocol):
 class Held:
   """Examples that the devices hold, each a part of them."""
 
-  def __init__(self, split: sets.Split, size: int, layout: sharding.Layout):
+  def __init__(
+      self, split: sets.Split, size: int, placement: sharding.Placement):
     """Takes the rows of this process, of `size` rows in all."""
-    self._data = (layout.put_rows(split.images, size),
-                  layout.put_rows(split.labels, size))
+    self._data = (placement.put_rows(split.images, size),
+                  placement.put_rows(split.labels, size))
     self._size = size
 
   def __len__(self) -> int:
@@ -104,9 +105,9 @@ class Streamed:
 
   def __init__(
       self, name: str, source: sources.Source, classes: int,
-      layout: sharding.Layout):
+      placement: sharding.Placement):
     from kan_jax.training import streaming  # Grain is optional.
-    self._source, self._layout = source, layout
+    self._source, self._placement = source, placement
     self._check = functools.partial(
         sets.check_split, name, classes=classes)
     if not len(source):
@@ -117,7 +118,7 @@ class Streamed:
     self._none = sets.Split(*(part[:0] for part in first))
     self._most = max(1, _BYTES // first.images.nbytes)  # Rows in a chunk.
     self._chunks = functools.partial(
-        streaming.chunks, self._read, layout=layout)
+        streaming.chunks, self._read, placement=placement)
 
   def __len__(self) -> int:
     return len(self._source)
@@ -159,9 +160,9 @@ class Streamed:
   def take(self, numbers: Any) -> tuple[jax.Array, jax.Array]:
     """See `Feed`."""
     size = len(numbers)
-    split = self._read(np.asarray(numbers)[self._layout.local_rows(size)])
+    split = self._read(np.asarray(numbers)[self._placement.local_rows(size)])
     images, labels = (
-        self._layout.put_rows(part, size)[:size] for part in split)
+        self._placement.put_rows(part, size)[:size] for part in split)
     return images, labels
 
   def evaluate(self, evaluate: Callable, variables: Any) -> float:
@@ -183,7 +184,7 @@ def _even(count: int, most: int) -> int:
 
 def open_feeds(
     dataset: sets.Dataset | sources.Set,
-    layout: sharding.Layout) -> tuple[Feed, Feed]:
+    placement: sharding.Placement) -> tuple[Feed, Feed]:
   """Returns the feeds of the training and the test examples.
 
   Raises:
@@ -194,12 +195,12 @@ def open_feeds(
     sets.check(dataset)
     train, test = dataset.sizes or (
         len(dataset.train.labels), len(dataset.test.labels))
-    return (Held(dataset.train, train, layout),
-            Held(dataset.test, test, layout))
+    return (Held(dataset.train, train, placement),
+            Held(dataset.test, test, placement))
   try:
     return (
-        Streamed('training', dataset.train, dataset.classes, layout),
-        Streamed('test', dataset.test, dataset.classes, layout))
+        Streamed('training', dataset.train, dataset.classes, placement),
+        Streamed('test', dataset.test, dataset.classes, placement))
   except ImportError as error:
     raise cli.UsageError(
         "--loader=grain needs Grain: pip install 'kan_jax[grain]'") from error

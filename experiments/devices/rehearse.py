@@ -63,14 +63,14 @@ class Count(NamedTuple):
 
 def count(
     model: kan_jax.KAN, batch_size: int, lamb: float,
-    layout: sharding.Layout, name: str) -> list[Count]:
+    placement: sharding.Placement, name: str) -> list[Count]:
   """Compiles a train step and a grid update, and counts.
 
   Args:
     model: The network; its loss is the squared error.
     batch_size: Rows on all devices.
     lamb: Weight of the sparsity penalty.
-    layout: The devices.
+    placement: The devices.
     name: What to call the mesh.
   """
   tx = optax.adam(1e-3)
@@ -83,25 +83,25 @@ def count(
     return jax.ShapeDtypeStruct(
         (batch_size, size), jnp.float32, sharding=sharding)
 
-  batch = tuple(shape(size, layout.by_row)
+  batch = tuple(shape(size, placement.by_row)
                 for size in (model.features[0], model.features[-1]))
   state = jax.eval_shape(
       functools.partial(train_steps.create_state, model, tx), jax.random.key(0),
       batch[0])
   state = jax.tree.map(
       lambda a, where: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=where),
-      state, layout.shardings(state))
+      state, placement.shardings(state))
 
   @functools.partial(jax.jit, donate_argnums=0)
   def placed_step(state, batch):
-    state, metrics = step(state, layout.constrain_rows(batch))
-    return layout.constrain((state, metrics))
+    state, metrics = step(state, placement.constrain_rows(batch))
+    return placement.constrain((state, metrics))
 
   largest = max(_held(leaf) for leaf in jax.tree.leaves((state, batch)))
   return [
       _count(name, 'step', placed_step.lower(state, batch), largest),
-      _count(name, 'grid update', train_steps.update_grids.lower(
-          state, batch[0], model=model, layout=layout), largest)]
+      _count(name, 'grid update', train_steps.update_state_grids.lower(
+          model, state, batch[0], placement=placement), largest)]
 
 
 def _held(leaf: jax.ShapeDtypeStruct) -> int:
@@ -162,13 +162,13 @@ def main() -> None:
   jax.config.update('jax_platforms', 'cpu')
   model, counts = _model(), []
   for mesh in meshes:
-    layout = sharding.Layout(sharding.make_mesh(mesh))
+    placement = sharding.Placement(sharding.make_mesh(mesh))
     try:
-      layout.check_batch(flags.FLAGS.batch_size)
+      placement.check_batch(flags.FLAGS.batch_size)
     except ValueError as error:
       raise cli.UsageError(f'--mesh={mesh}: {error}') from error
     counts += count(
-        model, flags.FLAGS.batch_size, flags.FLAGS.lamb, layout, mesh)
+        model, flags.FLAGS.batch_size, flags.FLAGS.lamb, placement, mesh)
   print(table(counts))
   over = [f'{row.mesh} ({row.program})' for row in counts
           if row.gathered_mib > row.shard_mib]

@@ -23,18 +23,18 @@ def main() -> None:
   config = configs.config_from_flags()
   cli.enough_threads()
   processes.join(flags.FLAGS.distributed)
-  layout = _layout()
+  placement = _placement()
   name, workdir = flags.FLAGS.config, flags.FLAGS.workdir
   every = _checkpoint_every()
   found = sets.open_set(config.dataset, flags.FLAGS.data_dir)
   dataset = found if flags.FLAGS.loader == 'grain' else (
-      sets.read(found, layout.local_rows))
+      sets.read(found, placement.local_rows))
   with (processes.together(),
         run_folder.open_recorder(
             workdir, config, flags.FLAGS.resume) as recorder,
         cli.signals() as signals):
     programs = loop.build_programs(
-        config, dataset.classes, dataset.shape, layout)
+        config, dataset.classes, dataset.shape, placement)
     job = loop.Loop(
         config, dataset, programs, log=_log, recorder=recorder,
         signals=signals, checkpoint_every=every)
@@ -42,15 +42,15 @@ def main() -> None:
     line = loop.summary(result, name)
     _log(line)
     if recorder:
-      recorder.finish(programs.model, layout.fetch(result.state),
+      recorder.finish(programs.model, placement.fetch(result.state),
                       job.test_images(), line)
 
 
-def _layout() -> sharding.Layout:
+def _placement() -> sharding.Placement:
   devices = jax.device_count() if jax.process_count() > 1 else 1
   text = flags.FLAGS.mesh or f'data:{devices}'
   try:
-    return sharding.Layout(sharding.make_mesh(text))
+    return sharding.Placement(sharding.make_mesh(text))
   except ValueError as error:
     raise cli.UsageError(f'--mesh: {error}') from error
 

@@ -24,6 +24,7 @@ from experiments.mnist import models
 from experiments.mnist import run_folder
 from kan_jax.layers import regularization
 from kan_jax.pruning import prune
+from kan_jax.splines import grids
 from kan_jax.training import nonfinite
 from kan_jax.training import sharding
 from kan_jax.training import train_steps
@@ -37,7 +38,7 @@ FALL, POOR = 3.0, 90.0
 
 class Programs(NamedTuple):
   """The compiled parts of a run; two seeds of one config share them."""
-  layout: sharding.Layout
+  placement: sharding.Placement
   model: nn.Module
   objective: train_steps.Objective
   init: Callable
@@ -82,21 +83,21 @@ def summary(result: Result, name: str) -> str:
 def build_programs(
     config: configs.Config, classes: int,
     shape: tuple[int, ...] = (28, 28),
-    layout: sharding.Layout | None = None) -> Programs:
+    placement: sharding.Placement | None = None) -> Programs:
   """Returns the jitted functions of a config; its seed is not read.
 
   Args:
     config: The run.
     classes: How many classes its data set has.
     shape: Of one input.
-    layout: The devices; one by default.
+    placement: The devices; one by default.
 
   Raises:
     cli.UsageError: If batches cannot be split evenly over the devices.
   """
-  layout = layout or sharding.Layout(sharding.make_mesh('data:1'))
+  placement = placement or sharding.Placement(sharding.make_mesh('data:1'))
   try:
-    layout.check_batch(config.batch_size)
+    placement.check_batch(config.batch_size)
   except ValueError as error:
     raise cli.UsageError(str(error)) from error
   model = models.build(config, classes, shape)
@@ -108,20 +109,23 @@ def build_programs(
       model, optax.softmax_cross_entropy_with_integer_labels, penalty,
       0.0 if config.model == 'conv_mlp' else config.lamb)
   return Programs(
-      layout=layout,
+      placement=placement,
       model=model,
       objective=objective,
       init=jax.jit(functools.partial(train_steps.create_state, model, tx)),
       run_steps=train_steps.make_run_steps(
           train_steps.make_train_step(objective, tx),
-          stop_at_skipped=config.on_nonfinite == 'stop', layout=layout),
+          stop_at_skipped=config.on_nonfinite == 'stop', placement=placement),
       update_grids=functools.partial(
-          train_steps.update_grids, model=model, grid_eps=config.grid_eps,
-          rate=config.grid_rate, layout=layout),
+          train_steps.update_state_grids, model,
+          grid_update=grids.GridUpdate(
+              eps=config.grid_eps, rate=config.grid_rate),
+          placement=placement),
       evaluate=train_steps.make_evaluate(
-          model, {'accuracy': _correct}, batch_size=250, layout=layout),
+          model, {'accuracy': _correct}, batch_size=250, placement=placement),
       edge_stats=jax.jit(lambda variables, x: model.apply(
-          variables, layout.constrain_rows(x), mutable=['edges'])[1]['edges']))
+          variables, placement.constrain_rows(x),
+          mutable=['edges'])[1]['edges']))
 
 
 def _correct(outputs: jax.Array, labels: jax.Array) -> jax.Array:
@@ -135,7 +139,7 @@ def begin(
   init_key, order_key = jax.random.split(jax.random.key(config.seed))
   # By one device's program: to the same bits, however many there are.
   state = programs.init(init_key, images)
-  return run_folder.Progress(*programs.layout.put(
+  return run_folder.Progress(*programs.placement.put(
       (state, train_steps.zero_totals(), jax.random.key_data(order_key))))
 
 
@@ -166,7 +170,7 @@ class Loop:
     self._config, self._programs, self._log = config, programs, log
     self._recorder, self._signals = recorder, signals or cli.Signals()
     self._checkpoint_every = checkpoint_every
-    self._train, self._test = feeds.open_feeds(dataset, programs.layout)
+    self._train, self._test = feeds.open_feeds(dataset, programs.placement)
     self._size = len(self._train)
     self._steps = -(-self._size // config.batch_size)  # In an epoch.
     self.progress = begin(
@@ -294,7 +298,7 @@ class Loop:
         + (f' Skipped: {skipped} steps' if skipped else ''))
     self._rows.append(row)
     self.progress = self.progress._replace(
-        totals=self._programs.layout.put(train_steps.zero_totals()))
+        totals=self._programs.placement.put(train_steps.zero_totals()))
     if self._recorder:
       self._recorder.epoch(self.progress, row)
     number = processes.agree(self._signals.number)
@@ -316,7 +320,7 @@ class Loop:
     rows = order[start:start + batch]
     found = nonfinite.find_nonfinite(
         self._programs.model, self._programs.objective,
-        *self._programs.layout.fetch((state, self._train.take(rows))))
+        *self._programs.placement.fetch((state, self._train.take(rows))))
     raise cli.RunError(
         f'step {step} was not finite: {found}. Training has stopped'
         + (', the last checkpoint is kept' if self._recorder else '')
@@ -339,7 +343,7 @@ class Loop:
 
   def test_images(self) -> np.ndarray:
     """Returns the first test images, for pictures."""
-    return self._programs.layout.fetch(_first(self._test))
+    return self._programs.placement.fetch(_first(self._test))
 
 
 def _first(feed: feeds.Feed) -> jax.Array:

@@ -44,6 +44,7 @@ from kan_jax.layers import edges
 from kan_jax.layers import linen
 from kan_jax.layers import regularization
 from kan_jax.layers import traversal
+from kan_jax.splines import grids
 from kan_jax.training import train_steps
 
 _WIDE = (784, 64, 10)
@@ -100,12 +101,13 @@ def _backward(apply: Callable, *args: Any) -> Callable[[], Any]:
 
 def _kan(
     features: tuple[int, ...], x: jax.Array, grid: int,
-    grid_eps: float | None = None) -> Callable[[], Any]:
-  """A network's gradients in parameters and input; grids by `grid_eps`."""
+    eps: float | None = None) -> Callable[[], Any]:
+  """A network's gradients in parameters and input; grids by `eps`."""
   model = linen.KAN(features, grid=grid)
   variables = jax.jit(model.init)(jax.random.key(0), x)
-  if grid_eps is not None:
-    variables = traversal.update_grids(model, variables, x, grid_eps=grid_eps)
+  if eps is not None:
+    variables = traversal.update_grids(
+        model, variables, x, grid_update=grids.GridUpdate(eps=eps))
   apply: Callable = model.apply
   run = jax.jit(jax.grad(
       lambda params, x, grid: apply(

@@ -39,7 +39,8 @@ _FIRST_ROUNDS, _ROUNDS = 2, 3  # Of steps: on the first alpha, on a given one.
 # A straight line is what is left of a spline under a strong prior.
 _ROUGHNESS, _SPLINE, _LINE = 1.0, 0.1, 1.0
 _HIDDEN = 3.0  # Half the width of the hidden nodes' grids.
-_EPS = 0.1  # Mostly quantiles: columns may have long tails.
+# Mostly quantiles: columns may have long tails.
+_GRID_UPDATE = grids.GridUpdate(eps=0.1)
 _BLOCK = 8192  # Rows that a step sees at most.
 _LEAST_BITS = 8  # Fewer rows than 2^8 take as long.
 _MANY = 2000  # Rows of which a single part left out tells enough.
@@ -261,7 +262,7 @@ def _init(
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _knots(x: jax.Array, grid: int, order: int) -> jax.Array:
-  return grids.knots_from_samples(x, grid, order, grid_eps=_EPS)
+  return grids.knots_from_samples(x, grid, order, grid_update=_GRID_UPDATE)
 
 
 @functools.partial(

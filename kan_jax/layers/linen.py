@@ -17,6 +17,7 @@ from kan_jax.layers import symbolic_edges
 from kan_jax.splines import bsplines
 from kan_jax.splines import grids
 
+_GRID_UPDATE = grids.GridUpdate()
 _SCALE_BASE_INIT = _named.INITIALIZERS['fan_in_normal']
 
 
@@ -187,7 +188,9 @@ class KANLayer(nn.Module):
         'affine', symbolic_edges.init_affine, self.symbolic, self.param_dtype)
     return symbolic_edges.values(x, self.symbolic, affine)
 
-  def update_grid(self, x: jax.Array, **options: Any) -> None:
+  def update_grid(
+      self, x: jax.Array, *,
+      grid_update: grids.GridUpdate = _GRID_UPDATE) -> None:
     """Replaces knots and coefficients by those that suit the inputs `x`.
 
     For a bound module whose `grid` and `params` are mutable; `update_grids`
@@ -195,12 +198,12 @@ class KANLayer(nn.Module):
 
     Args:
       x: Inputs, [..., in].
-      **options: See `grids.update`.
+      grid_update: How the knots are placed, and how far they move.
     """
     knots, coef = grids.update_grid(
         x.reshape(-1, x.shape[-1]), self.get_variable('grid', 'knots'),
         self.get_variable('params', 'coef'), self.order, outside=self.outside,
-        **options)
+        grid_update=grid_update)
     self.put_variable('grid', 'knots', knots)
     self.put_variable('params', 'coef', coef)
 

@@ -20,9 +20,11 @@ from kan_jax.layers import edges
 from kan_jax.layers import linen
 from kan_jax.layers import symbolic_edges
 from kan_jax.splines import bsplines
+from kan_jax.splines import grids
 
 # Most edge values that are computed at a time: 64 MiB in float32.
 _CHUNK = 2**24
+_GRID_UPDATE = grids.GridUpdate()
 
 
 class LayerView(NamedTuple):
@@ -97,50 +99,43 @@ def _before_layers(visit: Callable[[linen.KANLayer, jax.Array], None]):
   def intercept(next_fun, args, kwargs, context):
     if (isinstance(context.module, linen.KANLayer)
         and context.method_name == '__call__'):
-      visit(context.module, *args)
+      # A layer may be given lists and DataFrames, as any array.
+      visit(context.module, jnp.asarray(args[0] if args else kwargs['x']))
     return next_fun(*args, **kwargs)
 
   return intercept
 
 
 def update_grids(
-    model: nn.Module, variables: Any, *args: Any, grid_eps: float = 1.0,
-    margin: float = 0.01, min_width: float = 0.02, min_interval: float = 0.01,
-    rate: float = 1.0, **kwargs: Any) -> Any:
+    model: nn.Module, variables: Any, *args: Any,
+    grid_update: grids.GridUpdate = _GRID_UPDATE, **kwargs: Any) -> Any:
   """Moves the grids of every KAN layer in a model to the inputs it sees.
 
   One forward pass: each layer takes its new knots and coefficients before it
-  computes, so that the next one sees what it will be given. Pure; jit it with
-  `model` and the options static.
+  computes, so that the next one sees what it will be given. Pure; to jit it,
+  make `model` and `grid_update` static:
+
+    update = jax.jit(
+        kan_jax.update_grids, static_argnums=0, static_argnames='grid_update')
+    variables = update(model, variables, x)
 
   Args:
     model: Any Flax module that holds KAN layers, however deep.
     variables: Its variables, with `params` and `grid`.
     *args: What the model is applied to.
-    grid_eps: 1 spaces knots uniformly, 0 by quantiles; see
-      `grids.knots_from_samples` for this and the options after it.
-    margin: Reach of a grid beyond the samples, as a part of their range.
-    min_width: Least width of a grid.
-    min_interval: Least width of an interval, as a part of the uniform one.
-    rate: Part of the way that knots move to those of this batch, in (0, 1]; see
-      `grids.move_knots`. Below 1, a grid remembers other batches.
+    grid_update: How the knots are placed, and how far they move.
     **kwargs: Further keyword arguments of `model.apply`, such as `rngs`.
 
   Returns:
     The variables with new knots and spline coefficients; nothing else differs.
     The function of a layer stays as it was on its samples as far as the new
-    splines can represent it; see `grids.refit`.
+    splines can represent it; see `splines.refit`.
 
   Raises:
     ValueError: If the batch is empty or, where it is not traced, has rows that
       are not finite. Traced, a column with such a row keeps its grid.
   """
-  for i, arg in enumerate(args):
-    if jnp.issubdtype(jnp.result_type(arg), jnp.floating):
-      checks.check_rows(f'args[{i}]', arg)
-  options = {
-      'grid_eps': grid_eps, 'margin': margin, 'min_width': min_width,
-      'min_interval': min_interval, 'rate': rate}
+  checks.check_arguments(args)
   seen: dict[tuple[str, ...], jax.Array] = {}
 
   def update(module, x):
@@ -149,7 +144,7 @@ def update_grids(
     if module.path in seen:
       x = jnp.concatenate([seen[module.path], x])
     seen[module.path] = x
-    module.update_grid(x, **options)
+    module.update_grid(x, grid_update=grid_update)
 
   with nn.intercept_methods(_before_layers(update)):
     _, new = model.apply(

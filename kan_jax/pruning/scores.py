@@ -12,7 +12,6 @@ from typing import Any
 
 from flax import linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from kan_jax import checks
@@ -39,9 +38,7 @@ def edge_activity(
   Returns:
     The scores of each layer, [in, out], by its path in the model.
   """
-  for i, arg in enumerate(args):
-    if jnp.issubdtype(jnp.result_type(arg), jnp.floating):
-      checks.check_rows(f'args[{i}]', arg)
+  checks.check_arguments(args)
   views = traversal.view_layers(model, variables, *args, **kwargs)
   return {path: _finite_moments(view, path).std for path, view in views.items()}
 

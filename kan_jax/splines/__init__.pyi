@@ -10,6 +10,7 @@ from .bsplines import interior
 from .bsplines import MAX_ORDER
 from .bsplines import Outside
 from .bsplines import uniform_knots
+from .grids import GridUpdate
 from .grids import knots_from_samples
 from .grids import move_knots
 from .grids import refine_grid
@@ -18,6 +19,7 @@ from .grids import update_grid
 
 __all__ = [
     'MAX_ORDER',
+    'GridUpdate',
     'Outside',
     'basis',
     'basis_by_input',

@@ -5,7 +5,11 @@ for every column of samples: also one that is constant, binary, tiny, huge, or
 shorter than the number of coefficients.
 """
 
+import dataclasses
 import functools
+import numbers
+import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,49 +25,92 @@ _SAME = 1e-3
 _GROWTH = 1.1
 
 
-def check_grid_eps(grid_eps: float) -> None:
-  """Raises a ValueError unless `grid_eps` lies in [0, 1]."""
-  if not 0 <= grid_eps <= 1:
-    raise ValueError(
-        '`grid_eps` blends quantile knots (0) with uniform ones (1), and lies '
-        f'between them; got {grid_eps!r}.')
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GridUpdate:
+  """How a grid update places the knots of a layer. Hashable, so static in jit.
+
+  Attributes:
+    eps: Blend between knots spaced uniformly between the extreme samples, 1,
+      and knots with equally many samples in each interval, 0.
+    margin: Reach of the grid beyond the extreme samples on each side, as a part
+      of their range, >= 0.
+    min_width: Least width of the whole grid, in the units of the inputs, > 0:
+      what a constant column gets.
+    min_interval: Least width of one interval, as a part of the uniform one, in
+      (0, 1]: what quantiles that coincide get.
+    rate: Part of the way that knots move to those of the samples, in (0, 1];
+      below 1, a grid remembers other batches. See `move_knots`.
+
+  Raises:
+    ValueError: If a number is out of its range.
+  """
+  eps: float = 1.0
+  margin: float = 0.01
+  min_width: float = 0.02
+  min_interval: float = 0.01
+  rate: float = 1.0
+
+  def __post_init__(self):
+    if not _lies(self.eps, 0, 1):
+      raise ValueError(
+          '`eps` blends quantile knots (0) with uniform ones (1), and lies '
+          f'between them; got {self.eps!r}.')
+    if not _lies(self.margin, 0, sys.float_info.max):
+      raise ValueError(
+          '`margin` is a part of the range of the samples, finite and >= 0; '
+          f'got {self.margin!r}.')
+    if not self.min_width or not _lies(self.min_width, 0, sys.float_info.max):
+      raise ValueError(
+          '`min_width` is a width in the units of the inputs, finite and > 0; '
+          f'got {self.min_width!r}.')
+    if not self.min_interval or not _lies(self.min_interval, 0, 1):
+      raise ValueError(
+          '`min_interval` is a part of the uniform interval in (0, 1]; got '
+          f'{self.min_interval!r}.')
+    _check_rate(self.rate)
+
+
+def _lies(value: Any, least: float, most: float) -> bool:
+  """Whether `value` is a number in the closed range."""
+  return isinstance(value, numbers.Real) and least <= float(value) <= most
+
+
+def _check_rate(rate: float) -> None:
+  if not rate or not _lies(rate, 0, 1):
+    raise ValueError(f'`rate` is a part of the way in (0, 1]; got {rate!r}.')
+
+
+_DEFAULT = GridUpdate()
 
 
 def knots_from_samples(
-    x: jax.Array, grid: int, order: int, *, grid_eps: float = 1.0,
-    margin: float = 0.01, min_width: float = 0.02,
-    min_interval: float = 0.01) -> jax.Array:
+    x: jax.Array, grid: int, order: int, *,
+    grid_update: GridUpdate = _DEFAULT) -> jax.Array:
   """Returns knots that cover the samples of each input.
 
   Args:
     x: Samples, [n, in], n >= 1.
     grid: Number of intervals.
     order: Degree of the splines.
-    grid_eps: 1 spaces the knots uniformly between the extremes, 0 puts equally
-      many samples into each interval, and values between blend the two.
-    margin: How far the grid reaches beyond the extreme samples on each side,
-      as a part of their range.
-    min_width: Least width of the whole grid, in the units of `x`: what a
-      constant column gets.
-    min_interval: Least width of one interval, as a part of the uniform one:
-      what quantiles that coincide get.
+    grid_update: How the knots are placed; its `rate` is not used.
 
   Returns:
     Strictly increasing knots, [in, grid + 2 * order + 1], in the dtype of `x`.
     An input with a sample that is not finite, or whose range overflows, gets
-    knots that are not finite: `update` then keeps the old ones.
+    knots that are not finite: `update_grid` then keeps the old ones.
 
   Raises:
-    ValueError: If there are no samples or `grid_eps` is outside [0, 1].
+    ValueError: If there are no samples.
   """
-  check_grid_eps(grid_eps)
   if x.ndim != 2 or not x.shape[0]:
     raise ValueError(
         f'`x` needs samples as [n, in] with n >= 1; got the shape {x.shape}.')
   # The least interval is a blend with the uniform grid, too.
-  blend = min_interval + (1 - min_interval) * grid_eps
+  blend = (grid_update.min_interval
+           + (1 - grid_update.min_interval) * grid_update.eps)
   low, high = x.min(0), x.max(0)
-  half = jnp.maximum((high - low) * (0.5 + margin), min_width / 2)
+  half = jnp.maximum(
+      (high - low) * (0.5 + grid_update.margin), grid_update.min_width / 2)
   # Far from zero, intervals must also outgrow the spacing of the floats.
   largest = jnp.maximum(jnp.abs(low), jnp.abs(high))
   half = jnp.maximum(
@@ -91,8 +138,7 @@ def move_knots(
     order: Degree of the splines.
     rate: Part of the way, in (0, 1]; 1 returns `target`.
   """
-  if not 0 < rate <= 1:
-    raise ValueError(f'`rate` is a part of the way in (0, 1]; got {rate!r}.')
+  _check_rate(rate)
   if rate == 1:
     return target
   old, new = (bsplines.interior(k, order) for k in (knots, target))
@@ -190,28 +236,21 @@ def _distance(
   return jnp.sqrt(jnp.maximum(square, 0))[:, None]
 
 
-@functools.partial(jax.jit, static_argnames=(
-    'order', 'outside', 'grid_eps', 'margin', 'min_width', 'min_interval',
-    'rate'))
+@functools.partial(
+    jax.jit, static_argnames=('order', 'outside', 'grid_update'))
 def update_grid(
     x: jax.Array, knots: jax.Array, coef: jax.Array, order: int, *,
-    outside: bsplines.Outside = 'zero', grid_eps: float = 1.0,
-    margin: float = 0.01, min_width: float = 0.02,
-    min_interval: float = 0.01, rate: float = 1.0) -> tuple[
-        jax.Array, jax.Array]:
+    outside: bsplines.Outside = 'zero',
+    grid_update: GridUpdate = _DEFAULT) -> tuple[jax.Array, jax.Array]:
   """Moves the knots of one layer to the samples and refits its coefficients.
 
   Args:
     x: Samples that the layer sees, [n, in].
-    knots: Its knots, [in, grid + 2 * order + 1].
-    coef: Its coefficients, [in, grid + order, out].
+    knots: Knots of the layer, [in, grid + 2 * order + 1].
+    coef: Coefficients of the layer, [in, grid + order, out].
     order: Degree of the splines.
     outside: What the splines do beyond their grid; see `splines.basis`.
-    grid_eps: See `knots_from_samples`, as are the arguments after it.
-    margin: Reach of the grid beyond the samples.
-    min_width: Least width of the grid.
-    min_interval: Least width of an interval.
-    rate: Part of the way that the knots move; see `move_knots`.
+    grid_update: How the knots are placed, and how far they move.
 
   Returns:
     New knots and coefficients, in the shapes and dtypes of the old ones. An
@@ -220,10 +259,8 @@ def update_grid(
   bsplines.check_coef(knots, coef, order)
   x = x.astype(knots.dtype)
   grid = knots.shape[-1] - 2 * order - 1
-  target = knots_from_samples(
-      x, grid, order, grid_eps=grid_eps, margin=margin, min_width=min_width,
-      min_interval=min_interval)
-  new_knots = move_knots(knots, target, order, rate)
+  target = knots_from_samples(x, grid, order, grid_update=grid_update)
+  new_knots = move_knots(knots, target, order, grid_update.rate)
   new_coef = refit(
       x, knots, coef.astype(knots.dtype), new_knots, order, outside=outside)
   sound = (jnp.isfinite(new_knots).all(-1)

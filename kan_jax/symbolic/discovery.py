@@ -31,9 +31,11 @@ from kan_jax.symbolic import matching
 from kan_jax.symbolic import matching_by_loss
 from kan_jax.symbolic import simplify
 from kan_jax.training import fitting
+from kan_jax.training import optimizers
 
 Shape = Sequence[int | Sequence[int]]
-_fit = functools.partial(fitting.fit, optimizer='lm', progress=False)
+_fit = functools.partial(
+    fitting.fit, optimizer=optimizers.LevenbergMarquardt(), progress=False)
 
 _EXACT = 1e-9  # Relative error of a formula that needs no better one.
 _COARSE = 0.1  # Of splines on the first grid that are worth finer ones.
@@ -190,7 +192,7 @@ class _Search(NamedTuple):
     found = _fit(
         model, variables, *self.train, validation=self.validation,
         compiler_options=self.compiler_options(model, **options),
-        **{'steps': self.steps, 'patience': self.steps, 'interval': 5} |
+        **{'steps': self.steps, 'patience': self.steps, 'log_every': 5} |
         options)
     loss = found.history['validation_loss'].min()
     return _Fit(found.model, found.variables, float(loss)**0.5)
@@ -212,7 +214,7 @@ def _candidates(search: _Search, shapes: Sequence[Shape]) -> Iterator[_Fit]:
     fine = coarse
     if coarse.error < _COARSE:
       fine = search.fit(coarse.model, coarse.variables, refine=search.grids,
-                        stop_grid_update=0)
+                        update_steps=())
     if fine.error < _FINE:
       yield _prune(search, fine)
     else:
@@ -231,7 +233,8 @@ def _fit_shape(search: _Search, shape: Shape) -> _Fit:
   best: _Fit | None = None
   for k in range(search.restarts):
     variables = init(jax.random.fold_in(search.key, k), search.train[0])
-    found = search.fit(model, variables, stop_grid_update=search.steps // 2)
+    found = search.fit(
+        model, variables, update_steps=range(0, search.steps // 2, 5))
     if best is None or found.error < best.error:
       best = found
     if best.error < _COARSE:
@@ -249,7 +252,8 @@ def _close(
       'floor': max(1e-5, _NOISE * splines.error**2)}
   if by_loss:
     closed = matching_by_loss.auto_symbolic_by_loss(
-        splines.model, splines.variables, *search.train, optimizer='lm',
+        splines.model, splines.variables, *search.train,
+        optimizer=optimizers.LevenbergMarquardt(),
         compiler_options=search.compiler_options(splines.model), **options)
   else:
     closed = matching.auto_symbolic(
@@ -258,7 +262,7 @@ def _close(
   if not all(choice.fixed for choice in report):
     search.log('  no formula: some edge is no function of the library')
     return None
-  return search.fit(model, variables, stop_grid_update=0)
+  return search.fit(model, variables, update_steps=())
 
 
 def _prune(search: _Search, fit: _Fit) -> _Fit:
@@ -271,7 +275,7 @@ def _prune(search: _Search, fit: _Fit) -> _Fit:
     if len(model.features) > 2:
       model, variables, _ = prune.prune_nodes(
           model, variables, search.train[0], threshold=0)
-    tuned = search.fit(model, variables, stop_grid_update=0)
+    tuned = search.fit(model, variables, update_steps=())
     if tuned.error <= _ALIKE * fit.error:
       fit = tuned
   return fit

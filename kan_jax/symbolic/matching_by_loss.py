@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import Unpack
 
 from flax import linen as nn
 import jax
@@ -18,16 +19,16 @@ from kan_jax.training import fitting as model_fitting
 from kan_jax.training import optimizers
 from kan_jax.training import train_steps
 
-_FIT = {'steps': 20, 'interval': 20, 'stop_grid_update': 0, 'progress': False}
+_FIT: model_fitting.FitOptions = {
+    'steps': 20, 'log_every': 20, 'update_steps': (), 'progress': False}
 
 
 def auto_symbolic_by_loss(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array,
-    y: jax.Array, *, loss_fn: train_steps.LossFn = optimizers.squared_error,
-    candidates: int = 3,
+    y: jax.Array, *, candidates: int = 3,
     library: Sequence[library_lib.Function] = library_lib.LIBRARY,
     weight: float = matching.WEIGHT, floor: float = matching.FLOOR,
-    **fit_options: Any) -> tuple[
+    **fit_options: Unpack[model_fitting.FitOptions]) -> tuple[
         nn.Module, dict[str, Any], list[matching.Choice]]:
   """Gives every live spline the function with which the model does best.
 
@@ -41,14 +42,13 @@ def auto_symbolic_by_loss(
     model: A KAN or a KANLayer.
     variables: Its variables.
     x: Inputs, [n, in].
-    y: Targets, as `loss_fn` takes them.
-    loss_fn: Of outputs and targets, the loss of each row, >= 0.
+    y: Targets, as the `loss_fn` of `fit_options` takes them.
     candidates: How many to try for each edge, the best by `matching.score`.
     library: The functions to try.
     weight: See `matching.score`.
     floor: See `matching.score`.
-    **fit_options: Further options of `kan_jax.fit`, such as `optimizer`; 20
-      steps by default.
+    **fit_options: Options of `kan_jax.fit`, such as `optimizer` and `loss_fn`,
+      whose losses are >= 0; 20 steps by default.
 
   Returns:
     A model and variables, and a report with an entry for each edge; `score` of
@@ -56,6 +56,9 @@ def auto_symbolic_by_loss(
   """
   if candidates < 1:
     raise ValueError(f'`candidates` is a number >= 1; got {candidates!r}.')
+  options: model_fitting.FitOptions = {
+      **_FIT, 'validation': (x, y), **fit_options}
+  loss_fn = options.get('loss_fn', optimizers.squared_error)
   outputs: Any = model.apply(variables, x)
   constant = jnp.broadcast_to(
       outputs.mean(0, keepdims=True), outputs.shape)
@@ -72,8 +75,7 @@ def auto_symbolic_by_loss(
           model, variables, path,
           {edge: (candidate.function, candidate.params)})
       found = model_fitting.fit(
-          *_switchable.open_edges(new, fixed, library), x, y, loss_fn=loss_fn,
-          **_FIT | {'validation': (x, y)} | fit_options)
+          *_switchable.open_edges(new, fixed, library), x, y, **options)
       loss = found.history['validation_loss'][-1]
       trials.append((_rescore(candidate, float(loss / worst), weight, floor),
                      new, _switchable.close_edges(new, found.variables)))

@@ -1,39 +1,30 @@
-"""What a fit minimizes, and the step that its optimizer takes.
+"""Optimizers as objects: what `fit` asks of one, and those that there are.
 
-An optimizer of one's own is an optax transform; 'lbfgs' and 'lm' need a step
-each, since both evaluate the loss more than once.
+`LBFGS` and `LevenbergMarquardt` evaluate the loss more than once a step, on all
+rows. Any optax transform becomes an `OptaxTransform`.
 """
 
 from collections.abc import Callable
+import dataclasses
 import math
 from typing import Any
-from typing import Literal
+from typing import ClassVar
 from typing import NamedTuple
-from typing import TypeAlias
+from typing import Protocol
+from typing import runtime_checkable
 
 from flax import linen as nn
-from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import optax
 
+from kan_jax import checks
+from kan_jax.layers import edits
 from kan_jax.training import levenberg_marquardt
+from kan_jax.training import refinement
 from kan_jax.training import train_steps
 
-Optimizer: TypeAlias = Literal['lbfgs', 'lm'] | optax.GradientTransformation
 MakeResiduals = Callable[[nn.Module], levenberg_marquardt.Residuals]
-
-
-class Task(NamedTuple):
-  """What a compiled program depends on besides the model; see `fitting.fit`.
-  """
-  optimizer: Optimizer
-  loss_fn: train_steps.LossFn
-  penalty: train_steps.PenaltyFn
-  lamb: float
-  frozen: tuple[str, ...]
-  smooth: float
-  residuals: MakeResiduals
 
 
 def squared_error(outputs: jax.Array, y: jax.Array) -> jax.Array:
@@ -41,89 +32,295 @@ def squared_error(outputs: jax.Array, y: jax.Array) -> jax.Array:
   return jnp.square(outputs - y).reshape(len(outputs), -1).mean(1)
 
 
-def start(task: Task, params: Any) -> Any:
-  """Returns the first state of the optimizer."""
-  if task.optimizer == 'lm':
+class Loss(NamedTuple):
+  """What a fit minimizes; hashable.
+
+  Attributes:
+    loss_fn: Function of outputs and targets that returns the loss of each row.
+    penalty: Penalty on edges; see `training.make_objective`.
+    lamb: Weight of the penalty.
+  """
+  loss_fn: train_steps.LossFn
+  penalty: train_steps.PenaltyFn
+  lamb: float
+
+
+@runtime_checkable
+class Optimizer(Protocol):
+  """What `fit` asks of an optimizer.
+
+  An optimizer is hashable and equal to others with the same options, since a
+  program is compiled for each. Its state is a pytree of arrays, the field
+  `opt_state` of a `TrainState`.
+  """
+
+  @property
+  def all_rows(self) -> bool:
+    """Whether a step needs all rows, so that there are no batches."""
+
+  @property
+  def tolerance(self) -> float:
+    """Least part of the loss that a grid of `refine` must still lower it by.
+
+    A grid has had enough steps once an entry of the history, after the last
+    grid update, is lower than that before it by less. 0 takes all steps.
+    """
+
+  def init(self, params: Any) -> Any:
+    """Returns the first state.
+
+    Raises:
+      ValueError: If the optimizer does not suit the parameters.
+    """
+
+  def make_objective(
+      self, model: nn.Module, loss: Loss) -> train_steps.Objective:
+    """Returns what is minimized; see `training.make_objective`.
+
+    Raises:
+      ValueError: If the optimizer cannot minimize the loss.
+    """
+
+  def make_step(self, model: nn.Module, loss: Loss) -> train_steps.Step:
+    """Returns a pure step; see `training.make_train_step`."""
+
+  def restart(self, opt_state: Any, params: Any) -> Any:
+    """Returns the state after a grid update, which changed coefficients."""
+
+  def refine(
+      self, model: nn.Module, state: train_steps.TrainState,
+      grid: int) -> tuple[nn.Module, train_steps.TrainState]:
+    """Returns the model with `grid` intervals, and its state."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _AllRows:
+  """Options and methods of the optimizers that need all rows."""
+  frozen: tuple[str, ...] = ()
+  tolerance: float = 0.0
+  all_rows: ClassVar[bool] = True
+
+  def __post_init__(self):
+    object.__setattr__(self, 'frozen', tuple(self.frozen))
+    _check_tolerance(self.tolerance)
+
+  def init(self, params: Any) -> Any:
+    raise NotImplementedError
+
+  def restart(self, opt_state: Any, params: Any) -> Any:
+    raise NotImplementedError
+
+  def refine(
+      self, model: nn.Module, state: train_steps.TrainState,
+      grid: int) -> tuple[nn.Module, train_steps.TrainState]:
+    return _refine_and_restart(self, model, state, grid)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LBFGS(_AllRows):
+  """L-BFGS with a line search (`optax.lbfgs`), for any loss on all rows.
+
+  It forgets its curvature after a grid update and a refinement.
+
+  Attributes:
+    memory_size: Number of steps that the curvature is estimated from, >= 1.
+    frozen: Names of parameters, such as 'scale_base', that stay as they are.
+    tolerance: Part of the loss, in [0, 1). A grid of `refine` has had enough
+      steps once an entry of the history, after the last grid update, is lower
+      than that before it by less. 0 takes all steps.
+
+  Raises:
+    ValueError: If an option is out of its range.
+  """
+  memory_size: int = 10
+
+  def __post_init__(self):
+    super().__post_init__()
+    checks.check_whole('memory_size', self.memory_size, 1)
+
+  def _transform(self) -> optax.GradientTransformation:
+    return optax.lbfgs(memory_size=self.memory_size)
+
+  def init(self, params: Any) -> optax.OptState:
+    _check_frozen(self.frozen, params)
+    return self._transform().init(params)
+
+  def make_objective(
+      self, model: nn.Module, loss: Loss) -> train_steps.Objective:
+    return _freeze(self.frozen, train_steps.make_objective(model, *loss))
+
+  def make_step(self, model: nn.Module, loss: Loss) -> train_steps.Step:
+    return train_steps.make_train_step(
+        self.make_objective(model, loss), self._transform(), same_batch=True)
+
+  def restart(self, opt_state: optax.OptState, params: Any) -> optax.OptState:
+    return self.init(params)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LevenbergMarquardt(_AllRows):
+  """Levenberg-Marquardt, for squared errors without penalty on all rows.
+
+  For networks of up to about a thousand parameters, at its best in float64; see
+  `levenberg_marquardt`.
+
+  Attributes:
+    smooth: Weight of the roughness of splines, >= 0, for targets of about 1.
+      About 1e-14 keeps the ends of fine grids from following single samples,
+      and lets them have more coefficients than there are rows; it costs smooth
+      functions nothing.
+    residuals: Function of the model that returns a function of params, the
+      collection `grid`, x and y; that one returns what each row leaves,
+      [n, ...], which is squared and averaged. Outputs minus targets by default.
+    frozen: Names of parameters, such as 'scale_base', that stay as they are.
+    tolerance: Part of the loss, in [0, 1). A grid of `refine` has had enough
+      steps once an entry of the history, after the last grid update, is lower
+      than that before it by less. 0 takes all steps.
+
+  Raises:
+    ValueError: If an option is out of its range.
+  """
+  smooth: float = 0.0
+  residuals: MakeResiduals = levenberg_marquardt.model_residuals
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not 0 <= self.smooth < math.inf:
+      raise ValueError(
+          f'`smooth` is a weight, finite and >= 0; got {self.smooth!r}.')
+
+  def init(self, params: Any) -> jax.Array:
+    _check_frozen(self.frozen, params)
     return levenberg_marquardt.init(jnp.result_type(*jax.tree.leaves(params)))
-  tx = optax.lbfgs() if task.optimizer == 'lbfgs' else task.optimizer
-  return tx.init(params)
 
+  def make_objective(
+      self, model: nn.Module, loss: Loss) -> train_steps.Objective:
+    residuals = self._residuals(model, loss)
 
-def make_objective(model: nn.Module, task: Task) -> train_steps.Objective:
-  """Returns what is minimized, but for `smooth`; frozen parameters hold."""
-  if task.optimizer != 'lm':
-    return _hold(task.frozen, train_steps.make_objective(
-        model, task.loss_fn, task.penalty, task.lamb))
-  residuals = _hold(task.frozen, task.residuals(model))
+    def objective(*args):
+      value = jnp.square(residuals(*args)).mean()
+      return value, {'loss': value, 'penalty': jnp.zeros_like(value)}
 
-  def objective(*args):
-    loss = jnp.square(residuals(*args)).mean()
-    return loss, {'loss': loss, 'penalty': jnp.zeros_like(loss)}
+    return objective
 
-  return objective
-
-
-def make_step(model: nn.Module, task: Task) -> train_steps.Step:
-  """Returns a step of the optimizer; frozen parameters stay as they are."""
-  if task.optimizer == 'lm':
+  def make_step(self, model: nn.Module, loss: Loss) -> train_steps.Step:
     return levenberg_marquardt.make_step(
-        _hold(task.frozen, task.residuals(model)), smooth=task.smooth)
-  objective = make_objective(model, task)
-  if task.optimizer == 'lbfgs':
-    return train_steps.make_lbfgs_step(objective, optax.lbfgs())
-  step = train_steps.make_train_step(objective, task.optimizer)
+        self._residuals(model, loss), smooth=self.smooth)
 
-  def held_step(state, batch):  # Some transforms move what has no gradient.
-    new, metrics = step(state, batch)
-    return new.replace(params=_where_frozen(
-        task.frozen, lambda old, _: old, state.params, new.params)), metrics
+  def restart(self, opt_state: jax.Array, params: Any) -> jax.Array:
+    return levenberg_marquardt.restart(opt_state)
 
-  return held_step if task.frozen else step
-
-
-def _hold(frozen: tuple[str, ...], fn: Callable) -> Callable:
-  """A function of params and more, without gradient for some of them."""
-  def held(params, *args):
-    return fn(_where_frozen(frozen, jax.lax.stop_gradient, params), *args)
-
-  return held if frozen else fn
+  def _residuals(
+      self, model: nn.Module, loss: Loss) -> levenberg_marquardt.Residuals:
+    if loss.lamb or loss.loss_fn is not squared_error:
+      raise ValueError(
+          '`optimizer` LevenbergMarquardt minimizes squared errors alone; it '
+          'takes neither `loss_fn` nor `lamb`. Use LBFGS().')
+    return _freeze(self.frozen, self.residuals(model))
 
 
-def _where_frozen(
-    frozen: tuple[str, ...], fn: Callable, *params: Any) -> Any:
-  """Replaces the frozen ones of the last params by `fn` of all of them."""
-  return jax.tree.map_with_path(
-      lambda path, *leaves: (
-          fn(*leaves) if path[-1].key in frozen else leaves[-1]), *params)
+@dataclasses.dataclass(frozen=True)
+class OptaxTransform:
+  """Any optax transform; `fit` makes one of what it is given.
+
+  Transforms may need the loss and its gradient, as `optax.contrib.
+  reduce_on_plateau` and line searches do. Those of L-BFGS forget their
+  curvature after a grid update and a refinement; what others keep goes on.
+
+  To freeze parameters, chain optax's own freeze:
+
+    frozen = jax.tree.map_with_path(
+        lambda path, _: path[-1].key == 'scale_base', variables['params'])
+    tx = optax.chain(optax.adam(1e-3), optax.freeze(frozen))
+
+  Attributes:
+    tx: The transform.
+    tolerance: See `LBFGS`; for losses without batches.
+
+  Raises:
+    ValueError: If `tolerance` is out of its range.
+  """
+  tx: optax.GradientTransformation
+  tolerance: float = 0.0
+  all_rows: ClassVar[bool] = False
+
+  def __post_init__(self):
+    _check_tolerance(self.tolerance)
+
+  def init(self, params: Any) -> optax.OptState:
+    return self.tx.init(params)
+
+  def make_objective(
+      self, model: nn.Module, loss: Loss) -> train_steps.Objective:
+    return train_steps.make_objective(model, *loss)
+
+  def make_step(self, model: nn.Module, loss: Loss) -> train_steps.Step:
+    return train_steps.make_train_step(
+        self.make_objective(model, loss), self.tx)
+
+  def restart(self, opt_state: optax.OptState, params: Any) -> optax.OptState:
+    return self.init(params) if _has_curvature(opt_state) else opt_state
+
+  def refine(
+      self, model: nn.Module, state: train_steps.TrainState,
+      grid: int) -> tuple[nn.Module, train_steps.TrainState]:
+    if _has_curvature(state.opt_state):
+      return _refine_and_restart(self, model, state, grid)
+    return refinement.refine_state(model, state, grid, self.tx)
 
 
-def check(
-    task: Task, params: Any, batch_size: int | None,
-    tolerance: float) -> None:
-  """Raises a ValueError for an optimizer or an option that does not fit."""
-  name = task.optimizer
-  if name not in ('lbfgs', 'lm') and not isinstance(
-      name, optax.GradientTransformation):
+def as_optimizer(
+    optimizer: Optimizer | optax.GradientTransformation) -> Optimizer:
+  """Returns an `Optimizer`; raises a ValueError for what is none."""
+  if isinstance(optimizer, optax.GradientTransformation):
+    return OptaxTransform(optimizer)
+  if isinstance(optimizer, type) or not isinstance(optimizer, Optimizer):
     raise ValueError(
-        f"`optimizer` is 'lbfgs', 'lm' or an optax transform; got {name!r}.")
-  if not (math.isfinite(task.lamb) and task.lamb >= 0):
-    raise ValueError(f'`lamb` is a weight >= 0; got {task.lamb!r}.')
-  if isinstance(name, str) and batch_size is not None:
-    raise ValueError(
-        f"`batch_size` is for optax transforms; '{name}' needs all rows.")
-  if not (0 <= task.smooth < math.inf) or (task.smooth and name != 'lm'):
-    raise ValueError(
-        f"`smooth` is a weight >= 0, and 0 but for 'lm'; got {task.smooth!r}.")
-  if not 0 <= tolerance < 1:
-    raise ValueError(f'`tolerance` lies in [0, 1); got {tolerance!r}.')
-  if name != 'lm' and task.residuals is not levenberg_marquardt.model_residuals:
-    raise ValueError(f"`residuals` are for the optimizer 'lm'; got {name!r}.")
-  if name == 'lm' and (task.lamb or task.loss_fn is not squared_error):
-    raise ValueError(
-        "`optimizer` 'lm' minimizes squared errors alone; it takes neither "
-        "`loss_fn` nor `lamb`. Use 'lbfgs'.")
-  names = {path[-1] for path in traverse_util.flatten_dict(params)}
-  if not names.issuperset(task.frozen):
+        '`optimizer` is LBFGS(), LevenbergMarquardt() (both in '
+        '`kan_jax.training`) or an optax transform such as optax.adam(1e-3); '
+        f'got {optimizer!r}.')
+  return optimizer
+
+
+def _refine_and_restart(
+    optimizer: Optimizer | _AllRows, model: nn.Module,
+    state: train_steps.TrainState,
+    grid: int) -> tuple[nn.Module, train_steps.TrainState]:
+  """Refines what there is but the optimizer, which goes on as anew."""
+  model, variables = edits.refine(model, state.variables, grid)
+  return model, state.replace(
+      params=variables['params'], grid=variables['grid'],
+      opt_state=optimizer.restart(state.opt_state, variables['params']))
+
+
+def _has_curvature(opt_state: optax.OptState) -> bool:
+  """Whether L-BFGS is part of an optax transform, by its state."""
+  def is_memory(node):
+    return isinstance(node, optax.ScaleByLBFGSState)
+
+  return any(map(is_memory, jax.tree.leaves(opt_state, is_leaf=is_memory)))
+
+
+def _freeze(frozen: tuple[str, ...], fn: Callable) -> Callable:
+  """Makes a function of params and more have no gradient in some of them."""
+  def without_gradient(params, *args):
+    return fn(jax.tree.map_with_path(
+        lambda path, leaf: (
+            jax.lax.stop_gradient(leaf) if path[-1].key in frozen else leaf),
+        params), *args)
+
+  return without_gradient if frozen else fn
+
+
+def _check_frozen(frozen: tuple[str, ...], params: Any) -> None:
+  names = {path[-1].key for path, _ in (
+      jax.tree_util.tree_leaves_with_path(params))}
+  if not names.issuperset(frozen):
     raise ValueError(
         f'`frozen` names parameters, of {", ".join(sorted(names))}; got '
-        f'{task.frozen!r}.')
+        f'{frozen!r}.')
+
+
+def _check_tolerance(tolerance: float) -> None:
+  if not 0 <= tolerance < 1:
+    raise ValueError(f'`tolerance` lies in [0, 1); got {tolerance!r}.')

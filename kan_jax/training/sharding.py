@@ -1,9 +1,9 @@
 """Many devices: which part of each array a device holds.
 
-Programs stay as they are written, for the whole batch and on whole arrays; the
-arrays know where their parts are, and the compiler adds the communication
-(GSPMD, arXiv 2105.04663). So a grid update or a penalty sees the global batch,
-and many devices compute what one does, but for the order of sums.
+Programs are written for the whole batch and for whole arrays. The arrays know
+where their parts are, and the compiler adds the communication (GSPMD, arXiv
+2105.04663). So a grid update or a penalty sees the global batch, and many
+devices compute what one does, except for the order of sums.
 
 A mesh has two axes. Rows of a batch are split along 'data'. Wide KAN layers are
 split over their outputs along 'model'; everything else is on every device.
@@ -53,7 +53,7 @@ def make_mesh(text: str) -> jax.sharding.Mesh:
   """Returns a mesh of the first devices, of all processes.
 
   Args:
-    text: Its axes; see `parse_mesh`.
+    text: Axes of the mesh; see `parse_mesh`.
 
   Raises:
     ValueError: If the text is no mesh, there are too few devices, or a device
@@ -76,30 +76,31 @@ def make_mesh(text: str) -> jax.sharding.Mesh:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-  """Where the arrays of a training run are.
+class Placement:
+  """Where the arrays of a training run are: on which device of a mesh.
 
   Attributes:
     mesh: A mesh with the axes 'data' and 'model'.
-    wide: KAN layers with fewer outputs than this are on every device, as are
-      those whose outputs the axis 'model' does not divide.
+    wide: Least number of outputs of a KAN layer that is split along 'model'.
+      Every device holds the other layers whole, and those whose number of
+      outputs the axis does not divide.
   """
   mesh: jax.sharding.Mesh
   wide: int = 32
 
   @property
   def data(self) -> int:
-    """Into how many parts the rows are split."""
+    """Number of parts that rows are split into."""
     return self.mesh.shape['data']
 
   @property
   def everywhere(self) -> NamedSharding:
-    """That of an array which is whole on every device."""
+    """Sharding of an array that every device holds whole."""
     return NamedSharding(self.mesh, PartitionSpec())
 
   @property
   def by_row(self) -> NamedSharding:
-    """That of an array whose rows are split."""
+    """Sharding of an array whose rows are split over the devices."""
     return NamedSharding(self.mesh, PartitionSpec('data'))
 
   def check_batch(self, size: int) -> None:
@@ -143,9 +144,9 @@ class Layout:
 
   def local_rows(self, size: int) -> slice:
     """Returns which rows of an array of `size` rows this process holds."""
-    held = self.by_row.addressable_devices_indices_map((self._padded(size),))
-    bounds = [rows[0].indices(self._padded(size))
-              for rows in held.values() if rows]
+    padded = self._padded(size)
+    parts = self.by_row.addressable_devices_indices_map((padded,))
+    bounds = [rows[0].indices(padded) for rows in parts.values() if rows]
     return slice(min(size, *(low for low, _, _ in bounds)),
                  min(size, max(high for _, high, _ in bounds)))
 
@@ -173,7 +174,6 @@ class Layout:
       raise ValueError(
           f'`local` needs the rows {held.start} to {held.stop} of {size}; got '
           f'{local.shape[axis]} rows.')
-    before, after = local.shape[:axis], local.shape[axis + 1:]
 
     def part(index):
       low, high, _ = index[axis].indices(self._padded(size))
@@ -185,17 +185,19 @@ class Layout:
       return np.pad(rows, [(0, missing if i == axis else 0)
                            for i in range(rows.ndim)])
 
+    # `make_array_from_process_local_data` needs all rows filled up before, a
+    # copy of all of them: on eight devices of a CPU, 59,999 images took 0.22 s
+    # instead of 0.08 s, and batches side by side 12 ms instead of 4 ms.
+    shape = list(local.shape)
+    shape[axis] = self._padded(size)
     return jax.make_array_from_callback(
-        (*before, self._padded(size), *after),
+        tuple(shape),
         NamedSharding(self.mesh, PartitionSpec(*[None] * axis, 'data')), part)
 
   def put(self, state: Any) -> Any:
-    """Puts arrays, the same in all processes, where they belong.
-
-    That is on every device, or a part of a wide layer on each; see `shardings`.
-    """
-    # By way of the host: of a process's own device arrays, `device_put` makes
-    # global ones whose shards cannot be asked for (jax 0.10).
+    """Puts arrays, the same in all processes, where `shardings` says."""
+    # By way of the host: `device_put` of arrays on devices of one process makes
+    # global arrays whose shards cannot be read (jax 0.10).
     state = jax.tree.map(np.asarray, jax.device_get(state))
     return jax.device_put(state, self.shardings(state))
 

@@ -1,4 +1,4 @@
-"""Examples that need not fit into memory: read by Grain while others compute.
+"""Examples that need not fit into memory: Grain reads while devices compute.
 
 Needs Grain: pip install 'kan_jax[grain]'.
 """
@@ -13,31 +13,36 @@ import numpy as np
 
 from kan_jax.training import sharding
 
-Reader = Callable[[np.ndarray], Any]  # Of row numbers [n], arrays [n, ...].
+Reader = Callable[[np.ndarray], Any]  # From row numbers [n] to arrays [n, ...].
 
 
 def chunks(
     read: Reader, order: np.ndarray, size: int, *, start: int = 0,
     ahead: int = 2, threads: int = 1,
-    layout: sharding.Layout | None = None) -> Iterator[Any]:
+    placement: sharding.Placement | None = None) -> Iterator[Any]:
   """Yields rows on the device, `size` at a time, in a given order.
 
   Background threads read and transfer the next chunks while the caller computes
-  with this one. What comes out depends on the arguments alone, not on timing:
-  the number of a chunk is all there is to know to go on later.
+  with this one. The chunks depend on the arguments alone, not on timing: to go
+  on later, only the number of the next chunk is needed.
+
+    for x, y in streaming.chunks(lambda rows: (images[rows], labels[rows]),
+                                 np.random.permutation(len(images)), 10_000):
+      ...
 
   Args:
-    read: Of row numbers [n], a tree of numpy arrays [n, ...]. Threads call it,
-      so it should change nothing.
-    order: Numbers of all rows, [m], as from one shuffle of the whole set; or of
-      the rows of all batches, [m, batch], which come as [size, batch, ...].
-    size: Rows of a chunk, or batches; the last one may have fewer.
-    start: The chunk to begin with. Those before it are not read.
-    ahead: How many chunks are read ahead; so many more are held in memory.
-    threads: How many chunks are read at a time.
-    layout: Of many devices: rows, or those of each batch, are split over them,
-      with zeros after the last ones where they cannot be split evenly. Of
-      several processes, each reads only the rows that its devices hold.
+    read: Function of row numbers [n] that returns a tree of numpy arrays
+      [n, ...]. Threads call it, so it should change nothing.
+    order: Numbers of all rows, [m], as from one shuffle of the whole set; or
+      the numbers of the rows of all batches, [m, batch], which come as
+      [size, batch, ...].
+    size: Rows of a chunk, or batches; the last chunk may have fewer.
+    start: Number of the first chunk. Those before it are not read.
+    ahead: Number of chunks that are read ahead, and held in memory.
+    threads: Number of chunks that are read at a time.
+    placement: Devices over which rows, or the rows of each batch, are split;
+      zeros follow the last rows where they cannot be split evenly. Of several
+      processes, each reads only the rows that its devices hold.
 
   Raises:
     ValueError: If a number is out of range.
@@ -51,25 +56,26 @@ def chunks(
   if start == count:
     return iter(())
   dataset = grain.MapDataset.range(start, count).map(
-      lambda i: _load(read, order[i * size:(i + 1) * size], layout))
+      lambda i: _load(read, order[i * size:(i + 1) * size], placement))
   options = grain.ReadOptions(
       num_threads=threads, prefetch_buffer_size=max(ahead, threads))
   return _closing(iter(dataset.to_iter_dataset(options)))
 
 
 def _load(
-    read: Reader, numbers: np.ndarray, layout: sharding.Layout | None) -> Any:
+    read: Reader, numbers: np.ndarray,
+    placement: sharding.Placement | None) -> Any:
   """Reads rows [n], or batches [n, batch], and puts them onto the devices."""
   size = numbers.shape[-1]
-  if layout:
-    numbers = numbers[..., layout.local_rows(size)]
-  found = jax.tree.map(
+  if placement:
+    numbers = numbers[..., placement.local_rows(size)]
+  arrays = jax.tree.map(
       lambda a: a.reshape(*numbers.shape, *a.shape[1:]),
       read(numbers.reshape(-1)))
-  if not layout:
-    return jax.device_put(found)
+  if not placement:
+    return jax.device_put(arrays)
   axis = numbers.ndim - 1
-  return jax.tree.map(lambda a: layout.put_rows(a, size, axis), found)
+  return jax.tree.map(lambda a: placement.put_rows(a, size, axis), arrays)
 
 
 def _closing(iterator: grain.DatasetIterator) -> Iterator[Any]:

@@ -2,7 +2,15 @@
 
 Three transforms share one state and know nothing of each other. A step
 optimizes `params`; a grid update changes `grid` and the spline coefficients;
-evaluation changes nothing. Each compiles on its own.
+evaluation changes nothing. Each compiles on its own. A loop of one's own:
+
+  state = training.create_state(model, tx, jax.random.key(0), x)
+  step = jax.jit(training.make_train_step(
+      training.make_objective(model, loss_fn), tx))
+  for i in range(steps):
+    if i in update_steps:
+      state = training.update_state_grids(model, state, x)
+    state, metrics = step(state, (x, y))
 """
 
 from collections.abc import Callable
@@ -18,9 +26,12 @@ import optax
 
 from kan_jax import checks
 from kan_jax.layers import traversal
+from kan_jax.splines import grids
 from kan_jax.training import sharding
 
-# Of outputs and targets, a number for each row.
+_GRID_UPDATE = grids.GridUpdate()
+
+# From outputs and targets to a number for each row.
 LossFn = Callable[[jax.Array, jax.Array], jax.Array]
 PenaltyFn = Callable[[Any, Any], jax.Array]  # Of edge statistics and params.
 Metrics = dict[str, jax.Array]
@@ -31,10 +42,10 @@ class TrainState(struct.PyTreeNode):
   """All that training reads and writes.
 
   Attributes:
-    step: Optimizer steps taken, [], int32.
+    step: Number of optimizer steps taken, [], int32.
     params: Trained arrays.
-    grid: Knots and masks, changed by `update_grids` and pruning alone; empty
-      for a model without KAN layers.
+    grid: Collection of knots and masks, changed by grid updates and pruning
+      alone; empty for a model without KAN layers.
     opt_state: State of the optimizer.
   """
   step: jax.Array
@@ -62,7 +73,10 @@ def create_state(
       layers, `grid`.
     tx: The optimizer.
     key: Random key.
-    x: A batch of inputs, for its shape.
+    x: Batch of inputs; its shape is all that counts.
+
+  Returns:
+    A state whose arrays are all different ones, so that it can be donated.
 
   Raises:
     ValueError: If the model has other collections, which no step would update.
@@ -74,9 +88,11 @@ def create_state(
         f'`model` has the collections {others}, which this training loop does '
         'not carry; write a step of your own around `update_grids`.')
   params = variables['params']
+  # Copies, as optimizers may keep the same array twice, or the parameters.
   return TrainState(
       step=jnp.zeros((), jnp.int32), params=params,
-      grid=variables.get('grid', {}), opt_state=tx.init(params))
+      grid=variables.get('grid', {}),
+      opt_state=jax.tree.map(jnp.copy, tx.init(params)))
 
 
 def make_objective(
@@ -85,9 +101,9 @@ def make_objective(
   """Returns `objective(params, grid, x, y) -> (value, metrics)`.
 
   Args:
-    model: The model of the parameters.
-    loss_fn: Of outputs and targets, the loss of each row; the value is its
-      mean plus the weighted penalty.
+    model: Model of the parameters.
+    loss_fn: Function of outputs and targets that returns the loss of each row;
+      the value is its mean plus the weighted penalty.
     penalty: Of edge statistics and params, a scalar, such as
       `regularization.Penalty()`.
     lamb: Weight of the penalty, >= 0. At 0 no statistics are computed.
@@ -96,8 +112,8 @@ def make_objective(
     A pure function. Its metrics are `loss` without the penalty, and `penalty`
     without `lamb`.
   """
-  def objective(params, grid, x, y):
-    variables = {'params': params, 'grid': grid}
+  def objective(params, collection, x, y):
+    variables = {'params': params, 'grid': collection}
     if penalty is None or not lamb:
       loss = row_losses(loss_fn, model.apply(variables, x), y).mean()
       return loss, {'loss': loss, 'penalty': jnp.zeros_like(loss)}
@@ -110,46 +126,40 @@ def make_objective(
 
 
 def make_train_step(
-    objective: Objective, tx: optax.GradientTransformation) -> Step:
+    objective: Objective, tx: optax.GradientTransformation, *,
+    same_batch: bool = False) -> Step:
   """Returns `step(state, (x, y)) -> (state, metrics)`: one optimizer step.
 
   Args:
     objective: What to minimize; see `make_objective`.
-    tx: The optimizer of the state.
+    tx: Optimizer of the state: any optax transform, also one that needs the
+      value, its gradient or `value_fn`, as line searches do.
+    same_batch: Whether all steps between two resets of the optimizer see the
+      same batch and the same grids. Then the value and the gradient that the
+      line search of `optax.lbfgs` has left in its state are not computed again.
 
   Returns:
     A pure function, not jitted, so that it can be part of a longer program.
     Where the objective or its gradient is not finite, parameters and optimizer
     stay as they were, and the metric `skipped` is 1 instead of 0.
   """
-  def step(state, batch):
-    (value, metrics), grads = jax.value_and_grad(objective, has_aux=True)(
-        state.params, state.grid, *batch)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    new = optax.apply_updates(state.params, updates), opt_state
-    return _accept(state, new, value, grads, metrics)
+  tx = optax.with_extra_args_support(tx)
 
-  return step
-
-
-def make_lbfgs_step(
-    objective: Objective, tx: optax.GradientTransformationExtraArgs) -> Step:
-  """Returns a step as `make_train_step` does, for `optax.lbfgs()`.
-
-  Its line search evaluates the objective, too, so all steps between two resets
-  of the optimizer need the same batch and the same grids.
-  """
   def step(state, batch):
     def value_fn(params):
       return objective(params, state.grid, *batch)[0]
 
-    value, grads = optax.value_and_grad_from_state(value_fn)(
-        state.params, state=state.opt_state)
+    if same_batch:
+      value, grads = optax.value_and_grad_from_state(value_fn)(
+          state.params, state=state.opt_state)
+      _, metrics = objective(state.params, state.grid, *batch)
+    else:
+      (value, metrics), grads = jax.value_and_grad(objective, has_aux=True)(
+          state.params, state.grid, *batch)
     updates, opt_state = tx.update(
         grads, state.opt_state, state.params, value=value, grad=grads,
         value_fn=value_fn)
     new = optax.apply_updates(state.params, updates), opt_state
-    _, metrics = objective(state.params, state.grid, *batch)
     return _accept(state, new, value, grads, metrics)
 
   return step
@@ -208,14 +218,14 @@ def zero_totals() -> dict[str, jax.Array]:
 
 def make_run_steps(
     step: Step, *, stop_at_skipped: bool = True,
-    layout: sharding.Layout | None = None) -> Callable:
+    placement: sharding.Placement | None = None) -> Callable:
   """Returns a jitted loop of train steps over rows picked on the device.
 
   Args:
-    step: A train step, as from `make_train_step`.
+    step: Train step, as from `make_train_step`.
     stop_at_skipped: Whether the first step that is skipped, because something
       is not finite, is also the last one.
-    layout: Where state and rows are, if there are many devices.
+    placement: Devices of state and rows, if there are many.
 
   Returns:
     `run_steps(state, totals, data, rows, start, stop) -> (state, totals)`.
@@ -235,11 +245,11 @@ def make_run_steps(
     def body(carry):
       i, state, totals = carry
       batch = jax.tree.map(lambda a: a[rows[i]], data)
-      if layout:
-        batch = layout.constrain_rows(batch)
+      if placement:
+        batch = placement.constrain_rows(batch)
       state, metrics = step(state, batch)
-      if layout:
-        state = layout.constrain(state)
+      if placement:
+        state = placement.constrain(state)
       counted = metrics['skipped'] == 0
       totals = {name: totals[name] + (
           value if name == 'skipped' else jnp.where(counted, value, 0))
@@ -247,52 +257,55 @@ def make_run_steps(
       return i + 1, state, totals
 
     done = jax.lax.while_loop(goes_on, body, (start, state, totals))[1:]
-    return layout.constrain(done) if layout else done
+    return placement.constrain(done) if placement else done
 
   return run_steps
 
 
-@functools.partial(jax.jit, static_argnames=(
-    'model', 'grid_eps', 'margin', 'min_width', 'min_interval', 'rate',
-    'layout'))
-def update_grids(
-    state: TrainState, x: jax.Array, *, model: nn.Module, grid_eps: float = 1.0,
-    margin: float = 0.01, min_width: float = 0.02,
-    min_interval: float = 0.01, rate: float = 1.0,
-    layout: sharding.Layout | None = None) -> TrainState:
+@functools.partial(
+    jax.jit, static_argnames=('model', 'grid_update', 'placement'))
+def update_state_grids(
+    model: nn.Module, state: TrainState, x: jax.Array, *,
+    grid_update: grids.GridUpdate = _GRID_UPDATE,
+    placement: sharding.Placement | None = None) -> TrainState:
   """Moves every grid to the inputs that its layer sees for the batch `x`.
 
-  Touches `grid` and the spline coefficients in `params`, nothing else; see
-  `layers.update_grids` for the arguments. `layout` says where state and rows
-  are, if there are many devices.
+  Touches `grid` and the spline coefficients in `params`, nothing else.
+
+  Args:
+    model: Model of the state.
+    state: State of its training.
+    x: Batch of inputs.
+    grid_update: How the knots are placed, and how far they move.
+    placement: Devices of state and rows, if there are many.
   """
-  if layout:
-    x = layout.constrain_rows(x)
+  if placement:
+    x = placement.constrain_rows(x)
   variables = traversal.update_grids(
-      model, state.variables, x, grid_eps=grid_eps, margin=margin,
-      min_width=min_width, min_interval=min_interval, rate=rate)
+      model, state.variables, x, grid_update=grid_update)
   state = state.replace(params=variables['params'], grid=variables['grid'])
-  return layout.constrain(state) if layout else state
+  return placement.constrain(state) if placement else state
 
 
 def make_evaluate(
     model: nn.Module, metrics: dict[str, LossFn], batch_size: int = 1000,
-    layout: sharding.Layout | None = None) -> Callable[
+    placement: sharding.Placement | None = None) -> Callable[
         ..., dict[str, jax.Array]]:
   """Returns jitted `evaluate(variables, (x, y), size=None)`: means over rows.
 
   Args:
-    model: The model of the variables.
-    metrics: By name, functions of outputs and targets, one number a row.
-    batch_size: Rows that are computed at a time.
-    layout: Where the rows are, if there are many devices; each computes on
-      its own.
+    model: Model of the variables.
+    metrics: Functions of outputs and targets by name; each returns one number
+      a row.
+    batch_size: Number of rows that are computed at a time.
+    placement: Devices of the rows, if there are many; each computes the metrics
+      of its own rows.
 
   Returns:
     A function of variables and rows. Of these the first `size` count, all of
     them by default.
   """
-  parts = layout.data if layout else 1
+  parts = placement.data if placement else 1
   step = max(batch_size // parts, 1)
 
   def total(variables, rows, counted):
@@ -306,26 +319,28 @@ def make_evaluate(
   def evaluate(variables, data, size=None):
     checks.check_rows('data', data[0])
     size = len(data[0]) if size is None else size
-    # Rows that one device holds stay side by side.
+
+    # One row of `rows` for each device: what it holds stays side by side.
     rows, number = jax.tree.map(
         lambda a: a.reshape(parts, -1, *a.shape[1:]),
         (data, jnp.arange(len(data[0]))))
-    held = number.shape[1]
-    whole = held - held % step
 
-    def of_part(start, width):
+    def total_of_slice(start, width):
       part, index = jax.tree.map(
           lambda a: jax.lax.dynamic_slice_in_dim(a, start, width, 1),
           (rows, number))
       return total(variables, part, index < size)
 
+    # Slices of `step` rows in a loop, then what is left.
+    length = number.shape[1]
+    whole = length - length % step
     totals = []
     if whole:
       sums = jax.lax.map(
-          lambda start: of_part(start, step), jnp.arange(0, whole, step))
+          lambda start: total_of_slice(start, step), jnp.arange(0, whole, step))
       totals.append(jax.tree.map(lambda a: a.sum(0), sums))
-    if whole < held:
-      totals.append(of_part(whole, held - whole))
+    if whole < length:
+      totals.append(total_of_slice(whole, length - whole))
     return jax.tree.map(lambda *sums: sum(sums) / size, *totals)
 
   return evaluate

@@ -52,10 +52,11 @@ class ApiCasesTest(parameterized.TestCase):
 
   @parameterized.parameters(
       (1.0, [0, 0.25, 0.5, 0.75, 1]), (0.0, [0, 0.0625, 0.25, 0.5625, 1]))
-  def test_a04_blend_direction(self, grid_eps, expected):
+  def test_a04_blend_direction(self, eps, expected):
     u = np.linspace(0, 1, 1001)
     knots = grids.knots_from_samples(
-        jnp.asarray(u**2, jnp.float32)[:, None], 4, 3, grid_eps=grid_eps)
+        jnp.asarray(u**2, jnp.float32)[:, None], 4, 3,
+        grid_update=grids.GridUpdate(eps=eps))
     # The margin of the grid beyond the samples.
     np.testing.assert_allclose(knots[0, 3:-3], expected, atol=0.02)
 

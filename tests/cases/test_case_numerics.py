@@ -33,7 +33,7 @@ _NET = linen.KAN([2, 3, 1])
 _VARIABLES = networks.kan([2, 3, 1])
 
 _update = jax.jit(
-    traversal.update_grids, static_argnums=0, static_argnames='grid_eps')
+    traversal.update_grids, static_argnums=0, static_argnames='grid_update')
 _apply = jax.jit(lambda model, variables, x: model.apply(variables, x),
                  static_argnums=0)
 
@@ -41,11 +41,11 @@ _apply = jax.jit(lambda model, variables, x: model.apply(variables, x),
 class GridCasesTest(chex.TestCase):
 
   @parameterized.parameters((4, 0.0), (4, 1.0), (1, 1.0))
-  def test_n02_fewer_rows_than_coefficients(self, rows, grid_eps):
+  def test_n02_fewer_rows_than_coefficients(self, rows, eps):
     layer = linen.KANLayer(1, grid=20)
     variables = networks.layer(1, 1, grid=20)
     x = jnp.array([[-0.9], [-0.2], [0.1], [0.75]])[:rows]
-    new = _update(layer, variables, x, grid_eps=grid_eps)
+    new = _update(layer, variables, x, grid_update=grids.GridUpdate(eps=eps))
     chex.assert_tree_all_finite(new)
     self.assertFalse(np.array_equal(
         new['grid']['knots'], variables['grid']['knots']))
@@ -55,7 +55,7 @@ class GridCasesTest(chex.TestCase):
   def test_n03_binary_column(self):
     layer, variables = linen.KANLayer(1), networks.layer(1, 1)
     x = jnp.repeat(jnp.array([0.0, 1.0]), 50)[:, None]
-    new = _update(layer, variables, x, grid_eps=0.0)
+    new = _update(layer, variables, x, grid_update=grids.GridUpdate(eps=0.0))
     knots = new['grid']['knots']
     self.assertGreater(np.diff(knots).min(), 0)
     ends = jnp.array([[0.0], [1.0]])
@@ -128,7 +128,7 @@ class DtypeCasesTest(parameterized.TestCase):
     step = jax.jit(train_steps.make_train_step(train_steps.make_objective(
         model, optax.softmax_cross_entropy_with_integer_labels), tx))
     labels = np.arange(100) % 3  # int64.
-    new, metrics = step(train_steps.update_grids(state, x, model=model),
+    new, metrics = step(train_steps.update_state_grids(model, state, x),
                         (x, labels))
     self.assertEqual(metrics['skipped'], 0)
     chex.assert_trees_all_equal_dtypes(new, state)

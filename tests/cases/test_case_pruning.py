@@ -19,6 +19,7 @@ from kan_jax.layers import regularization
 from kan_jax.layers import traversal
 from kan_jax.pruning import prune as pruning
 from kan_jax.pruning import scores
+from kan_jax.splines import grids
 from kan_jax.training import refinement
 from kan_jax.training import train_steps
 
@@ -109,7 +110,8 @@ class PruningCasesTest(parameterized.TestCase):
       """20 steps on the whole set, with a grid update before each ten."""
       run = runs[model]
       for start in (0, 10):
-        state = train_steps.update_grids(state, _X, model=model, rate=0.5)
+        state = train_steps.update_state_grids(
+            model, state, _X, grid_update=grids.GridUpdate(rate=0.5))
         state, totals = run(
             state, train_steps.zero_totals(), (_X, _Y), rows, start, start + 10)
         self.assertEqual(totals['skipped'], 0)
@@ -134,7 +136,8 @@ class PruningCasesTest(parameterized.TestCase):
     masks = [layer['mask'] for layer in variables['grid'].values()]
     state = networks.state(variables, tx)
     state = train(
-        finer, jax.jit(lambda s: refinement.refine_state(s, 10, tx))(state))
+        finer, jax.jit(
+            lambda s: refinement.refine_state_arrays(s, 10, tx))(state))
     for mask, layer in zip(masks, state.grid.values(), strict=True):
       np.testing.assert_array_equal(layer['mask'], mask)
     outputs = finer.apply(state.variables, _X)

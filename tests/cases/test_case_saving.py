@@ -75,7 +75,8 @@ def _train(state, start, stop):
 def _ten_steps():
   """A state after a grid update and ten steps."""
   state = networks.state(_VARIABLES, _TX)
-  return _train(train_steps.update_grids(state, 2 * _X, model=_NET), 0, 10)
+  return _train(
+      train_steps.update_state_grids(_NET, state, 2 * _X), 0, 10)
 
 
 @pytest.fixture(scope='module')
@@ -176,8 +177,8 @@ class SavingCasesTest(parameterized.TestCase):
     for rows in (10, 10_000):
       x = jnp.asarray(_RNG.uniform(-1, 1, (rows, 2)), jnp.float32)
       state = networks.state(networks.layer(2, 3), _TX)
-      checkpoints.save(self.path / str(rows), 0, train_steps.update_grids(
-          state, x, model=linen.KANLayer(3)))
+      checkpoints.save(self.path / str(rows), 0, train_steps.update_state_grids(
+          linen.KANLayer(3), state, x))
     # Compression is a little luckier with some numbers than with others; the
     # rows themselves would be 80 kB.
     self.assertAlmostEqual(self._size('10'), self._size('10000'), delta=4000)

@@ -52,7 +52,7 @@ class Counter:
 
   def __init__(self, size, traces=2):
     self.size = size
-    self.layout = sharding.Layout(sharding.make_mesh('data:1'))
+    self.placement = sharding.Placement(sharding.make_mesh('data:1'))
     self.updates = []
     chex.clear_trace_counter()
     self.run_steps = train_steps.make_run_steps(
@@ -205,8 +205,8 @@ class OwnLoopCasesTest(parameterized.TestCase):
     def run(variables, steps):
       """Updates the grids, then takes steps; their losses and what is left."""
       found = fitting.fit(
-          model, variables, _X, _Y, loss_fn=_squares, steps=steps, interval=1,
-          stop_grid_update=1)
+          model, variables, _X, _Y, loss_fn=_squares, steps=steps, log_every=1,
+          update_steps=(0,))
       return found.history['loss'], found.variables
 
     def train():

@@ -151,14 +151,14 @@ class ChunkTest(parameterized.TestCase):
     found, steps = _table(rows=rows), -(-rows // batch)
     done = min(done, steps - 1)
     order = np.random.default_rng(1).permutation(rows)
-    layout = _programs().layout
+    placement = _programs().placement
     with mock.patch.object(feeds, '_BYTES', 3 * 4 * 20):
-      streamed = feeds.Streamed('training', found.train, 3, layout)
+      streamed = feeds.Streamed('training', found.train, 3, placement)
     batches = [
         [tuple(part[chunk.rows[i - chunk.start]] for part in chunk.data)
          for chunk in feed.chunks(order, batch, done)
          for i in range(max(chunk.start, done), chunk.stop)]
-        for feed in (feeds.Held(found.train.split, rows, layout), streamed)]
+        for feed in (feeds.Held(found.train.split, rows, placement), streamed)]
     self.assertLen(batches[0], steps - done)
     chex.assert_trees_all_equal(*batches)
     for (x, y), i in zip(
@@ -248,7 +248,7 @@ class RecordsTest(parameterized.TestCase):
     records.write_set(self.path / 'set', _table(rows=0))
     with self.assertRaisesRegex(cli.UsageError, 'no training examples'):
       feeds.open_feeds(sets.open_set(str(self.path / 'set')),
-                       _programs().layout)
+                       _programs().placement)
 
   def test_nothing_is_overwritten(self):
     (self.path / 'notes.txt').write_text('mine')
@@ -262,8 +262,8 @@ class RecordsTest(parameterized.TestCase):
           mock.patch.object(training, 'streaming', streaming)):
       del sys.modules['kan_jax.training.streaming']
       del training.streaming
-      layout = sharding.Layout(sharding.make_mesh('data:1'))
-      for call in (lambda: feeds.open_feeds(_table(), layout),
+      placement = sharding.Placement(sharding.make_mesh('data:1'))
+      for call in (lambda: feeds.open_feeds(_table(), placement),
                    lambda: sets.open_set(str(self.path / 'set'))):
         with self.assertRaisesRegex(cli.UsageError, r'kan_jax\[grain\]'):
           call()

@@ -64,7 +64,7 @@ class Fake:
   """Programs that only keep account of what they are asked to do."""
 
   def __init__(self, loss=0.625, accuracy=0.9755):
-    self.layout = sharding.Layout(sharding.make_mesh('data:1'))
+    self.placement = sharding.Placement(sharding.make_mesh('data:1'))
     self.loss, self.accuracy = loss, accuracy
     self.batches, self.updates = [], []
 

@@ -49,15 +49,16 @@ def _set():
   return sources.Set(source, source, 3, (28, 28), 'float32')
 
 
-def _train(folder, layout, log, signals=None, loader='memory'):
+def _train(folder, placement, log, signals=None, loader='memory'):
   found = _set()
   with run_folder.open_recorder(str(folder), _CONFIG, True) as recorder:
     job = loop.Loop(
-        _CONFIG, sets.read(found, layout.local_rows) if loader == 'memory' else
-        found, loop.build_programs(_CONFIG, 3, layout=layout), log=log,
+        _CONFIG,
+        sets.read(found, placement.local_rows) if loader == 'memory' else found,
+        loop.build_programs(_CONFIG, 3, placement=placement), log=log,
         recorder=recorder, signals=signals, checkpoint_every=1)
     job.run()
-  return layout.fetch(job.progress)
+  return placement.fetch(job.progress)
 
 
 def work(folder, loader, dies='', after='0'):
@@ -71,14 +72,14 @@ def work(folder, loader, dies='', after='0'):
       os.kill(os.getpid(), signal.SIGKILL)
 
   with processes.together():
-    _train(folder, sharding.Layout(
+    _train(folder, sharding.Placement(
         sharding.make_mesh(f'data:{jax.device_count()}')), log, loader=loader)
 
 
 def _alone(folder, log=lambda _: None, signals=None):
   """Trains in this process alone."""
   return _train(
-      folder, sharding.Layout(sharding.make_mesh('data:1')), log, signals)
+      folder, sharding.Placement(sharding.make_mesh('data:1')), log, signals)
 
 
 def _launch(count, *arguments):

@@ -20,6 +20,7 @@ from experiments.data import sources
 from experiments.devices import collectives
 import kan_jax
 from kan_jax.layers import regularization
+from kan_jax.splines import grids
 from kan_jax.training import sharding
 from kan_jax.training import train_steps
 
@@ -40,16 +41,16 @@ def _batches(feed, order):
           for i in range(chunk.start, chunk.stop)]
 
 
-def _streamed(layout):
+def _streamed(placement):
   """What data that are read as they are needed have to do with the others."""
   split = sets.Split(*_data(np.float32))
-  held = feeds.Held(split, _ROWS, layout)
-  feed = feeds.Streamed('training', sources.Arrays(split), 4, layout)
+  held = feeds.Held(split, _ROWS, placement)
+  feed = feeds.Streamed('training', sources.Arrays(split), 4, placement)
   order = np.random.default_rng(2).permutation(_ROWS)
   first = next(feed.chunks(order, _BATCH))
   run = train_steps.make_run_steps(
       lambda state, batch: (state, {'skipped': batch[0].sum() * 0}),
-      layout=layout)
+      placement=placement)
   text = run.lower((), {'skipped': np.float32(0)}, first.data, first.rows,
                    0, 2).compile().as_text()
   found, wanted = _batches(feed, order), _batches(held, order)
@@ -70,28 +71,29 @@ class Run:
   """
 
   def __init__(self, mesh, order, dtype):
-    self.layout = layout = sharding.Layout(sharding.make_mesh(mesh), wide=8)
+    self.placement = placement = sharding.Placement(
+        sharding.make_mesh(mesh), wide=8)
     model = kan_jax.KAN([16, 8, 4], grid=4, order=order, param_dtype=dtype)
     data = _data(dtype)
-    self.data = tuple(layout.put_rows(part, _ROWS) for part in data)
+    self.data = tuple(placement.put_rows(part, _ROWS) for part in data)
     rng = np.random.default_rng(1)
-    self._rows = layout.put(np.stack(
+    self._rows = placement.put(np.stack(
         [rng.permutation(_ROWS)[:_BATCH] for _ in range(_STEPS)]))
-    self.state = layout.put(train_steps.create_state(
+    self.state = placement.put(train_steps.create_state(
         model, _TX, jax.random.key(0), data[0][:1]))
-    self.totals = layout.put(train_steps.zero_totals())
+    self.totals = placement.put(train_steps.zero_totals())
     objective = train_steps.make_objective(
         model, optax.softmax_cross_entropy_with_integer_labels,
         regularization.Penalty(), 0.001)
     self.steps = train_steps.make_run_steps(
-        train_steps.make_train_step(objective, _TX), layout=layout).lower(
+        train_steps.make_train_step(objective, _TX), placement=placement).lower(
             self.state, self.totals, self.data, self._rows, 0, _FREQ).compile()
-    self._update = train_steps.update_grids.lower(
-        self.state, self._batch(0), model=model, rate=0.1,
-        layout=layout).compile()
+    self._update = train_steps.update_state_grids.lower(
+        model, self.state, self._batch(0),
+        grid_update=grids.GridUpdate(rate=0.1), placement=placement).compile()
     self._evaluate = train_steps.make_evaluate(model, {
         'accuracy': lambda outputs, y: (outputs.argmax(-1) == y) + 0.0},
-                                            batch_size=200, layout=layout)
+                                            batch_size=200, placement=placement)
 
   def _batch(self, step):
     return self.data[0][self._rows[step]]
@@ -102,7 +104,7 @@ class Run:
       self.state = self._update(self.state, self._batch(start))
       self.state, self.totals = self.steps(
           self.state, self.totals, self.data, self._rows, start, start + _FREQ)
-    return self.layout.fetch(self.state)
+    return self.placement.fetch(self.state)
 
   def means(self):
     """Of the metrics over all steps, and the accuracy on all rows, in parts
@@ -125,7 +127,7 @@ def main(order, dtype):
   """Prints the report."""
   jax.config.update('jax_enable_x64', dtype == 'float64')
   one = Run('data:1', order, dtype)
-  first = one.layout.fetch(one.state)
+  first = one.placement.fetch(one.state)
   wanted = one.train()
   report = {'moved': _difference(wanted, first), 'one': one.means()}
   for mesh in ('data:8', 'data:4,model:2'):
@@ -141,7 +143,7 @@ def main(order, dtype):
         'coef': coef.addressable_shards[0].data.shape,
         'rows': [len(shard.data) for shard in run.data[0].addressable_shards],
         'collectives': collectives.find(text),
-        'streamed': _streamed(run.layout)}
+        'streamed': _streamed(run.placement)}
   print(json.dumps(report))
 
 

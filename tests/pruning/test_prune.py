@@ -126,7 +126,7 @@ class RemovedEdgesTest(parameterized.TestCase):
     state, _ = train_steps.make_run_steps(step)(
         state, train_steps.zero_totals(), (_X, y),
         jnp.tile(jnp.arange(32), (10, 1)), 0, 10)
-    state = train_steps.update_grids(state, _X, model=_MODEL)
+    state = train_steps.update_state_grids(_MODEL, state, _X)
     for mask, gone in zip(_masks(state.grid), removed, strict=True):
       np.testing.assert_array_equal(mask == 0, gone)
     for view, gone in zip(

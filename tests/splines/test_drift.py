@@ -9,6 +9,7 @@ import numpy as np
 
 from kan_jax.layers import linen
 from kan_jax.layers import traversal
+from kan_jax.splines import grids
 from kan_jax.training import train_steps
 
 _X = np.random.default_rng(0).uniform(-1, 1, (100, 2)).astype(np.float32)
@@ -19,14 +20,14 @@ _apply = jax.jit(_NET.apply)
 
 class DriftTest(parameterized.TestCase):
 
-  @parameterized.parameters({}, {'grid_eps': 0.0, 'rate': 0.1})
+  @parameterized.parameters({}, {'eps': 0.0, 'rate': 0.1})
   def test_a_thousand_updates_on_the_same_samples(self, **options):
     """After the first ones, which fit, the output stays where it is."""
     @jax.jit
     def update(variables, times):
       return jax.lax.fori_loop(
-          0, times, lambda _, v: traversal.update_grids(_NET, v, _X, **options),
-          variables)
+          0, times, lambda _, v: traversal.update_grids(
+              _NET, v, _X, grid_update=grids.GridUpdate(**options)), variables)
 
     # With a rate of 0.1 the knots take some updates to arrive.
     first = update(_VARIABLES, 1 if not options else 200)

@@ -32,7 +32,7 @@ _EXACT = {
 
 # Compiled once for all tests that share shapes and options.
 _update = jax.jit(
-    grids.update_grid, static_argnums=3, static_argnames='grid_eps')
+    grids.update_grid, static_argnums=3, static_argnames='grid_update')
 
 
 def _columns(*groups, dtype=jnp.float32):
@@ -44,12 +44,13 @@ def _columns(*groups, dtype=jnp.float32):
 class KnotsFromSamplesTest(parameterized.TestCase):
 
   @parameterized.product(
-      rows=(400, 2, 1), grid_eps=(0.0, 0.5, 1.0), order=(0, 3, 5),
+      rows=(400, 2, 1), eps=(0.0, 0.5, 1.0), order=(0, 3, 5),
       grid=(1, 5, 50))
   def test_strictly_increasing_and_covering(
-      self, rows, grid_eps, order, grid):
+      self, rows, eps, order, grid):
     x = _columns(_AWKWARD, _EXACT)[:rows]
-    knots = grids.knots_from_samples(x, grid, order, grid_eps=grid_eps)
+    knots = grids.knots_from_samples(
+        x, grid, order, grid_update=grids.GridUpdate(eps=eps))
     chex.assert_shape(knots, (10, grid + 2 * order + 1))
     self.assertGreater(np.diff(knots, axis=1).min(), 0)
     inner = bsplines.interior(knots, order)
@@ -71,21 +72,42 @@ class KnotsFromSamplesTest(parameterized.TestCase):
 
   @parameterized.parameters(
       (1.0, [0, 0.25, 0.5, 0.75, 1]), (0.0, [0, 0.0625, 0.25, 0.5625, 1]))
-  def test_blend_direction(self, grid_eps, expected):
+  def test_blend_direction(self, eps, expected):
     x = (jnp.linspace(0, 1, 1001)**2)[:, None]
-    knots = grids.knots_from_samples(x, 4, 0, grid_eps=grid_eps)
+    knots = grids.knots_from_samples(
+        x, 4, 0, grid_update=grids.GridUpdate(eps=eps))
     np.testing.assert_allclose(knots[0], expected, atol=0.02)  # The margin.
 
   def test_scale_free(self):
     x = _columns(_AWKWARD)[:, :2]
-    knots = grids.knots_from_samples(x, 5, 3, grid_eps=0.3)
-    scaled = grids.knots_from_samples(1000 * x, 5, 3, grid_eps=0.3)
+    knots = grids.knots_from_samples(
+        x, 5, 3, grid_update=grids.GridUpdate(eps=0.3))
+    scaled = grids.knots_from_samples(
+        1000 * x, 5, 3, grid_update=grids.GridUpdate(eps=0.3))
     np.testing.assert_allclose(scaled, 1000 * knots, rtol=1e-4, atol=1e-2)
 
+  @parameterized.parameters(0.0, 0.01, 0.25)
+  def test_margin(self, margin):
+    """Exactly that part of the range lies beyond each extreme sample."""
+    x = jnp.asarray([[-1.0, 10.0], [3.0, 20.0], [0.0, 11.0]])
+    for eps in (0.0, 1.0):
+      inner = bsplines.interior(grids.knots_from_samples(
+          x, 4, 2, grid_update=grids.GridUpdate(eps=eps, margin=margin)), 2)
+      reach = margin * np.array([4, 10])
+      low, high = np.array([[-1, 10], [3, 20]])
+      np.testing.assert_allclose(inner[:, 0], low - reach, rtol=1e-6)
+      np.testing.assert_allclose(inner[:, -1], high + reach, rtol=1e-6)
+
   @parameterized.parameters(-0.1, 1.1, float('nan'))
-  def test_impossible_blend(self, grid_eps):
-    with self.assertRaisesRegex(ValueError, '`grid_eps` blends'):
-      grids.knots_from_samples(jnp.zeros((3, 1)), 5, 3, grid_eps=grid_eps)
+  def test_impossible_blend(self, eps):
+    with self.assertRaisesRegex(ValueError, '`eps` blends'):
+      grids.GridUpdate(eps=eps)
+
+  def test_options_are_equal_by_value(self):
+    """As jit needs it of what is static."""
+    one, same = grids.GridUpdate(eps=0.5), grids.GridUpdate(eps=0.5)
+    self.assertEqual((one, hash(one)), (same, hash(same)))
+    self.assertNotEqual(one, grids.GridUpdate(eps=0.4))
 
   def test_no_samples(self):
     with self.assertRaisesRegex(ValueError, r'n >= 1; got the shape \(0, 2\)'):
@@ -96,9 +118,9 @@ class UpdateTest(chex.TestCase):
 
   @chex.variants(with_jit=True, without_jit=True)
   @parameterized.product(
-      rows=(400, 2, 1), grid_eps=(0.0, 1.0),
+      rows=(400, 2, 1), eps=(0.0, 1.0),
       dtype=(jnp.float32, jnp.float64))
-  def test_keeps_what_can_be_kept(self, rows, grid_eps, dtype):
+  def test_keeps_what_can_be_kept(self, rows, eps, dtype):
     with jax.enable_x64(dtype == jnp.float64):
       x = _columns(_EXACT, dtype=dtype)[:rows]
       if rows < 400:  # Then any columns will do.
@@ -107,7 +129,8 @@ class UpdateTest(chex.TestCase):
       knots = bsplines.uniform_knots(size, 5, 3, dtype=dtype)
       coef = jax.random.normal(jax.random.key(1), (size, 8, 2), dtype)
       new_knots, new_coef = self.variant(functools.partial(
-          grids.update_grid, order=3, grid_eps=grid_eps))(x, knots, coef)
+          grids.update_grid, order=3,
+          grid_update=grids.GridUpdate(eps=eps)))(x, knots, coef)
       before = bsplines.evaluate(x, knots, coef, 3)
       after = bsplines.evaluate(x, new_knots, new_coef, 3)
     # Of the size of the coefficients, which is 1.
@@ -116,19 +139,20 @@ class UpdateTest(chex.TestCase):
     np.testing.assert_array_less(error, tolerance)
     self.assertTrue((new_knots != knots).any(1).all())
 
-  @parameterized.product(order=tuple(range(6)), grid_eps=(0.0, 1.0))
-  def test_polynomials_stay(self, order, grid_eps):
+  @parameterized.product(order=tuple(range(6)), eps=(0.0, 1.0))
+  def test_polynomials_stay(self, order, eps):
     with jax.enable_x64(True):
       knots = bsplines.uniform_knots(1, 5, order, (-3.0, 3.0), jnp.float64)
       points = np.linspace(-3, 3, 200)[:, None]
       coef = bsplines.fit_coef(points, points[..., None]**order, knots, order)
       x = np.asarray(_columns(_AWKWARD, dtype=jnp.float64)[:, :1])
-      new = _update(x, knots, coef, order, grid_eps=grid_eps)
+      new = _update(
+          x, knots, coef, order, grid_update=grids.GridUpdate(eps=eps))
       np.testing.assert_allclose(
           bsplines.evaluate(x, *new, order), x[..., None]**order, atol=1e-8)
 
-  @parameterized.product(order=(0, 1, 3, 5), grid_eps=(0.0, 1.0))
-  def test_near_the_best_fit_without_its_coefficients(self, order, grid_eps):
+  @parameterized.product(order=(0, 1, 3, 5), eps=(0.0, 1.0))
+  def test_near_the_best_fit_without_its_coefficients(self, order, eps):
     """Where the function cannot stay, and least squares may use any means.
 
     The coefficients of the best fit to these samples reach 6e8.
@@ -138,7 +162,8 @@ class UpdateTest(chex.TestCase):
       knots = bsplines.uniform_knots(4, 5, order, (-1.5, 1.5), jnp.float64)
       coef = jnp.tile(
           jax.random.normal(jax.random.key(2), (1, 5 + order, 1)), (4, 1, 1))
-      new_knots, new_coef = _update(x, knots, coef, order, grid_eps=grid_eps)
+      new_knots, new_coef = _update(
+          x, knots, coef, order, grid_update=grids.GridUpdate(eps=eps))
       old, new = (
           np.asarray(bsplines.evaluate(x, *s, order)[..., 0])
           for s in ((knots, coef), (new_knots, new_coef)))
@@ -168,8 +193,9 @@ class UpdateTest(chex.TestCase):
     coef = jax.random.normal(jax.random.key(3), (10, 5 + order, 1))
     grad = jax.jit(jax.grad(lambda x, c, k: bsplines.evaluate(
         x, k, c, order).sum(), argnums=(0, 1)))
-    for grid_eps in (0.0, 1.0):
-      new_knots, new_coef = _update(x, knots, coef, order, grid_eps=grid_eps)
+    for eps in (0.0, 1.0):
+      new_knots, new_coef = _update(
+          x, knots, coef, order, grid_update=grids.GridUpdate(eps=eps))
       grads = grad(x, new_coef, new_knots)
       chex.assert_tree_all_finite((new_knots, new_coef, grads))
 

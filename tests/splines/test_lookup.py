@@ -33,7 +33,7 @@ class LocalTest(parameterized.TestCase):
     with jax.enable_x64(True):
       samples = np.random.default_rng(order).normal(size=(200, 2))**3
       knots = grids.knots_from_samples(
-          jnp.asarray(samples), 6, order, grid_eps=0.5)
+          jnp.asarray(samples), 6, order, grid_update=grids.GridUpdate(eps=0.5))
       rows = np.asarray(knots)
       x = np.linspace(rows[:, 0] - 1, rows[:, -1] + 1, 301).T
       # Ends belong to the grid; other knots only to the interval on the right.
@@ -76,7 +76,7 @@ class LocalTest(parameterized.TestCase):
       rng = np.random.default_rng(0)
       samples = rng.normal(size=(50, 2))**3
       knots = grids.knots_from_samples(
-          jnp.asarray(samples), 5, 3, grid_eps=0.5)
+          jnp.asarray(samples), 5, 3, grid_update=grids.GridUpdate(eps=0.5))
       at = tuple(jnp.asarray(rng.normal(size=size))
                  for size in ((2, 9), (2, 4), (2, 8, 4)))
       along = tuple(jnp.asarray(rng.normal(size=a.shape)) for a in at)

@@ -19,7 +19,8 @@ def _knots(blend, order, grid=6):
   """Knots of two inputs whose samples crowd around zero."""
   samples = np.random.default_rng(order).normal(size=(200, 2))**3
   return grids.knots_from_samples(
-      jnp.asarray(samples), grid, order, grid_eps=blend)
+      jnp.asarray(samples), grid, order,
+      grid_update=grids.GridUpdate(eps=blend))
 
 
 def _points(knots):

@@ -41,11 +41,11 @@ _SETTINGS = hypothesis.settings(
     max_examples=12, derandomize=True, deadline=None, database=None)
 
 
-@functools.partial(jax.jit, static_argnames=('order', 'grid_eps'))
-def _update(x, knots, coef, order, grid_eps):
+@functools.partial(jax.jit, static_argnames=('order', 'eps'))
+def _update(x, knots, coef, order, eps):
   """An update, the values before and after it, and gradients after it."""
   new_knots, new_coef = grids.update_grid(
-      x, knots, coef, order, grid_eps=grid_eps)
+      x, knots, coef, order, grid_update=grids.GridUpdate(eps=eps))
   before = bsplines.evaluate(x, knots, coef, order)
   after, pullback = jax.vjp(
       lambda x, c: bsplines.evaluate(x, new_knots, c, order), x, new_coef)
@@ -78,7 +78,7 @@ def _exact(x, knots, new_knots, order):
 class AnySamplesTest(parameterized.TestCase):
 
   @parameterized.parameters(*_PROGRAMS)
-  def test_update(self, order, grid_eps, dtype, rows):
+  def test_update(self, order, eps, dtype, rows):
 
     @_SETTINGS
     @hypothesis.given(
@@ -91,7 +91,7 @@ class AnySamplesTest(parameterized.TestCase):
       with jax.enable_x64(dtype == jnp.float64):
         x = jnp.asarray(np.stack(columns, 1), dtype)
         start = _start(order, dtype, len(columns), seed)
-        found = jax.tree.map(np.asarray, _update(x, *start, order, grid_eps))
+        found = jax.tree.map(np.asarray, _update(x, *start, order, eps))
       x, knots = np.asarray(x), np.asarray(start[0])
       for leaf in jax.tree.leaves(found):
         self.assertEqual(leaf.dtype, dtype)

@@ -13,6 +13,7 @@ from kan_jax.layers import linen
 from kan_jax.layers import traversal
 from kan_jax.symbolic import fixing
 from kan_jax.training import fitting
+from kan_jax.training import optimizers
 
 _X = jax.random.uniform(jax.random.key(0), (200, 2), minval=-1, maxval=1)
 
@@ -111,7 +112,8 @@ class FixTest(chex.TestCase):
       model, variables = fixing.fix(
           model, variables, None, 0, 0, 0, 'sin', params=(2.9, 0.4, 1.9, 0.6))
       found = fitting.fit(
-          model, variables, x, y, optimizer='lm', steps=20, stop_grid_update=0)
+          model, variables, x, y, steps=20, update_steps=(),
+          optimizer=optimizers.LevenbergMarquardt())
       self.assertLess(found.history['loss'][-1], 1e-20)
 
   def test_errors(self):

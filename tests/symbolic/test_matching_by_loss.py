@@ -21,7 +21,8 @@ def test_the_best_function_of_a_model_that_is_not_trained():
     model, variables = linen.KAN([1, 1]), networks.kan(
         [1, 1], dtype=jnp.float64)
     new, found, [choice] = symbolic.auto_symbolic_by_loss(
-        model, variables, x, y, library=_LIBRARY, optimizer='lm', steps=30)
+        model, variables, x, y, library=_LIBRARY, steps=30,
+        optimizer=optimizers.LevenbergMarquardt())
     np.testing.assert_allclose(new.apply(found, x), y, atol=1e-6)
     assert (choice.edge, choice.best.name) == ((0, 0), 'x^2')
     assert model.symbolic == ()

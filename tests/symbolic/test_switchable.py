@@ -10,7 +10,9 @@ import kan_jax
 from kan_jax.layers import linen
 from kan_jax.symbolic import _switchable
 from kan_jax.symbolic import fixing
+from kan_jax.training import _fit_loop
 from kan_jax.training import fitting
+from kan_jax.training import optimizers
 
 _LIBRARY = [f for f in kan_jax.LIBRARY if f.name in ('x^2', 'sin', 'sqrt')]
 _SINC = kan_jax.Function('sinc', jnp.sinc, lambda z: z)
@@ -70,13 +72,14 @@ class OpenedTest(parameterized.TestCase):
         other.apply(held, _X), model.apply(variables, _X), rtol=1e-6)
 
   def test_one_program_for_all_choices(self):
-    take, before, losses = fitting._programs().take, None, []
+    take, before, losses = _fit_loop.programs().take, None, []
     for first, second in (('sin', 'x^2'), ('x^2', 'sin'), ('x^2', 'x^2')):
       model, variables = _switchable.open_edges(
           *_choice(first, second), _LIBRARY)
       losses.append(fitting.fit(
-          model, variables, _X, _X[:, :1], optimizer='lm', steps=1,
-          stop_grid_update=0, progress=False).history['loss'][0])
+          model, variables, _X, _X[:, :1], steps=1, update_steps=(),
+          optimizer=optimizers.LevenbergMarquardt(),
+          progress=False).history['loss'][0])
       before = before or take._cache_size()
     self.assertEqual(take._cache_size(), before)
     self.assertLen(set(losses), 3)

@@ -16,13 +16,17 @@ from scipy import interpolate
 
 from kan_jax import compiling
 from kan_jax.layers import linen
+from kan_jax.training import _fit_loop
 from kan_jax.training import fitting
+from kan_jax.training import optimizers
 
 _RNG = np.random.default_rng(0)
 _X = _RNG.uniform(-1, 1, (60, 1))
 _Y = np.sin(3 * _X) + 0.1 * _RNG.normal(size=(60, 1))
 _MODEL = linen.KAN([1, 1])
 _fit = functools.partial(fitting.fit, _MODEL, progress=False)
+_LM = optimizers.LevenbergMarquardt
+_FROZEN = ('scale_base', 'node_bias')
 
 
 def _identity(x):
@@ -40,8 +44,8 @@ class SolversTest(chex.TestCase):
     with jax.enable_x64(True):
       found = fitting.fit(
           linen.KAN([1, 1], base_fn=_identity),
-          networks.kan([1, 1], dtype=jnp.float64), _X, _Y, optimizer='lm',
-          steps=30, stop_grid_update=0, progress=False)
+          networks.kan([1, 1], dtype=jnp.float64), _X, _Y, optimizer=_LM(),
+          steps=30, update_steps=(), progress=False)
     knots = -1 + 0.4 * np.arange(-3, 9)
     design = interpolate.BSpline.design_matrix(_X[:, 0], knots, 3).toarray()
     best = np.linalg.lstsq(design, _Y)[1][0] / len(_X)
@@ -51,9 +55,9 @@ class SolversTest(chex.TestCase):
   def test_residuals_of_an_equation(self):
     """y' = 3 x^2 and y(-1) = -1 have the solution x^3."""
     def make_residuals(model):
-      def residuals(params, grid, x, y):
+      def residuals(params, collection, x, y):
         def u(x):
-          return model.apply({'params': params, 'grid': grid}, x)
+          return model.apply({'params': params, 'grid': collection}, x)
 
         value, slope = jax.jvp(u, (x,), (jnp.ones_like(x),))
         return jnp.where(x == -1, value, slope) - y
@@ -62,41 +66,42 @@ class SolversTest(chex.TestCase):
 
     x = jnp.linspace(-1, 1, 21, dtype=jnp.float32)[:, None]
     y = jnp.where(x == -1, -1, 3 * x**2)
-    found = _fit(_variables(), x, y, optimizer='lm', steps=10,
-                 stop_grid_update=0, residuals=make_residuals)
+    found = _fit(_variables(), x, y, steps=10, update_steps=(),
+                 optimizer=_LM(residuals=make_residuals))
     # Cubic splines hold the solution, float32 has 7 digits.
     np.testing.assert_allclose(
         _MODEL.apply(found.variables, x), x**3, atol=1e-4)
 
   def test_lbfgs(self):
     """T08 of the cases has it with a grid update in a deeper network."""
-    found = _fit(_variables(), _X, _Y, steps=40, stop_grid_update=0)
+    found = _fit(_variables(), _X, _Y, steps=40, update_steps=())
     self.assertLess(found.history['loss'][-1], 0.011)  # The noise has 0.01.
     self.assertEqual(found.reason, 'steps')
 
   def test_lbfgs_forgets_at_a_grid_update(self):
     """Two updates in one fit are two fits with one each, to the last bit."""
     x = 2 * _X
-    once = _fit(_variables(), x, _Y, steps=20, stop_grid_update=20)
-    first = _fit(_variables(), x, _Y, steps=10, stop_grid_update=1)
-    second = _fit(first.variables, x, _Y, steps=10, stop_grid_update=1)
+    once = _fit(_variables(), x, _Y, steps=20, update_steps=(0, 10))
+    first = _fit(_variables(), x, _Y, steps=10, update_steps=(0,))
+    second = _fit(first.variables, x, _Y, steps=10, update_steps=(0,))
     chex.assert_trees_all_equal(once.variables, second.variables)
 
   def test_compiler_options(self):
     """They change how it computes, not what."""
     found, same = (_fit(
-        _variables(), _X, _Y, optimizer=optax.adam(0.01), steps=4, interval=2,
-        stop_grid_update=1, compiler_options=options)
+        _variables(), _X, _Y, optimizer=optax.adam(0.01), steps=4, log_every=2,
+        update_steps=(0,), compiler_options=options)
                    for options in (None, compiling.QUICK))
     # Roundings of float32.
     np.testing.assert_allclose(
         found.history['loss'], same.history['loss'], rtol=1e-5)
-    self.assertIsNot(fitting._programs(), fitting._programs(**compiling.QUICK))
+    self.assertIsNot(
+        _fit_loop.programs(), _fit_loop.programs(**compiling.QUICK))
 
   def test_batches(self):
     fit = functools.partial(
         _fit, _variables(), _X, _Y, optimizer=optax.adam(0.05), steps=45,
-        batch_size=25, stop_grid_update=0)
+        batch_size=25, update_steps=())
     found = fit(key=jax.random.key(0))
     again, other = fit(key=jax.random.key(0)), fit(key=jax.random.key(1))
     self.assertLess(
@@ -112,7 +117,7 @@ class SolversTest(chex.TestCase):
     found = fitting.fit(
         model, networks.kan([1, 2]), _X, labels,
         loss_fn=optax.softmax_cross_entropy_with_integer_labels,
-        optimizer=optax.adam(0.1), steps=60, stop_grid_update=0)
+        optimizer=optax.adam(0.1), steps=60, update_steps=())
     predicted = model.apply(found.variables, _X).argmax(1)
     self.assertGreater((predicted == labels).mean(), 0.95)
 
@@ -131,7 +136,7 @@ class ScheduleTest(chex.TestCase):
     variables = _variables()
     before = jax.tree.map(np.array, variables)
     found = _fit(variables, _X, _Y, optimizer=optax.adam(1e-6), steps=20,
-                 refine=(5, 10), stop_grid_update=10)
+                 refine=(5, 10), update_steps=(0,))
     self.assertEqual(found.model, linen.KAN([1, 1], grid=10))
     np.testing.assert_array_equal(found.history['grid'], [5, 5, 10, 10])
     # A step is tiny, and so is what a refinement or a grid update changes.
@@ -139,33 +144,36 @@ class ScheduleTest(chex.TestCase):
         found.history['loss'], found.history['loss'][0], rtol=2e-3)
     chex.assert_trees_all_equal(variables, before)
 
-  @parameterized.parameters((0, 1.0), (1, 2.04))
-  def test_grid_updates(self, stop, width):
+  @parameterized.parameters(((), 1.0), ({0}, 2.04), (range(1), 2.04))
+  def test_grid_updates(self, update_steps, width):
     """With inputs on [-2, 2] and a margin of 0.01 of their range of 4."""
     x = np.linspace(-2, 2, 60)[:, None]
     found = _fit(_variables(), x, _Y, optimizer=optax.adam(1e-6), steps=2,
-                 stop_grid_update=stop)
+                 update_steps=update_steps)
     knots = found.variables['grid']['layers_0']['knots']
     np.testing.assert_allclose(knots[0, -4], width, rtol=1e-6)
 
   @parameterized.parameters(
-      ('lm',), ('lbfgs',), (optax.adamw(0.1, weight_decay=0.1),))
+      (_LM(frozen=_FROZEN),), (optimizers.LBFGS(frozen=list(_FROZEN)),),
+      (optax.chain(optax.adamw(0.1, weight_decay=0.1), optax.freeze(
+          {'layers_0': {name: name in _FROZEN for name in (
+              'coef', 'scale_base', 'scale_spline', 'node_bias')}})),))
   def test_frozen(self, optimizer):
     variables = _variables()
     found = _fit(variables, _X, _Y, optimizer=optimizer, steps=3,
-                 frozen=('scale_base', 'node_bias'), stop_grid_update=0)
+                 update_steps=())
     before, after = (v['params']['layers_0'] for v in (
         variables, found.variables))
     for name in before:
-      if name in ('scale_base', 'node_bias'):
+      if name in _FROZEN:
         np.testing.assert_array_equal(before[name], after[name])
       else:
         self.assertTrue((before[name] != after[name]).any(), name)
 
   def test_tolerance(self):
     """On each grid a linear fit arrives at once and is left early."""
-    found = _fit(_variables(), _X, _Y, optimizer='lm', steps=100, interval=5,
-                 stop_grid_update=5, refine=(5, 10), tolerance=0.01)
+    found = _fit(_variables(), _X, _Y, optimizer=_LM(tolerance=0.01), steps=100,
+                 log_every=5, update_steps=[0], refine=(5, 10))
     steps, grids = found.history['step'], found.history['grid']
     self.assertLess(steps[-1], 100)
     self.assertEqual(set(grids), {5, 10})
@@ -178,9 +186,9 @@ class ScheduleTest(chex.TestCase):
     """The second grid has even intervals again: 5 became 7 unevenly."""
     options = {'optimizer': optax.sgd(1e-9), 'steps': 2, 'refine': (5, 7)}
     uneven, even = (
-        np.diff(_fit(_variables(), _X, _Y, stop_grid_update=stop, **options)
+        np.diff(_fit(_variables(), _X, _Y, update_steps=updates, **options)
                 .variables['grid']['layers_0']['knots'][0, 3:-3])
-        for stop in (0, 1))
+        for updates in ((), (0,)))
     np.testing.assert_allclose(even, even.mean(), rtol=1e-5)
     self.assertGreater(np.ptp(uneven), 0.1)
 
@@ -194,7 +202,7 @@ class ScheduleTest(chex.TestCase):
       for smooth in (0.0, 1e-6):
         found = fitting.fit(
             model, networks.kan([1, 1], grid=20, dtype=jnp.float64), x, x**3,
-            optimizer='lm', steps=40, stop_grid_update=0, smooth=smooth,
+            optimizer=_LM(smooth=smooth), steps=40, update_steps=(),
             progress=False)
         outputs = model.apply(found.variables, end)
         errors.append(np.abs(outputs - end**3).max())
@@ -204,7 +212,7 @@ class ScheduleTest(chex.TestCase):
   def test_patience(self):
     found = _fit(
         _variables(), _X[:8], _Y[:8], optimizer=optax.adam(0.1), steps=400,
-        validation=(_X[8:], _Y[8:]), patience=3, interval=5)
+        validation=(_X[8:], _Y[8:]), patience=3, log_every=5)
     seen = found.history['validation_loss']
     self.assertEqual(found.reason, 'patience')
     self.assertEqual(len(seen) - 1 - np.argmin(seen), 3)
@@ -219,7 +227,7 @@ class ScheduleTest(chex.TestCase):
     with pytest.warns(UserWarning, match='fit stopped: in step'):
       found = _fit(
           _variables(), _X, jnp.full((60, 1), -3.0), loss_fn=loss_fn,
-          optimizer=optax.sgd(5.0), steps=100, stop_grid_update=0)
+          optimizer=optax.sgd(5.0), steps=100, update_steps=())
     self.assertRegex(found.reason, 'in step [0-9]+, .* is not finite')
     chex.assert_tree_all_finite(found.variables)
     self.assertLess(found.history['step'][-1], 100)
@@ -228,7 +236,7 @@ class ScheduleTest(chex.TestCase):
     with warnings.catch_warnings():
       warnings.simplefilter('error')
       fitting.fit(_MODEL, _variables(), _X, _Y, optimizer=optax.sgd(0.1),
-                  steps=2, stop_grid_update=0)
+                  steps=2, update_steps=())
     out, err = self.capfd.readouterr()
     self.assertEqual((out, err), ('', ''))
 
@@ -242,20 +250,21 @@ class ErrorsTest(parameterized.TestCase):
   @parameterized.parameters(
       ({'steps': 0}, '`steps`.*>= 1; got 0'),
       ({'steps': 1.5}, '`steps`.*got 1.5'),
-      ({'interval': 0}, '`interval`'),
-      ({'stop_grid_update': -1}, '`stop_grid_update`.*>= 0'),
+      ({'log_every': 0}, '`log_every`'),
+      ({'update_steps': [0, -1]}, '`update_steps`.*>= 0; got -1'),
+      ({'update_steps': 10}, r'`update_steps`.*range\(0, 50, 10\).*got 10'),
       ({'patience': 0}, '`patience`'),
       ({'patience': 2}, '`patience` needs `validation`'),
-      ({'optimizer': 'adam'}, "`optimizer`.*got 'adam'"),
-      ({'optimizer': 'lm', 'lamb': 0.1}, '`optimizer`.*lamb'),
-      ({'optimizer': 'lm', 'loss_fn': optax.l2_loss}, '`optimizer`.*loss_fn'),
+      ({'optimizer': 'adam'}, r"`optimizer` is LBFGS\(\).*got 'adam'"),
+      ({'optimizer': 'lm'}, r"`optimizer`.*LevenbergMarquardt\(\).*got 'lm'"),
+      ({'optimizer': 'lbfgs'}, r"`optimizer` is LBFGS\(\).*got 'lbfgs'"),
+      ({'optimizer': optimizers.LBFGS}, r'`optimizer` is LBFGS\(\).*got <cl'),
+      ({'optimizer': _LM(), 'lamb': 0.1}, '`optimizer`.*lamb'),
+      ({'optimizer': _LM(), 'loss_fn': optax.l2_loss}, '`optimizer`.*loss_fn'),
       ({'lamb': -1.0}, '`lamb`.*got -1.0'),
-      ({'tolerance': 1.0}, '`tolerance`.*got 1.0'),
-      ({'smooth': 1e-8}, "`smooth`.*'lm'.*got 1e-08"),
-      ({'smooth': -1.0, 'optimizer': 'lm'}, '`smooth`.*got -1.0'),
-      ({'residuals': print}, "`residuals`.*'lm'; got 'lbfgs'"),
-      ({'frozen': ('knots',)}, '`frozen`.*node_bias.*knots'),
-      ({'batch_size': 10}, "`batch_size`.*'lbfgs'"),
+      ({'optimizer': _LM(frozen=('knots',))}, '`frozen`.*node_bias.*knots'),
+      ({'batch_size': 10}, '`batch_size`.*LBFGS needs all rows'),
+      ({'batch_size': 10, 'optimizer': _LM()}, '`batch_size`.*Levenberg'),
       ({'batch_size': 10, 'optimizer': optax.sgd(0.1)}, '`key`'),
       ({'batch_size': 61, 'optimizer': optax.sgd(0.1),
         'key': jax.random.key(0)}, '`batch_size`.*60 rows.*got 61'),
@@ -266,6 +275,17 @@ class ErrorsTest(parameterized.TestCase):
   def test_options(self, options, message):
     with self.assertRaisesRegex(ValueError, message):
       _fit(_variables(), _X, _Y, **options)
+
+  @parameterized.parameters(
+      (lambda: _LM(tolerance=1.0), '`tolerance`.*got 1.0'),
+      (lambda: optimizers.LBFGS(tolerance=-0.1), '`tolerance`.*got -0.1'),
+      (lambda: optimizers.OptaxTransform(optax.sgd(0.1), tolerance=1),
+       '`tolerance`.*got 1'),
+      (lambda: _LM(smooth=-1.0), '`smooth`.*got -1.0'),
+      (lambda: optimizers.LBFGS(memory_size=0), '`memory_size`.*got 0'))
+  def test_options_of_optimizers(self, make, message):
+    with self.assertRaisesRegex(ValueError, message):
+      make()
 
   @parameterized.parameters(
       (_X, _Y[1:], '`x` and `y`'), (_X[:0], _Y[:0], '`x`.*one row'),

@@ -12,6 +12,7 @@ import numpy as np
 from kan_jax.layers import linen
 from kan_jax.training import fitting
 from kan_jax.training import levenberg_marquardt
+from kan_jax.training import optimizers
 from kan_jax.training import train_steps
 
 _RNG = np.random.default_rng(0)
@@ -125,8 +126,9 @@ class FewRowsTest(chex.TestCase):
       x = np.cos(np.pi * (np.arange(12) + 0.5) / 12)[:, None]
       variables = model.init(jax.random.key(0), x)
       found = fitting.fit(
-          model, variables, x, np.sin(2 * x), optimizer='lm', steps=30,
-          interval=30, stop_grid_update=0, smooth=1e-16, progress=False)
+          model, variables, x, np.sin(2 * x), steps=30,
+          optimizer=optimizers.LevenbergMarquardt(smooth=1e-16), log_every=30,
+          update_steps=(), progress=False)
       fine = np.linspace(-1, 1, 301)[:, None]
       error = np.abs(model.apply(found.variables, fine) - np.sin(2 * fine))
     # The interpolating polynomial's error is below 1e-8; the samples alone

@@ -11,7 +11,7 @@ from kan_jax.training import multistart
 _X = np.random.default_rng(0).uniform(-1, 1, (60, 1))
 _Y = np.sin(3 * _X)
 _MODEL = linen.KAN([1, 1])
-_OPTIONS = {'steps': 4, 'stop_grid_update': 0, 'interval': 2, 'progress': False}
+_OPTIONS = {'steps': 4, 'update_steps': (), 'log_every': 2, 'progress': False}
 
 
 class FitBestTest(parameterized.TestCase):

@@ -185,13 +185,14 @@ def _make_step(model, tx):
 
 class RefineStateTest(parameterized.TestCase):
 
-  def _moves(self, tx, refine_state=refinement.refine_state):
+  def _moves(self, tx):
     """How the next step moves the outputs: coarse, refined, and afresh."""
     coarse, fine = _make_step(_NET, tx), _make_step(_FINE, tx)
     state = networks.state(networks.kan([2, 3, 1]), tx)
     for _ in range(30):
       state, _ = coarse(state, (_X, _Y))
-    refined = jax.jit(lambda s: refine_state(s, 10, tx))(state)
+    refined = jax.jit(
+        lambda s: refinement.refine_state(_NET, s, 10, tx)[1])(state)
     chex.assert_trees_all_equal_shapes(
         refined.opt_state, tx.init(refined.params))
     afresh = refined.replace(opt_state=tx.init(refined.params))
@@ -235,4 +236,4 @@ class RefineStateTest(parameterized.TestCase):
     state = networks.state(networks.kan([2, 1]), tx)
     with self.assertRaisesRegex(
         ValueError, r'`tx` keeps .*; use `refine` and `tx.init`'):
-      refinement.refine_state(state, 10, tx)
+      refinement.refine_state(linen.KAN([2, 1]), state, 10, tx)

@@ -1,4 +1,4 @@
-"""Meshes and layouts; and that eight devices compute what one does."""
+"""Meshes and placements; and that eight devices compute what one does."""
 
 import functools
 import json
@@ -38,15 +38,15 @@ class MeshTest(parameterized.TestCase):
       sharding.make_mesh('data:3')
 
 
-class LayoutTest(parameterized.TestCase):
+class PlacementTest(parameterized.TestCase):
 
   def test_rows_of_one_device(self):
-    layout = sharding.Layout(sharding.make_mesh('data:1'))
+    placement = sharding.Placement(sharding.make_mesh('data:1'))
     rows = np.arange(10.0).reshape(5, 2)
-    self.assertEqual(layout.local_rows(5), slice(0, 5))
-    np.testing.assert_array_equal(layout.put_rows(rows, 5), rows)
+    self.assertEqual(placement.local_rows(5), slice(0, 5))
+    np.testing.assert_array_equal(placement.put_rows(rows, 5), rows)
     with self.assertRaisesRegex(ValueError, 'rows 0 to 6 of 6; got 5'):
-      layout.put_rows(rows, 6)
+      placement.put_rows(rows, 6)
 
   def test_only_wide_layers_are_split(self):
     mesh = jax.sharding.AbstractMesh((4, 2), sharding.AXES)
@@ -58,7 +58,8 @@ class LayoutTest(parameterized.TestCase):
         lambda shape: jax.ShapeDtypeStruct(shape, np.float32), shapes,
         is_leaf=lambda node: isinstance(node, tuple))
     specs = jax.tree.map(
-        lambda sharding: sharding.spec, sharding.Layout(mesh).shardings(state))
+        lambda sharding: sharding.spec,
+        sharding.Placement(mesh).shardings(state))
     spec = jax.sharding.PartitionSpec
     self.assertEqual(specs, {
         'front': {'kernel': spec()},

@@ -37,9 +37,9 @@ class ChunksTest(parameterized.TestCase):
 
   @parameterized.parameters(None, 'data:1')
   def test_batches_side_by_side(self, mesh):
-    layout = sharding.Layout(sharding.make_mesh(mesh)) if mesh else None
+    placement = sharding.Placement(sharding.make_mesh(mesh)) if mesh else None
     found = list(streaming.chunks(
-        _read, _ORDER.reshape(5, 2), 3, layout=layout))
+        _read, _ORDER.reshape(5, 2), 3, placement=placement))
     chex.assert_shape([chunk['rows'] for chunk in found], [
         (3, 2, 2), (2, 2, 2)])
     np.testing.assert_array_equal(

@@ -14,6 +14,7 @@ import optax
 from kan_jax.layers import linen
 from kan_jax.layers import regularization
 from kan_jax.layers import traversal
+from kan_jax.splines import grids
 from kan_jax.training import train_steps
 
 _X = jax.random.uniform(jax.random.key(0), (24, 3), minval=-1, maxval=1)
@@ -42,7 +43,7 @@ _step = train_steps.make_train_step(
 _jit_step = jax.jit(_step)
 _run_steps = train_steps.make_run_steps(_step)
 _apply = jax.jit(_MODEL.apply)
-_update = functools.partial(train_steps.update_grids, model=_MODEL)
+_update = functools.partial(train_steps.update_state_grids, _MODEL)
 
 
 @functools.cache
@@ -205,10 +206,10 @@ class StepTest(chex.TestCase):
 
 class UpdateGridsTest(chex.TestCase):
 
-  @parameterized.parameters({}, {'rate': 0.1}, {'grid_eps': 0.0})
+  @parameterized.parameters({}, {'rate': 0.1}, {'eps': 0.0})
   def test_touches_grid_and_coefficients_alone(self, **options):
     state, _ = _jit_step(_create(), (_X, _Y))
-    new = _update(state, 2 * _X, **options)
+    new = _update(state, 2 * _X, grid_update=grids.GridUpdate(**options))
     self.assertEqual(new.step, state.step)
     chex.assert_trees_all_equal(new.opt_state, state.opt_state)
     changed = _differs(state.variables, new.variables)
@@ -258,7 +259,7 @@ class CollapseTest(chex.TestCase):
       run = train_steps.make_run_steps(train_steps.make_train_step(
           train_steps.make_objective(model, loss_fn, _PENALTY, lamb), tx))
       for start in range(0, steps, 5):
-        state = train_steps.update_grids(state, x, model=model)
+        state = train_steps.update_state_grids(model, state, x)
         state, totals = run(
             state, train_steps.zero_totals(), (x, y), rows, start, start + 5)
         for leaf in jax.tree.leaves((totals, state.variables)):
