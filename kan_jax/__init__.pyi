@@ -5,6 +5,7 @@ from . import estimators
 from . import export
 from . import interop
 from . import layers
+from . import network
 from . import plotting
 from . import pruning
 from . import splines
@@ -22,6 +23,7 @@ from .layers import LIBRARY
 from .layers import Penalty
 from .layers import refine
 from .layers import update_grids
+from .network import Network
 from .plotting import plot
 from .plotting import plot_edges
 from .pruning import activity
@@ -54,6 +56,7 @@ __all__ = [
     'KANLayer',
     'KANRegressor',
     'LevenbergMarquardt',
+    'Network',
     'Penalty',
     '__version__',
     'activity',
@@ -73,6 +76,7 @@ __all__ = [
     'from_pykan',
     'interop',
     'layers',
+    'network',
     'plot',
     'plot_edges',
     'plotting',
