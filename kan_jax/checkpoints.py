@@ -1,20 +1,38 @@
-"""Checkpoints: a pytree of arrays to a folder and back, through orbax."""
+"""Checkpoints: a pytree of arrays to a folder and back, through orbax.
 
+A checkpoint is a folder named by its step. Beside the files of orbax it holds
+their checksums, which are written last: without them it does not count.
+"""
+
+from collections.abc import Iterator
+import contextlib
 import hashlib
+import logging
 import os
 import pathlib
+import shutil
+import threading
 from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
+import jax.numpy as jnp
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 _Path = str | pathlib.Path
 _SUMS = 'SHA256SUMS'
+_DELETED = '.deleted'
+# What a process leaves that is killed while it deletes or writes; the second
+# name is orbax's.
+_LEFTOVERS = (f'*{_DELETED}', '*.orbax-checkpoint-tmp*', f'*.{_SUMS}')
 
 
 class CheckpointError(ValueError):
-  """A checkpoint that cannot be used: not there, damaged, or of another run."""
+  """A checkpoint that cannot be used: not there, damaged, or of another run.
+
+  Also one that cannot be written, for example as the disk is full.
+  """
 
 
 def save(directory: _Path, step: int, state: Any) -> None:
@@ -27,22 +45,31 @@ def save(directory: _Path, step: int, state: Any) -> None:
   Args:
     directory: Folder of a run's checkpoints, the same for all processes; made
       where it is missing.
-    step: Name of this one.
-    state: Pytree of arrays.
+    step: Name of the checkpoint.
+    state: Pytree of arrays, typed keys such as `jax.random.key(0)` among them.
 
   Raises:
-    ValueError: If there is something of that name already. Only what a killed
-      process left there, a checkpoint without checksums, is replaced.
+    ValueError: If there is something of that name already, or a leaf is no
+      array that `load` could give back: a Python number, say. Only what a
+      killed process left there, a checkpoint without checksums, is replaced.
+    CheckpointError: If it cannot be written, for example as the disk is full.
+      Older checkpoints stay as they are.
   """
   path = _path(directory, step)
-  left = (path / '_CHECKPOINT_METADATA').exists()
-  if (path / _SUMS).exists() or (path.exists() and not left):
+  incomplete = (path / '_CHECKPOINT_METADATA').exists()
+  if (path / _SUMS).exists() or (path.exists() and not incomplete):
     raise ValueError(f'`step` {step} is there already: {path}.')
-  ocp.save(path, state, overwrite=left)
-  if jax.process_index() == 0:
-    partial = path.with_name(f'{path.name}.{_SUMS}')
-    partial.write_text(_checksums(path))
-    os.replace(partial, path / _SUMS)
+  _check_leaves(state)
+  try:
+    with _quiet():
+      _write(path, state, incomplete)
+    if jax.process_index() == 0:
+      _write_checksums(path)
+  except Exception as error:  # Of orbax, tensorstore or the disk.
+    if jax.process_index() == 0:
+      _remove_partial(path)
+    raise CheckpointError(
+        f'{path} cannot be written: {_first_line(error)}') from error
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(f'{path} is complete')
 
@@ -64,8 +91,8 @@ def load(directory: _Path, step: int, like: Any = None) -> Any:
       expected; None takes what is there, in dicts and lists.
 
   Raises:
-    CheckpointError: If there is none, it is damaged, or a leaf of it differs
-      from that of `like`.
+    CheckpointError: If there is none, it is damaged, a leaf of it differs from
+      that of `like`, or needs 64 bits where JAX has 32.
   """
   path = _path(directory, step)
   try:
@@ -76,23 +103,203 @@ def load(directory: _Path, step: int, like: Any = None) -> Any:
   if not intact:
     raise CheckpointError(
         f'{path} is damaged: its files do not match its {_SUMS}')
-  stored = ocp.metadata(path).metadata
-  if like is None:
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), stored)
-  _compare(path, stored, like)
-  return ocp.load(path, jax.tree.map(_abstract, like))
+  with _readable(path):
+    stored = ocp.metadata(path).metadata
+    if stored is None:  # What orbax makes of metadata that it cannot read.
+      raise ValueError('its metadata are damaged')
+    _check_stored(path, stored)
+    if like is None:
+      return _read(path, jax.tree.map(
+          lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), stored))
+    raw = _raw_keys(like)
+    _compare(path, stored, raw)
+    loaded = _read(path, raw)
+    _compare(path, loaded, like)  # Whether a key is typed is seen only now.
+  return loaded
+
+
+def delete(directory: _Path, step: int) -> None:
+  """Deletes a checkpoint.
+
+  It gets another name first: whoever is killed on the way leaves no half of a
+  checkpoint under the name of a whole one. `clean` removes what is left then.
+  Of several processes, one calls this.
+
+  Args:
+    directory: The folder that `save` wrote to.
+    step: Which checkpoint, a complete one.
+
+  Raises:
+    CheckpointError: If there is no complete checkpoint of that name, or it
+      cannot be deleted.
+  """
+  path = _path(directory, step)
+  if not (path / _SUMS).exists():
+    raise CheckpointError(f'{path} is not a complete checkpoint')
+  renamed = path.with_name(path.name + _DELETED)
+  try:
+    if renamed.exists():
+      shutil.rmtree(renamed)
+    path.rename(renamed)
+    shutil.rmtree(renamed)
+  except OSError as error:
+    raise CheckpointError(
+        f'{path} cannot be deleted: {error.strerror}') from error
+
+
+def clean(directory: _Path) -> None:
+  """Removes what killed processes left of checkpoints in a folder.
+
+  That is what `delete` and `save` did not finish, never a whole checkpoint.
+  For the start of a run, when no other process saves into the folder.
+  """
+  for pattern in _LEFTOVERS:
+    for path in pathlib.Path(directory).glob(pattern):
+      if path.name.split('.')[0].isdecimal():
+        _remove(path)
 
 
 def _path(directory: _Path, step: int) -> pathlib.Path:
   return pathlib.Path(directory).absolute() / str(step)
 
 
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-  sharding = getattr(leaf, 'sharding', None)  # Where it says, or here.
+def _check_leaves(state: Any) -> None:
+  """Raises a ValueError that names a leaf which `load` could not give back."""
+  for name, leaf in _leaves(state).items():
+    if not isinstance(leaf, jax.Array | np.ndarray):
+      raise ValueError(
+          f'`state` needs arrays; {name} is a {type(leaf).__name__}. '
+          'jax.numpy.asarray makes one of a number.')
+    if not leaf.size:
+      raise ValueError(f'`state` needs arrays with entries; {name} has none.')
+    if not _is_of_jax(leaf.dtype):
+      raise ValueError(
+          f'`state` needs arrays that JAX can hold; {name} is {leaf.dtype}'
+          f'{_way_out(leaf.dtype)}.')
+
+
+def _is_of_jax(dtype: Any) -> bool:
+  """Whether arrays of a dtype can be on a device, without being rounded."""
+  if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):  # A typed key's.
+    return True
+  try:
+    return (jax.dtypes.canonicalize_dtype(dtype) == dtype  # Not rounded, and
+            and jnp.result_type(dtype) == dtype)  # of a kind that JAX has.
+  except TypeError:  # Text, objects, dates.
+    return False
+
+
+def _way_out(dtype: Any) -> str:
+  wide = getattr(dtype, 'name', '') in (
+      'float64', 'int64', 'uint64', 'complex128')
+  return " (jax.config.update('jax_enable_x64', True) lets it)" if wide else ''
+
+
+def _write(path: pathlib.Path, state: Any, overwrite: bool) -> None:
+  """Lets orbax write a state; where that fails, it has ended, too."""
+  before = set(threading.enumerate())
+  try:
+    ocp.save(path, state, overwrite=overwrite)
+  except Exception:
+    # The others of its threads still write, or log errors of their own.
+    for thread in set(threading.enumerate()) - before:
+      if type(thread).__module__.startswith('orbax'):
+        threading.Thread.join(thread, timeout=10)  # Its own raises.
+    raise
+
+
+def _write_checksums(path: pathlib.Path) -> None:
+  partial = path.with_name(f'{path.name}.{_SUMS}')
+  partial.write_text(_checksums(path))
+  os.replace(partial, path / _SUMS)
+
+
+def _remove_partial(path: pathlib.Path) -> None:
+  """Removes what an attempt to write a checkpoint left beside it."""
+  for pattern in _LEFTOVERS:
+    for partial in path.parent.glob(path.name + pattern.removeprefix('*')):
+      _remove(partial)
+
+
+def _remove(path: pathlib.Path) -> None:
+  """Removes a file or a folder, as far as that is possible."""
+  if path.is_dir() and not path.is_symlink():
+    shutil.rmtree(path, ignore_errors=True)
+  else:
+    path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Keeps orbax from logging, with tracebacks, the error that it raises."""
+  logger = logging.getLogger('absl')
+  def is_of_another(record: logging.LogRecord) -> bool:
+    return 'orbax' not in record.pathname
+  logger.addFilter(is_of_another)
+  try:
+    yield
+  finally:
+    logger.removeFilter(is_of_another)
+
+
+@contextlib.contextmanager
+def _readable(path: pathlib.Path) -> Iterator[None]:
+  """Makes a CheckpointError of whatever orbax raises at strange files."""
+  try:
+    with _quiet():
+      yield
+  except CheckpointError:
+    raise
+  except Exception as error:
+    raise CheckpointError(
+        f'{path} cannot be read: {_first_line(error)}') from error
+
+
+def _first_line(error: Exception) -> str:
+  """Returns what an error says, or where that is nothing, its type."""
+  text = str(error).strip() or type(error).__name__
+  if isinstance(error, KeyError):  # Its text is the key alone.
+    text = f'{text} is missing'
+  return text.splitlines()[0]
+
+
+def _raw_keys(tree: Any) -> Any:
+  """Returns a state with the shapes of typed keys' data in their place."""
+  return jax.tree.map(lambda leaf: _raw_key(leaf) if _is_key(leaf) else leaf,
+                      tree)
+
+
+def _is_key(leaf: Any) -> bool:
+  return hasattr(leaf, 'dtype') and jax.dtypes.issubdtype(
+      leaf.dtype, jax.dtypes.prng_key)
+
+
+def _raw_key(key: Any) -> jax.ShapeDtypeStruct:
+  data = jax.eval_shape(jax.random.key_data, key)
   return jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype,
-      sharding=sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+      data.shape, data.dtype, sharding=getattr(key, 'sharding', None))
+
+
+def _read(path: pathlib.Path, like: Any) -> Any:
+  """Lets orbax read a state; a leaf without a sharding to the first device."""
+  shardings = jax.tree.map(
+      lambda leaf: getattr(leaf, 'sharding', None)
+      or jax.sharding.SingleDeviceSharding(jax.devices()[0]), like)
+  loaded = ocp.load(path, jax.tree.map(_abstract, like, shardings))
+  return jax.tree.map(
+      lambda leaf, sharding: jax.device_put(leaf, sharding)
+      if isinstance(leaf, np.ndarray) else leaf, loaded, shardings)
+
+
+def _abstract(
+    leaf: Any,
+    sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct | np.ndarray:
+  """Returns what orbax is to read for a leaf."""
+  if jnp.dtype(leaf.dtype).itemsize < 8:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+  # As numpy: orbax reads in other threads, for which `jax.enable_x64` of this
+  # one does not count, and they would round.
+  return np.broadcast_to(np.empty((), leaf.dtype), leaf.shape)
 
 
 def _checksums(path: pathlib.Path) -> str:
@@ -104,19 +311,37 @@ def _checksums(path: pathlib.Path) -> str:
       f'{file.relative_to(path)}\n' for file in files)
 
 
+def _check_stored(path: pathlib.Path, stored: Any) -> None:
+  """Raises a CheckpointError that names a leaf which cannot be read here."""
+  for name, leaf in _leaves(stored).items():
+    if not hasattr(leaf, 'dtype') or not _is_of_jax(leaf.dtype):
+      dtype = getattr(leaf, 'dtype', None)
+      raise CheckpointError(
+          f'{path} cannot be read: {name} is {_describe(leaf)}, which is no '
+          f'array that JAX holds{_way_out(dtype)}')
+
+
 def _compare(path: pathlib.Path, stored: Any, like: Any) -> None:
   """Raises a CheckpointError that names the first leaf that differs."""
-  there, wanted = _describe(stored), _describe(like)
-  for name in sorted(there.keys() | wanted.keys()):
-    if there.get(name) != wanted.get(name):
+  there, expected = (
+      {name: _describe(leaf) for name, leaf in _leaves(tree).items()}
+      for tree in (stored, like))
+  for name in sorted(there.keys() | expected.keys()):
+    if there.get(name) != expected.get(name):
       raise CheckpointError(
           f'{path} is of another model or optimizer: {name} is '
           f'{there.get(name, "missing")} there, expected is '
-          f'{wanted.get(name, "no such leaf")}')
+          f'{expected.get(name, "no such leaf")}')
 
 
-def _describe(tree: Any) -> dict[str, str]:
-  """Returns dtype and shape of each leaf, by its path."""
-  return {jax.tree_util.keystr(path, simple=True, separator='/'):
-          f'{leaf.dtype}{list(leaf.shape)}'
+def _leaves(tree: Any) -> dict[str, Any]:
+  """Returns the leaves of a pytree by their paths."""
+  return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf
           for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _describe(leaf: Any) -> str:
+  """Returns dtype and shape of an array, the type of anything else."""
+  if not hasattr(leaf, 'dtype'):
+    return f'a {type(leaf).__name__}'
+  return f'{leaf.dtype.name}{list(leaf.shape)}'

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import pathlib
-import shutil
 from typing import Any
 from typing import NamedTuple
 
@@ -65,6 +64,9 @@ class Recorder:
     Raises:
       cli.UsageError: If the checkpoint cannot be used.
     """
+    if processes.is_first() and self._checkpoints.exists():
+      from kan_jax import checkpoints
+      checkpoints.clean(self._checkpoints)
     progress = self.last(like)
     step = int(progress.state.step)
     self._history = [row for row in self.rows() if row['step'] <= step]
@@ -121,9 +123,13 @@ class Recorder:
     step, kept = int(progress.state.step), checkpoints.steps(self._checkpoints)
     if step in kept:
       return
-    checkpoints.save(self._checkpoints, step, progress)
-    for old in kept[:-2] if processes.is_first() else ():
-      shutil.rmtree(self._checkpoints / str(old))
+    try:
+      checkpoints.save(self._checkpoints, step, progress)
+      for old in kept[:-2] if processes.is_first() else ():
+        checkpoints.delete(self._checkpoints, old)
+    except checkpoints.CheckpointError as error:
+      raise cli.RunError(
+          f'{error}; --resume goes on from the last checkpoint') from error
 
   def epoch(self, progress: Progress, row: dict[str, float]) -> None:
     """Keeps the metrics of an epoch, then a checkpoint."""
