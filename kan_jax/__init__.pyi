@@ -5,6 +5,7 @@ from . import estimators
 from . import export
 from . import interop
 from . import layers
+from . import model_file
 from . import network
 from . import plotting
 from . import pruning
@@ -23,6 +24,8 @@ from .layers import LIBRARY
 from .layers import Penalty
 from .layers import refine
 from .layers import update_grids
+from .model_file import load
+from .model_file import save
 from .network import Network
 from .plotting import plot
 from .plotting import plot_edges
@@ -76,6 +79,8 @@ __all__ = [
     'from_pykan',
     'interop',
     'layers',
+    'load',
+    'model_file',
     'network',
     'plot',
     'plot_edges',
@@ -86,6 +91,7 @@ __all__ = [
     'pruning',
     'refine',
     'remove',
+    'save',
     'splines',
     'suggest',
     'symbolic',

@@ -1,0 +1,433 @@
+"""Models in one file: back to the last bit, or one clear error."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+
+from absl.testing import parameterized
+import chex
+from flax import core
+from flax import linen as nn
+from helpers import networks
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors import numpy as safetensors_numpy
+
+import kan_jax
+from kan_jax import model_file
+from kan_jax.layers import _options
+from kan_jax.layers import edits
+from kan_jax.layers import functions
+from kan_jax.layers import linen
+
+_X = np.random.default_rng(0).uniform(-1, 1, (8, 2)).astype(np.float32)
+_PLAIN = linen.KAN([2, 3, 1])
+
+
+def three_sines(x):
+  return jnp.sin(3 * x)
+
+
+_CUBE = functions.Function('cube', lambda x: x**3, lambda z: z**3)
+_SIN = functions.Function('sin', jnp.sinh, lambda z: z)  # Not the library's.
+
+_MODELS = {
+    'defaults': _PLAIN,
+    'products': linen.KAN([2, [1, 2], [2, 1], 1], arity=3),
+    'arities': linen.KAN([2, [2, 2], 1], arity=[[], [2, 3], []]),
+    'symbolic': linen.KAN([2, 3, 1], symbolic=(
+        (('sin', ((0, 0), (1, 2))), ('1/x^2', ((1, 1),))),
+        (('gaussian', ((2, 0),)),))),
+    'bfloat16': linen.KAN(
+        [2, 3, 1], dtype=jnp.bfloat16, param_dtype=jnp.bfloat16),
+    'float16': linen.KAN([2, 1], param_dtype=jnp.float16),
+    'options': linen.KAN(
+        [2, 1], grid=7, order=1, grid_range=(0, 2.5), base_fn=nn.tanh,
+        outside='linear', noise=0.3, scale_base_init=nn.initializers.zeros,
+        scale_spline_init=nn.initializers.zeros, bias=False,
+        dtype=jnp.float32),
+    'without base': linen.KAN([2, 1], base_fn=jnp.zeros_like),
+    'layer': linen.KANLayer(3, order=0, grid=1, base_fn=nn.relu),
+    'symbolic layer': linen.KANLayer(3, symbolic=(('x', ((1, 2),)),)),
+}
+
+
+def _variables(model, size=2, seed=0):
+  """Random numbers in the shapes of a model; nothing is compiled."""
+  shapes = jax.eval_shape(
+      model.init, jax.random.key(0), jnp.zeros((1, size)))
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(
+      lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), shapes)
+
+
+_LOAD = '''
+import sys
+import jax
+import numpy as np
+import kan_jax
+
+model, variables = kan_jax.load(sys.argv[1])
+np.save(sys.argv[2], jax.jit(model.apply)(variables, np.load(sys.argv[2])))
+'''
+
+
+class ModelFileTest(parameterized.TestCase):
+
+  @pytest.fixture(autouse=True)
+  def _folder(self, tmp_path):
+    self.folder = tmp_path
+    self.path = tmp_path / 'model.safetensors'
+
+  def _files(self):
+    return [file.name for file in self.folder.iterdir()]
+
+  @parameterized.parameters(*_MODELS)
+  def test_round_trip(self, name):
+    model = _MODELS[name]
+    variables = _variables(model)
+    kan_jax.save(self.path, model, variables)
+    loaded, arrays = kan_jax.load(self.path)
+    self.assertEqual(loaded, model)
+    self.assertEqual(hash(loaded), hash(model))  # jit compiles nothing anew.
+    chex.assert_trees_all_equal(arrays, variables, strict=True)
+    self.assertEqual(self._files(), ['model.safetensors'])
+
+  def test_every_option_is_kept(self):
+    """A new field of the modules needs a place in the format."""
+    for model in (_PLAIN, linen.KANLayer(2)):
+      fields = {field.name for field in dataclasses.fields(model)}
+      self.assertEqual(
+          _options.describe(model).keys() - {'class'},
+          fields - {'parent', 'name'})
+
+  def test_in_a_new_process(self):
+    model = _MODELS['symbolic']
+    variables = _variables(model)
+    expected = jax.jit(model.apply)(variables, _X)
+    kan_jax.save(self.path, model, variables)
+    np.save(self.folder / 'x.npy', _X)
+    ran = subprocess.run(
+        [sys.executable, '-c', _LOAD, self.path, self.folder / 'x.npy'],
+        env=os.environ | {'JAX_PLATFORMS': 'cpu'}, capture_output=True,
+        text=True, check=False)
+    self.assertEqual(ran.stderr, '')
+    np.testing.assert_array_equal(np.load(self.folder / 'x.npy'), expected)
+
+  def test_float64(self):
+    with jax.enable_x64(True):
+      model = linen.KAN([2, 3, 1], param_dtype=jnp.float64)
+      variables = _variables(model)
+      kan_jax.save(self.path, model, variables)
+      loaded, arrays = kan_jax.load(self.path)
+      self.assertEqual(loaded, model)
+      chex.assert_trees_all_equal(arrays, variables, strict=True)
+    with self.assertRaisesRegex(
+        model_file.ModelFileError, 'holds float64.*jax_enable_x64'):
+      kan_jax.load(self.path)
+
+  def test_variables_of_another_type_than_the_model_says(self):
+    variables = jax.tree.map(
+        lambda a: a.astype(jnp.bfloat16), _variables(_PLAIN))
+    kan_jax.save(self.path, _PLAIN, variables)
+    chex.assert_trees_all_equal(
+        kan_jax.load(self.path)[1], variables, strict=True)
+
+  def test_what_is_not_finite_is_kept(self):
+    variables = jax.tree.map(
+        lambda a: a.at[0].set(jnp.nan).at[-1].set(-jnp.inf),
+        _variables(_PLAIN))
+    kan_jax.save(self.path, _PLAIN, variables)
+    chex.assert_trees_all_equal(kan_jax.load(self.path)[1], variables)
+
+  def test_other_containers(self):
+    variables = _variables(_PLAIN)
+    for k, given in enumerate((
+        core.freeze(variables), {**variables, 'grid': core.freeze(
+            variables['grid'])}, jax.tree.map(np.asarray, variables),
+        jax.tree.map(lambda a: np.asarray(a, '>f4'), variables),
+        jax.tree.map(lambda a: np.asarray(a, order='F'), variables))):
+      kan_jax.save(self.folder / str(k), _PLAIN, given)
+      loaded = kan_jax.load(str(self.folder / str(k)))[1]
+      chex.assert_trees_all_equal(loaded, variables, strict=True)
+
+  def test_a_model_that_was_changed(self):
+    """Refined, pruned, with an edge that carries a function."""
+    model, variables = _PLAIN, networks.kan([2, 3, 1])
+    model, variables = kan_jax.refine(model, variables, 8)
+    model, variables = edits.cut(model, variables, [
+        np.array(kept) for kept in ([True] * 2, [True, False, True], [True])])
+    model, variables = edits.assign(model, variables, ('layers_0',), {
+        (1, 1): ('sin', np.array([2.0, 0.1, -1.0, 0.5]))})
+    kan_jax.save(self.path, model, variables)
+    loaded, arrays = kan_jax.load(self.path)
+    self.assertEqual(loaded, model)
+    chex.assert_trees_all_equal(arrays, variables, strict=True)
+
+  def test_initializers_that_have_no_name(self):
+    model = linen.KAN(
+        [2, 3, 1], scale_base_init=nn.initializers.normal(0.1),
+        scale_spline_init=nn.initializers.constant(2.0))
+    kan_jax.save(self.path, model, _variables(model))
+    self.assertEqual(kan_jax.load(self.path)[0], linen.KAN([2, 3, 1]))
+
+  def test_v03_own_functions(self):
+    """pykan PR#395: a dump of a module, or a key error when it is loaded."""
+    model = linen.KAN([2, 3, 1], base_fn=three_sines, symbolic=(
+        ((_CUBE, ((0, 0),)), ('sin', ((1, 1),))), ((_SIN, ((2, 0),)),)))
+    variables = _variables(model)
+    kan_jax.save(self.path, model, variables)
+    loaded, arrays = kan_jax.load(self.path, [_CUBE, three_sines, _SIN])
+    self.assertEqual(loaded, model)
+    np.testing.assert_array_equal(
+        jax.jit(loaded.apply)(arrays, _X), jax.jit(model.apply)(variables, _X))
+    for given, message in (
+        ((), "the symbolic function 'cube', .* has none of that kind"),
+        ([_SIN, three_sines], "the symbolic function 'cube', .* has sin"),
+        ([_CUBE, three_sines], "the symbolic function 'sin'"),
+        ([_CUBE, _SIN], "the base function 'three_sines', .*`functions`"),
+        ([_CUBE, _SIN, jnp.sin], "the base function 'three_sines'.* has sin")):
+      with self.assertRaisesRegex(model_file.ModelFileError, message):
+        kan_jax.load(self.path, given)
+
+  @parameterized.parameters(
+      (['cube'], "got 'cube'"), ([3], 'got 3'),
+      ([_CUBE, _CUBE], "two of the name 'cube'"),
+      ([three_sines, three_sines], "two of the name 'three_sines'"))
+  def test_functions_that_are_none(self, given, message):
+    kan_jax.save(self.path, _PLAIN, _variables(_PLAIN))
+    with self.assertRaisesRegex(ValueError, f'`functions`.*{message}'):
+      kan_jax.load(self.path, given)
+
+  @parameterized.parameters(
+      (linen.KAN([2, 1], base_fn=lambda x: x), 'without a name.*def'),
+      (linen.KAN([2, 1], base_fn=nn.Dense(1)), 'without a name'),
+      (linen.KAN([2, 1], dtype=jnp.float8_e4m3fn), 'types .* float8_e4m3fn'),
+      (nn.Sequential([linen.KAN([2, 1])]), 'a KAN or a KANLayer; got a Seq'),
+      (linen.KAN([2, 1], symbolic=(((_CUBE, ((0, 0),)), (
+          dataclasses.replace(_CUBE, fn=jnp.sin), ((1, 0),))),)),
+       "two functions with the name 'cube'"))
+  def test_models_that_no_file_can_hold(self, model, message):
+    with self.assertRaisesRegex(ValueError, f'`model` .*{message}'):
+      kan_jax.save(self.path, model, {})
+    self.assertEmpty(self._files())
+
+  def test_variables_of_another_model(self):
+    good = _variables(_PLAIN)
+    layer = good['params']['layers_0']
+    for variables, message in (
+        (_variables(linen.KAN([2, 4, 1])),
+         r'layers_0/mask is \[2, 4\], expected is \[2, 3\]'),
+        ({'params': good['params']}, 'grid/layers_0/knots is missing'),
+        (good | {'edges': good['grid']}, 'edges/.* expected is no such array'),
+        (good | {'params': good['params'] | {'layers_0': layer | {
+            'affine': jnp.ones((1, 4))}}}, 'affine is .* no such array'),
+        (good | {'params': good['params'] | {'layers_0': layer | {
+            'coef': jnp.ones(3, jnp.int32)}}}, 'layers_0/coef is int32'),
+        (good | {'params': None}, 'params is object'), (None, 'NoneType')):
+      with self.assertRaisesRegex(ValueError, f'`variables` .*{message}'):
+        kan_jax.save(self.path, _PLAIN, variables)
+    self.assertEmpty(self._files())
+
+  def test_nothing_is_overwritten_unless_asked(self):
+    first, second = _variables(_PLAIN), _variables(_PLAIN, seed=1)
+    kan_jax.save(self.path, _PLAIN, first)
+    with self.assertRaisesRegex(
+        model_file.ModelFileError, 'is there already; `overwrite=True`'):
+      kan_jax.save(self.path, _PLAIN, second)
+    chex.assert_trees_all_equal(kan_jax.load(self.path)[1], first)
+    link = self.folder / 'link'
+    link.symlink_to(self.path)
+    kan_jax.save(link, _PLAIN, second, overwrite=True)
+    chex.assert_trees_all_equal(kan_jax.load(self.path)[1], second)
+    self.assertTrue(link.is_symlink())
+    self.assertCountEqual(self._files(), ['model.safetensors', 'link'])
+
+  def test_a_file_has_the_usual_permissions(self):
+    kan_jax.save(self.path, _PLAIN, _variables(_PLAIN))
+    (self.folder / 'usual').write_text('')
+    self.assertEqual(
+        self.path.stat().st_mode, (self.folder / 'usual').stat().st_mode)
+
+  def test_places_where_no_file_can_be(self):
+    (self.folder / 'file').write_text('mine')
+    (self.folder / 'folder').mkdir()
+    for path, overwrite, message in (
+        ('none/model', False, 'No such file'), ('file/model', False, 'Not a d'),
+        ('folder', False, 'is there already'), ('folder', True, 'directory'),
+        ('x' * 300, False, 'name too long')):
+      with self.assertRaisesRegex(model_file.ModelFileError, message):
+        kan_jax.save(
+            self.folder / path, _PLAIN, _variables(_PLAIN), overwrite=overwrite)
+    self.assertCountEqual(self._files(), ['file', 'folder'])
+
+  def test_a_full_disk_leaves_the_old_file(self):
+    kan_jax.save(self.path, _PLAIN, _variables(_PLAIN))
+    before = self.path.read_bytes()
+    program = (
+        'import resource, signal, sys\n'
+        'import kan_jax\n'
+        'model, variables = kan_jax.load(sys.argv[1])\n'
+        'signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n'
+        'resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n'
+        'try: kan_jax.save(sys.argv[1], model, variables, overwrite=True)\n'
+        'except kan_jax.model_file.ModelFileError as error: print(error)\n')
+    ran = subprocess.run(
+        [sys.executable, '-c', program, self.path], capture_output=True,
+        text=True, check=False, env=os.environ | {'JAX_PLATFORMS': 'cpu'})
+    self.assertRegex(ran.stdout, r'^\S* cannot be written: File too large\n$')
+    self.assertEqual(ran.stderr, '')
+    self.assertEqual(self.path.read_bytes(), before)
+    self.assertEqual(self._files(), ['model.safetensors'])
+
+
+class BadFileTest(parameterized.TestCase):
+  """Whatever a file holds, `load` raises a ModelFileError of one line."""
+
+  @pytest.fixture(autouse=True)
+  def _file(self, tmp_path):
+    self.path = tmp_path / 'model.safetensors'
+    self.model = linen.KAN([2, 1], grid=2, order=1, symbolic=(
+        (('sin', ((0, 0),)),),))
+    self.variables = _variables(self.model)
+    kan_jax.save(self.path, self.model, self.variables)
+    self.good = self.path.read_bytes()
+    header, = struct.unpack('<Q', self.good[:8])
+    self.header = json.loads(self.good[8:8 + header])
+    self.arrays = safetensors_numpy.load(self.good)
+
+  def _assert_bad(self, content, message=''):
+    self.path.write_bytes(content)
+    with self.assertRaisesRegex(
+        model_file.ModelFileError,
+        rf'^[^\n]*/model.safetensors [^\n]*{message}[^\n]*$'):
+      kan_jax.load(self.path)
+
+  def _rewrite(self, arrays=None, metadata=(), **options):
+    """The file with other content and a checksum that is right for it."""
+    arrays = self.arrays if arrays is None else arrays
+    kept = self.header['__metadata__']
+    structure = json.loads(kept['model']) | options
+    text = json.dumps({k: v for k, v in structure.items() if v != 'GONE'})
+    kept = kept | {
+        'model': text, 'sha256': model_file._checksum(text, arrays)}
+    return safetensors_numpy.save(arrays, kept | dict(metadata))
+
+  def test_what_is_rewritten_without_a_change_is_good(self):
+    self.path.write_bytes(self._rewrite())
+    model, variables = kan_jax.load(self.path)
+    self.assertEqual(model, self.model)
+    chex.assert_trees_all_equal(variables, self.variables)
+
+  def test_truncated(self):
+    for length in range(0, len(self.good), 41):
+      self._assert_bad(self.good[:length])
+    self._assert_bad(self.good[:-1])
+    self._assert_bad(self.good + b'x')
+
+  def test_every_flipped_byte(self):
+    for place in range(len(self.good)):
+      flipped = bytearray(self.good)
+      flipped[place] ^= (1, 0x20, 0x80, 0xff)[place % 4]
+      self._assert_bad(bytes(flipped))
+
+  @parameterized.parameters(
+      b'', b'\0' * 8, b'PK\3\4' + b'\0' * 99, b'\x80\x04K\x01.',
+      struct.pack('<Q', 2**63), struct.pack('<Q', 10**9) + b'{}',
+      struct.pack('<Q', 2) + b'{}', struct.pack('<Q', 2) + b'[]',
+      struct.pack('<Q', 10**5) + b'[' * 10**5)
+  def test_other_formats(self, content):
+    self._assert_bad(content)
+
+  def test_no_files(self):
+    for path in (self.path.parent, self.path / 'x', '/dev/zero', 'x' * 300,
+                 self.path.parent / 'none'):
+      with self.assertRaisesRegex(model_file.ModelFileError, 'is not a file'):
+        kan_jax.load(path)
+    os.mkfifo(self.path.parent / 'fifo')
+    with self.assertRaisesRegex(model_file.ModelFileError, 'is not a file'):
+      kan_jax.load(self.path.parent / 'fifo')
+
+  def test_arrays_of_another_library(self):
+    self._assert_bad(
+        safetensors_numpy.save(self.arrays), 'not of `kan_jax.save`')
+    self._assert_bad(
+        safetensors_numpy.save(self.arrays, {'format': 'pt'}), 'no model file')
+
+  def test_other_versions(self):
+    self._assert_bad(self._rewrite(metadata={'version': '2'}),
+                     "version '2' of the format; this kan_jax reads version")
+    self._assert_bad(self._rewrite(metadata={'version': ''}), 'version')
+
+  def test_other_arrays(self):
+    coef, mask = 'params/layers_0/coef', 'grid/layers_0/mask'
+    array = self.arrays[coef]
+    without = {k: v for k, v in self.arrays.items() if k != coef}
+    for arrays, message in (
+        (without, f'{coef} is missing'), ({}, 'do not fit its arrays'),
+        (self.arrays | {'params/../x': array}, r'params/../x is .* no such'),
+        (self.arrays | {'/etc/passwd': array}, 'no such array'),
+        (self.arrays | {'': array}, 'no such array'),
+        (self.arrays | {coef + '/x': array}, 'no such array'),
+        (without | {coef + '\n': array}, 'missing|no such'),
+        (self.arrays | {'params/layers_1/coef': array}, 'no such array'),
+        (self.arrays | {coef: array[None]}, r'coef is \[1, 2, 3, 1\]'),
+        (self.arrays | {coef: array[:, :2].copy()}, r'expected is \[2, 3, 1\]'),
+        (self.arrays | {coef: array.astype(int)}, 'is int64, not of float16'),
+        (self.arrays | {coef: array.astype(bool)}, 'is bool'),
+        (self.arrays | {coef: array.astype(float)}, 'float64.*enable_x64'),
+        (self.arrays | {mask: np.ones((3, 1), np.float32)}, r'mask is \[3, 1')):
+      self._assert_bad(self._rewrite(arrays), message)
+
+  def test_structures_that_do_not_fit(self):
+    big = 10**12
+    for options in (
+        {'class': 'os.system'}, {'class': None}, {'class': 'KANLayer'},
+        {'features': [2, 2]}, {'features': [3, 1]}, {'features': 2},
+        {'features': [2, big]}, {'features': [big, big]}, {'features': []},
+        {'features': [2, [1, big]]}, {'features': [2, [[1], 1]]},
+        {'features': [2, -1]}, {'features': 'two'}, {'features': {'2': 1}},
+        {'features': [2.0, 1]}, {'features': None}, {'features': 'GONE'},
+        {'features': [2, [0, 1]], 'arity': big}, {'arity': [[], [big]]},
+        {'arity': 'x'}, {'arity': {}}, {'arity': [[1], [2]]},
+        {'grid': 3}, {'grid': big}, {'grid': 0}, {'grid': 2.0}, {'grid': None},
+        {'order': 2}, {'order': big}, {'order': -1}, {'grid': 'GONE'},
+        {'grid_range': [1, 0]}, {'grid_range': ['a', 'b']}, {'grid_range': 3},
+        {'grid_range': [0, float('nan')]}, {'grid_range': [0, float('inf')]},
+        {'grid_range': [0]}, {'outside': 'x'}, {'outside': None},
+        {'base_fn': 'os.system'}, {'base_fn': 3}, {'base_fn': ['silu']},
+        {'base_fn': {'own': 'eval'}}, {'base_fn': {}}, {'base_fn': {'own': 3}},
+        {'noise': 'much'}, {'bias': 1}, {'bias': False}, {'dtype': 'object'},
+        {'dtype': 3}, {'param_dtype': None}, {'param_dtype': 'int8'},
+        {'scale_base_init': 'eval'}, {'scale_spline_init': []},
+        {'symbolic': None}, {'symbolic': []}, {'symbolic': [[], []]},
+        {'symbolic': [[['sin', [[0, 5]]]]]}, {'symbolic': [[['sin', [[-1]]]]]},
+        {'symbolic': [[['sin', [[-1, 0]]]]]},
+        {'symbolic': [[['eval', [[0, 0]]]]]}, {'symbolic': [[['sin']]]},
+        {'symbolic': [[['sin', [[0, 0], [0, 0]]]]]}, {'symbolic': {'a': 1}},
+        {'symbolic': [[['sin', [[0, 0], [1, 0]]]]]}, {'symbolic': [[3]]},
+        {'symbolic': [[[['sin'], [[0, 0]]]]]},
+        {'symbolic': [[[{'own': 'sin'}, [[0, 0]]]]]},
+        {'parent': 3}, {'name': 'x'}, {'more': 1}, {'__class__': 'x'}):
+      with self.subTest(str(options)):
+        self._assert_bad(self._rewrite(**options), 'cannot be used: ')
+
+  @parameterized.parameters(
+      '', '[]', 'null', '3', '{', '[' * 10**5, '{"class":' * 10**5,
+      '{"grid": ' + '9' * 5000 + '}', '\ud7ff')
+  def test_options_that_are_no_json(self, text):
+    self._assert_bad(safetensors_numpy.save(self.arrays, {
+        **self.header['__metadata__'], 'model': text,
+        'sha256': model_file._checksum(text, self.arrays)}), 'cannot be used')
+
+  def test_loading_changes_nothing(self):
+    before = sorted(pathlib.Path(self.path.parent).iterdir())
+    kan_jax.load(self.path)
+    self.assertEqual(sorted(self.path.parent.iterdir()), before)
+    self.assertEqual(self.path.read_bytes(), self.good)
