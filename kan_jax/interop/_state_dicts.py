@@ -1,4 +1,4 @@
-"""Reading the arrays of a state dict, with errors that name them."""
+"""Reads the arrays of a state dict, with errors that name them."""
 
 from collections.abc import Mapping
 import re
@@ -12,23 +12,37 @@ class Arrays:
   """The arrays of a state dict, to be taken one by one.
 
   Attributes:
-    layers: How many layers have arrays.
+    layers: Number of layers that have arrays.
     dtype: JAX's type for all the arrays together.
   """
 
   def __init__(self, state_dict: Any, pattern: str, example: str):
+    """Reads all arrays.
+
+    Args:
+      state_dict: Arrays or tensors by name.
+      pattern: Regular expression of the names of a layer's arrays; its group is
+        the number of the layer.
+      example: Name that every state dict of this kind has.
+    """
     if not isinstance(state_dict, Mapping):
       raise ValueError(
           '`state_dict` maps names to arrays, like `model.state_dict()`; got a '
           f'{type(state_dict).__name__}.')
-    indices = [int(match[1]) for name in state_dict
-               if (match := re.match(pattern, str(name)))]
-    if not indices:
+    numbers = {match[1] for name in state_dict
+               if (match := re.match(pattern, str(name)))}
+    if not numbers:
       raise ValueError(
           f'`state_dict` needs names like {example!r}; got '
           f'{list(state_dict)[:5]}. Is it of another kind of model, or are the '
           'names inside a larger one, with a prefix to cut off?')
-    self.layers = max(indices) + 1
+    self.layers = len(numbers)
+    # Compared as text: a number from elsewhere may have any size.
+    unknown = numbers - {str(k) for k in range(self.layers)}
+    if unknown:
+      raise ValueError(
+          f'`state_dict` numbers its {self.layers} layers from 0 to '
+          f'{self.layers - 1}; got a layer {min(unknown)[:20]}.')
     self._left = {str(name): _as_array(name, value)
                   for name, value in state_dict.items()}
     self.dtype = jnp.result_type(*self._left.values())
@@ -44,21 +58,22 @@ class Arrays:
     """Returns an array as float64, in which nothing more is rounded.
 
     Args:
-      name: Of the array.
-      *shape: Its lengths; a string stands for any and says what it counts.
+      name: Name of the array.
+      *shape: Lengths of its axes. A string stands for any length and says what
+        is counted.
     """
-    found = self.shape(name)
-    if found is None or len(found) != len(shape) or any(
-        n < 1 if isinstance(wanted, str) else n != wanted
-        for n, wanted in zip(found, shape, strict=True)):
-      wanted = ', '.join(map(str, shape))
+    actual = self.shape(name)
+    if actual is None or len(actual) != len(shape) or any(
+        n < 1 if isinstance(expected, str) else n != expected
+        for n, expected in zip(actual, shape, strict=True)):
       raise ValueError(
-          f'`state_dict` needs {name!r} with the shape [{wanted}]; got '
-          f'{"no such name" if found is None else list(found)}.')
+          f'`state_dict` needs {name!r} with the shape '
+          f'[{", ".join(map(str, shape))}]; got '
+          f'{"no such name" if actual is None else list(actual)}.')
     return self._left.pop(name).astype(np.float64)
 
   def check_all_taken(self) -> None:
-    """Raises a ValueError if there is more than was known what to do with."""
+    """Raises a ValueError if arrays are left that nobody took."""
     if self._left:
       raise ValueError(
           '`state_dict` has what no model of this layout has: '
@@ -78,4 +93,7 @@ def _as_array(name: str, value: Any) -> np.ndarray:
   if not jnp.issubdtype(array.dtype, jnp.floating):
     raise ValueError(
         f'`state_dict` needs floating arrays; {name!r} is {array.dtype}.')
+  if not np.isfinite(array).all():
+    raise ValueError(
+        f'`state_dict` needs finite numbers; {name!r} has NaN or infinity.')
   return array

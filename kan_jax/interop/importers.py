@@ -1,8 +1,8 @@
-"""Models trained elsewhere: state dicts of pykan and efficient-kan.
+"""Models that pykan and efficient-kan trained, from their state dicts.
 
-Both take arrays by name and give back a `KAN` with variables that compute the
-same function, up to rounding. Nothing is unpickled or run, and torch is not
-needed: its tensors are asked for their numbers.
+Both functions take arrays by name. They return a `KAN` with variables that
+compute the same function, up to rounding. Nothing is unpickled or run. torch is
+not needed: a tensor hands out its numbers.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,8 @@ from kan_jax.layers import nodes
 from kan_jax.layers import symbolic_edges
 from kan_jax.splines import bsplines
 
-Names = Sequence[Sequence[str | functions.Function]]  # Of a layer, [out][in].
+# Names of the functions of one layer, [out][in].
+Names = Sequence[Sequence[str | functions.Function]]
 Imported = tuple[linen.KAN, dict[str, Any]]
 
 # What pykan calls functions that have another name here.
@@ -37,99 +38,112 @@ def from_pykan(
     arity: int | Sequence[Sequence[int]] | None = None,
     symbolic: Sequence[Names] | None = None,
     base_fn: edges.BaseFn = nn.silu) -> Imported:
-  """Returns the model whose state dict pykan 0.2.8 gives out.
+  """Makes the model whose state dict pykan 0.2.8 wrote.
 
-  What a state dict leaves open has to be said, see below; so does what pykan
-  itself takes from elsewhere: after its `prune_input` the model here has the
-  inputs that are left, and with `symbolic_enabled=False` the masks of
-  symbolic edges have to be set to 0 first.
+      model, variables = kan_jax.from_pykan(pykan_model.state_dict())
 
-  Scales and biases of nodes and subnodes go into those of edges and terms. A
-  mask is kept as it is: an edge may carry a function and a spline, which the
-  model adds; `symbolic.formula` knows only the function. Where layers differ in
-  the number of their intervals, all get the largest, by `refinement.refine`.
+  A state dict does not contain everything: see `arity`, `symbolic` and
+  `base_fn`. After pykan's `prune_input` the model here has the inputs that are
+  left. If the pykan model ran with `symbolic_enabled=False`, set the masks of
+  its symbolic edges to 0 first.
+
+  Scales and biases of nodes and subnodes go into those of edges and terms.
+  Masks stay as they are: an edge may have both a function and a spline, which
+  the model adds; `formula` sees only the function. If the layers have different
+  numbers of intervals, all get the largest, as by `refine`.
 
   Args:
-    state_dict: `model.state_dict()`: arrays or tensors, by name. The parameters
-      take their type as far as JAX has it: float64 becomes float32 unless x64
-      is enabled.
-    arity: How many terms a multiplication node multiplies, as pykan's
+    state_dict: Arrays or tensors by name, `model.state_dict()`. The parameters
+      keep their type if JAX has it: float64 becomes float32 unless x64 is
+      enabled.
+    arity: How many terms a multiplication node multiplies, pykan's
       `mult_arity`: a number for all, or for the inputs and each layer a
-      sequence. Needed where the numbers of nodes and subnodes do not tell.
-    symbolic: Names of the functions, for each layer as its `funs_name`,
+      sequence. Needed where the numbers of nodes and subnodes leave it open.
+    symbolic: Names of the functions, for each layer its `funs_name`,
       `[out][in]`: `[layer.funs_name for layer in model.symbolic_fun]`. Needed
-      where an edge carries one; own functions are a `symbolic.Function`.
-    base_fn: What the model was made with: pykan's 'identity' is `lambda x: x`,
-      its 'zero' `jax.numpy.zeros_like`.
+      where an edge carries a function. A function that `LIBRARY` does not have
+      is given as a `Function`.
+    base_fn: Function beside the splines: for pykan's 'identity' it is
+      `jax.nn.identity`, for its 'zero' `jax.numpy.zeros_like`.
 
   Returns:
-    A KAN and its variables. Outputs are those of pykan but for rounding, which
-    in float32 is less than 1e-6 of their range unless large coefficients
-    cancel.
+    A KAN and its variables. Outputs are those of pykan up to rounding: in
+    float32 less than 1e-6 of their range unless large coefficients cancel.
 
   Raises:
-    ValueError: If an array is missing, unknown or of a wrong shape, knots do
-      not increase, a multiplication node has a bias, layers differ in order, or
-      `arity` or `symbolic` is needed or does not fit.
+    ValueError: If an array is missing, unknown, not finite or of a wrong shape,
+      knots do not increase, a multiplication node has a bias, layers have
+      different orders, or `arity` or `symbolic` is needed or does not fit.
   """
   arrays = _state_dicts.Arrays(
-      state_dict, r'act_fun\.(\d+)\.', 'act_fun.0.coef')
+      state_dict, r'act_fun\.([0-9]+)\.', 'act_fun.0.coef')
   _refuse_edge_grids(arrays)
   names = [None] * arrays.layers if symbolic is None else list(symbolic)
   if len(names) != arrays.layers:
     raise ValueError(
         f'`symbolic` needs an entry for each of the {arrays.layers} layers; '
         f'got {len(names)}.')
-  made: list[_Layer] = []
+  layers: list[_ImportedLayer] = []
   for k in range(arrays.layers):
-    size = made[-1].nodes.size if made else 'in'
-    made.append(_pykan_layer(arrays, k, size, arity, names[k]))
-  return _build(arrays, made, base_fn=base_fn)
+    inputs = layers[-1].nodes.size if layers else 'in'
+    layers.append(_pykan_layer(arrays, k, inputs, arity, names[k]))
+  return _build(arrays, layers, base_fn=base_fn)
 
 
 def from_efficient_kan(
     state_dict: Mapping[str, Any], *,
     base_fn: edges.BaseFn = nn.silu) -> Imported:
-  """Returns the model of a state dict of efficient-kan's `KAN`.
+  """Makes the model of a state dict of efficient-kan's `KAN`.
 
-  That is Blealtan/efficient-kan on GitHub; its layers have no bias, and with
-  `enable_standalone_scale_spline=False` no scale of splines, which is 1 here.
+      model, variables = kan_jax.from_efficient_kan(torch_model.state_dict())
+
+  That is Blealtan/efficient-kan on GitHub. Its layers have no bias. With
+  `enable_standalone_scale_spline=False` they have no scales of splines, which
+  are 1 here.
 
   Args:
-    state_dict: `model.state_dict()`; see `from_pykan`.
-    base_fn: What the model was made with, as its `base_activation`.
+    state_dict: Arrays or tensors by name, `model.state_dict()`; see
+      `from_pykan`.
+    base_fn: Function beside the splines, as the model's `base_activation`.
 
   Returns:
     A KAN without biases and its variables.
 
   Raises:
-    ValueError: If an array is missing, unknown or of a wrong shape, knots do
-      not increase, or layers differ in order.
+    ValueError: If an array is missing, unknown, not finite or of a wrong shape,
+      knots do not increase, or layers have different orders.
   """
   arrays = _state_dicts.Arrays(
-      state_dict, r'layers\.(\d+)\.', 'layers.0.spline_weight')
-  made: list[_Layer] = []
+      state_dict, r'layers\.([0-9]+)\.', 'layers.0.spline_weight')
+  layers: list[_ImportedLayer] = []
   for k in range(arrays.layers):
-    size = made[-1].nodes.size if made else 'in'
-    made.append(_efficient_layer(arrays, k, size))
-  return _build(arrays, made, base_fn=base_fn, bias=False)
+    inputs = layers[-1].nodes.size if layers else 'in'
+    layers.append(_efficient_layer(arrays, k, inputs))
+  return _build(arrays, layers, base_fn=base_fn, bias=False)
 
 
-class _Layer(NamedTuple):
-  """One layer as it will be.
+class _ImportedLayer(NamedTuple):
+  """One layer in the terms of this library.
 
   Attributes:
-    arrays: Its parameters, knots and mask, by the names that a KANLayer uses.
-    nodes: Its nodes.
-    symbolic: Its symbolic edges.
+    arrays: Parameters, knots and mask, by the names that a KANLayer uses.
+    order: Degree of the splines.
+    nodes: Nodes of the layer.
+    symbolic: Symbolic edges.
   """
   arrays: dict[str, np.ndarray]
+  order: int
   nodes: nodes.Nodes
   symbolic: symbolic_edges.Groups = ()
 
+  @property
+  def grid(self) -> int:
+    """Number of intervals of each spline."""
+    return self.arrays['coef'].shape[1] - self.order
+
 
 def _efficient_layer(
-    arrays: _state_dicts.Arrays, k: int, size: int | str) -> _Layer:
+    arrays: _state_dicts.Arrays, k: int, size: int | str) -> _ImportedLayer:
   """Takes a layer of efficient-kan."""
   name = f'layers.{k}.'
   coef = arrays.take(name + 'spline_weight', 'out', size, 'grid + order')
@@ -137,33 +151,34 @@ def _efficient_layer(
   scale = np.ones((out, inputs))
   if name + 'spline_scaler' in arrays:
     scale = arrays.take(name + 'spline_scaler', out, inputs)
-  return _Layer({
-      'knots': _knots(arrays, name + 'grid', inputs, count),
+  knots, order = _knots(arrays, name + 'grid', inputs, count)
+  return _ImportedLayer({
+      'knots': knots,
       'mask': np.ones((inputs, out)),
       'coef': coef.transpose(1, 2, 0),
       'scale_base': arrays.take(name + 'base_weight', out, inputs).T,
-      'scale_spline': scale.T}, nodes.Nodes(out))
+      'scale_spline': scale.T}, order, nodes.Nodes(out))
 
 
 def _pykan_layer(
     arrays: _state_dicts.Arrays, k: int, size: int | str,
     arity: int | Sequence[Sequence[int]] | None,
-    names: Names | None) -> _Layer:
+    names: Names | None) -> _ImportedLayer:
   """Takes a layer of pykan."""
-  layer = _pykan_edges(arrays, k, size)
+  layer, order = _pykan_edges(arrays, k, size)
   shape = layer['mask'].shape
-  found = _nodes(arrays, k, shape[1], arity)
-  scale, layer['node_bias'] = _fold(arrays, k, found)
+  layer_nodes = _nodes(arrays, k, shape[1], arity)
+  scale, layer['node_bias'] = _fold(arrays, k, layer_nodes)
   layer['scale_base'] *= scale
   layer['scale_spline'] *= scale
   symbolic, rows = edits.group(_carried(arrays, k, shape, scale, names))
   if rows:
     layer['affine'] = np.stack(rows)
-  return _Layer(layer, found, symbolic)
+  return _ImportedLayer(layer, order, layer_nodes, symbolic)
 
 
 def _refuse_edge_grids(arrays: _state_dicts.Arrays) -> None:
-  """Raises a ValueError for the layout of pykan's first versions."""
+  """Raises a ValueError for a state dict of pykan's first versions."""
   if 'biases.0.weight' in arrays or len(
       arrays.shape('act_fun.0.coef') or ()) == 2:
     raise ValueError(
@@ -174,11 +189,12 @@ def _refuse_edge_grids(arrays: _state_dicts.Arrays) -> None:
 
 def _knots(
     arrays: _state_dicts.Arrays, name: str, size: int,
-    count: int) -> np.ndarray:
+    count: int) -> tuple[np.ndarray, int]:
   """Takes the knots of a layer whose splines have `count` coefficients.
 
-  The order is not in a state dict: there are order + 1 more knots than
-  coefficients.
+  Returns:
+    The knots and the order, which is not in a state dict: there are order + 1
+    more knots than coefficients.
   """
   knots = arrays.take(name, size, 'grid + 2 * order + 1')
   order = knots.shape[1] - count - 1
@@ -188,7 +204,8 @@ def _knots(
         f'and {count} coefficients for each spline: the order would be '
         f'{order}, but is 1 to {bsplines.MAX_ORDER}, for at least one '
         'interval.')
-  rounded = knots.astype(jnp.promote_types(arrays.dtype, jnp.float32))
+  rounded = np.asarray(_round(
+      'knots', knots, jnp.promote_types(arrays.dtype, jnp.float32)))
   bad = np.flatnonzero(~(np.diff(rounded) > 0).all(1))
   if bad.size:
     raise ValueError(
@@ -196,41 +213,42 @@ def _knots(
         f'{bad.size} inputs do not, of input {bad[0]} they are '
         f'{rounded[bad[0]]}. Grids by quantiles of an input with few values '
         'become so; update them with a larger part of uniform spacing.')
-  return knots
+  return knots, order
 
 
 def _pykan_edges(
     arrays: _state_dicts.Arrays, k: int,
-    size: int | str) -> dict[str, np.ndarray]:
-  """Takes the numeric edges of a layer: a mask, splines and scales."""
+    size: int | str) -> tuple[dict[str, np.ndarray], int]:
+  """Takes the numeric edges of a layer and the order of its splines."""
   name = f'act_fun.{k}.'
   coef = arrays.take(name + 'coef', size, 'out', 'grid + order')
   shape = coef.shape[:2]
+  knots, order = _knots(arrays, name + 'grid', len(coef), coef.shape[2])
   return {
-      'knots': _knots(arrays, name + 'grid', len(coef), coef.shape[2]),
+      'knots': knots,
       'mask': arrays.take(name + 'mask', *shape),
       'coef': coef.swapaxes(1, 2),
       'scale_base': arrays.take(name + 'scale_base', *shape),
-      'scale_spline': arrays.take(name + 'scale_sp', *shape)}
+      'scale_spline': arrays.take(name + 'scale_sp', *shape)}, order
 
 
 def _nodes(
     arrays: _state_dicts.Arrays, k: int, terms: int,
     arity: int | Sequence[Sequence[int]] | None) -> nodes.Nodes:
   """Infers which nodes of a layer multiply from how many terms they have."""
-  # Without the name, `_fold` finds it missing.
+  # If there is no such array, `_fold` says so.
   size, = arrays.shape(f'node_scale_{k}') or (terms,)
   try:
     arities = _arities(k, size, terms - size, arity)
-    found = nodes.Nodes(size - len(arities), arities)
-    fits = found.terms == terms and found.sums >= 0
+    layer_nodes = nodes.Nodes(size - len(arities), arities)
+    fits = layer_nodes.terms == terms and layer_nodes.sums >= 0
   except (IndexError, TypeError):
     fits = False
   if not fits:
     raise ValueError(
         f'`arity` does not fit layer {k} with its {size} nodes and {terms} '
         f'subnodes; got {arity!r}. It is pykan\'s `mult_arity`.')
-  return found
+  return layer_nodes
 
 
 def _arities(
@@ -254,7 +272,7 @@ def _arities(
 def _fold(
     arrays: _state_dicts.Arrays, k: int,
     layer: nodes.Nodes) -> tuple[np.ndarray, np.ndarray]:
-  """Makes one scale and bias for each term of those of nodes and subnodes."""
+  """Joins scales and biases of nodes and subnodes into one of each a term."""
   scale = arrays.take(f'subnode_scale_{k}', layer.terms)
   bias = arrays.take(f'subnode_bias_{k}', layer.terms)
   node_scale = arrays.take(f'node_scale_{k}', layer.size)
@@ -277,7 +295,7 @@ def _carried(
   """Returns the functions of a layer and their a, b, c, d, by edge."""
   mask = arrays.take(f'symbolic_fun.{k}.mask', *shape[::-1])
   affine = arrays.take(f'symbolic_fun.{k}.affine', *shape[::-1], 4)
-  # c * f(a * x + b) + d, of which the mask and the scale of the term multiply.
+  # An edge is c * f(a * x + b) + d: mask and scale of the term multiply c, d.
   affine[..., 2:] *= (mask * scale[:, None])[..., None]
   live = np.argwhere(mask).tolist()
   if live and names is None:
@@ -304,41 +322,34 @@ def _function(
 
 
 def _build(
-    arrays: _state_dicts.Arrays, made: Sequence[_Layer],
+    arrays: _state_dicts.Arrays, layers: Sequence[_ImportedLayer],
     **options: Any) -> Imported:
   """Makes the model and its variables of its layers."""
   arrays.check_all_taken()
-  grids, orders = zip(*map(_grid_and_order, made), strict=True)
+  orders = [layer.order for layer in layers]
   if len(set(orders)) > 1:
     raise ValueError(
         '`state_dict` has layers with splines of the orders '
         f'{", ".join(map(str, orders))}; a KAN has one for all.')
-  found = [nodes.Nodes(len(made[0].arrays['mask'])),
-           *(layer.nodes for layer in made)]
-  symbolic = tuple(layer.symbolic for layer in made)
+  grids = [layer.grid for layer in layers]
+  sizes = [nodes.Nodes(len(layers[0].arrays['mask'])),
+           *(layer.nodes for layer in layers)]
+  symbolic = tuple(layer.symbolic for layer in layers)
   model = linen.KAN(
-      [layer.feature for layer in found], grid=max(grids),
-      order=orders[0], param_dtype=arrays.dtype,
-      symbolic=symbolic if any(symbolic) else (),
-      arity=_common([layer.arities for layer in found]), **options)
+      [size.feature for size in sizes], grid=max(grids), order=orders[0],
+      param_dtype=arrays.dtype, symbolic=symbolic if any(symbolic) else (),
+      arity=_common([size.arities for size in sizes]), **options)
   variables = {
       kind: {f'layers_{k}': _cast(layer.arrays, kind, arrays.dtype)
-             for k, layer in enumerate(made)}
+             for k, layer in enumerate(layers)}
       for kind in ('params', 'grid')}
   if len(set(grids)) > 1:
     variables = edits.refine_variables(variables, max(grids))
   return model, variables
 
 
-def _grid_and_order(layer: _Layer) -> tuple[int, int]:
-  """Returns the number of intervals and the order of a layer."""
-  count = layer.arrays['coef'].shape[1]
-  order = layer.arrays['knots'].shape[1] - count - 1
-  return count - order, order
-
-
 def _common(arities: Sequence[tuple[int, ...]]) -> Any:
-  """Returns the arity of all multiplication nodes as one number if it is."""
+  """Returns one number if all multiplication nodes have the same arity."""
   different = {n for layer in arities for n in layer} or {2}
   return different.pop() if len(different) == 1 else arities
 
@@ -347,7 +358,20 @@ def _cast(
     layer: dict[str, np.ndarray], kind: str,
     dtype: jax.typing.DTypeLike) -> dict[str, jax.Array]:
   """Returns the arrays of a layer that belong to one collection."""
-  held = ('knots', 'mask')
+  in_grid = ('knots', 'mask')
   at_least = jnp.promote_types(dtype, jnp.float32)
-  return {name: jnp.asarray(a, at_least if name == 'knots' else dtype)
-          for name, a in layer.items() if (name in held) == (kind == 'grid')}
+  return {name: _round(name, a, at_least if name == 'knots' else dtype)
+          for name, a in layer.items()
+          if (name in in_grid) == (kind == 'grid')}
+
+
+def _round(
+    name: str, array: np.ndarray, dtype: jax.typing.DTypeLike) -> jax.Array:
+  """Rounds an array; raises a ValueError if a number is too large for that."""
+  with np.errstate(over='ignore'):
+    rounded = array.astype(dtype)
+  if not np.isfinite(rounded).all():
+    raise ValueError(
+        f'`state_dict` has numbers that are too large for {rounded.dtype}: '
+        f'{name} of a layer would be infinite.')
+  return jnp.asarray(rounded)

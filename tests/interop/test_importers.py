@@ -1,6 +1,6 @@
 """Models from elsewhere, against their formulas in numpy and scipy.
 
-`test_interop_pykan` compares with pykan itself.
+`test_importers_pykan` compares with pykan itself.
 """
 
 from collections.abc import Sequence
@@ -235,6 +235,19 @@ class PykanTest(parameterized.TestCase):
       ('act_fun.0.grid', np.ones((2, 12)), "increase; in 'act_fun.0.grid'"),
       ('symbolic_fun.1.affine', np.ones((3, 1, 4)), r'\[1, 3, 4\]; got'),
       ('base_fun.weight', np.ones(1), 'no model .* has: base_fun.weight'),
+      ('act_fun.999999999999.coef', np.ones((1, 1, 8)),
+       '3 layers from 0 to 2; got a layer 999999999999'),
+      ('act_fun.' + '9' * 5000 + '.coef', np.ones((1, 1, 8)), 'got a layer 9'),
+      ('act_fun.3.coef', np.ones((1, 1, 8)), 'got a layer 3'),
+      ('act_fun.01.coef', np.ones((1, 1, 8)), 'got a layer 01'),
+      ('act_fun.1.coef', np.full((3, 1, 8), np.nan),
+       "finite numbers; 'act_fun.1.coef' has NaN"),
+      ('act_fun.0.grid', np.tile([*range(11), np.inf], (2, 1)),
+       "finite numbers; 'act_fun.0.grid'"),
+      ('act_fun.0.grid', np.tile([*range(11), 1e300], (2, 1)),
+       'too large for float32: knots'),
+      ('act_fun.0.scale_sp', np.full((2, 3), -1e39),
+       'too large for float32: scale_spline'),
       ('act_fun.0.mask', np.ones((2, 3), int), "'act_fun.0.mask' is int64"),
       ('act_fun.0.mask', [[1.0], [1.0, 2.0]], "'act_fun.0.mask' is list"))
   def test_other_layouts(self, name, array, message):
@@ -242,6 +255,14 @@ class PykanTest(parameterized.TestCase):
     if array is None:
       del state[name]
     with self.assertRaisesRegex(ValueError, f'`state_dict`.*{message}'):
+      importers.from_pykan(state)
+
+  def test_products_that_overflow(self):
+    """Each is finite, but the scale of a node goes into those of its edges."""
+    state = _plain()
+    state['node_scale_0'] = np.full(3, 1e30, np.float32)
+    state['act_fun.0.scale_base'] = np.full((2, 3), 1e30, np.float32)
+    with self.assertRaisesRegex(ValueError, 'float32: scale_base of a layer'):
       importers.from_pykan(state)
 
   def test_bias_after_a_product(self):
@@ -286,7 +307,10 @@ class EfficientKANTest(parameterized.TestCase):
   @parameterized.parameters(
       ('layers.1.base_weight', None, 'layers.1.base_weight'),
       ('layers.0.grid', np.ones(10), r'\[2, grid .*got \[10\]'),
-      ('layers.0.bias', np.ones(3), 'has: layers.0.bias'))
+      ('layers.0.bias', np.ones(3), 'has: layers.0.bias'),
+      ('layers.999999999999.grid', np.ones((1, 10)), 'a layer 999999999999'),
+      ('layers.1.base_weight', np.full((2, 3), np.inf), 'finite numbers'),
+      ('layers.1.base_weight', np.full((2, 3), 1e39), 'too large for float32'))
   def test_other_layouts(self, name, array, message):
     state = _efficient() | {name: array}
     if array is None:
