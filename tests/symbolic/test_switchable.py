@@ -36,8 +36,8 @@ class OpenedTest(parameterized.TestCase):
     """sqrt is NaN for some arguments, but only where it is not chosen."""
     model, variables = _choice(first, second)
     model, variables = fixing.unfix(model, variables, 0, 0, 0)
-    other, held = _switchable.open_edges(model, variables, _LIBRARY)
-    self.assertEqual(other.functions[:3], tuple(_LIBRARY))
+    opened, inside = _switchable.open_edges(model, variables, _LIBRARY)
+    self.assertEqual(opened.library[:3], tuple(_LIBRARY))
 
     def slope(model, variables):
       return jax.grad(lambda params: (model.apply(
@@ -45,31 +45,41 @@ class OpenedTest(parameterized.TestCase):
 
     # A few roundings of float32.
     np.testing.assert_allclose(
-        other.apply(held, _X), model.apply(variables, _X), rtol=1e-6)
-    found = slope(other, held)
+        opened.apply(inside, _X), model.apply(variables, _X), rtol=1e-6)
+    slopes = slope(opened, inside)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
         _switchable.close_edges(
-            model, {'params': found, 'grid': held['grid']})['params'],
+            model, {'params': slopes, 'grid': inside['grid']})['params'],
         slope(model, variables))
     # The spline's edge gets no function from training.
-    self.assertFalse(found['opened']['layers_0']['affine'][0].any())
-    self.assertTrue(found['opened']['layers_0']['affine'][1].any())
+    self.assertFalse(slopes['model']['layers_0']['affine'][0].any())
+    self.assertTrue(slopes['model']['layers_0']['affine'][1].any())
+
+  def test_statistics(self):
+    """Penalties see the functions, too."""
+    model, variables = _choice('sin', 'x^2')
+    opened, inside = _switchable.open_edges(model, variables, _LIBRARY)
+    _, expected = model.apply(variables, _X, mutable='edges')
+    _, statistics = opened.apply(inside, _X, mutable='edges')
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        statistics['edges']['model'], expected['edges'])
 
   def test_back(self):
     model, variables = _choice('sin', 'x^2')
-    _, held = _switchable.open_edges(model, variables, _LIBRARY)
+    _, inside = _switchable.open_edges(model, variables, _LIBRARY)
     jax.tree.map(np.testing.assert_array_equal,
-                 _switchable.close_edges(model, held), dict(variables))
+                 _switchable.close_edges(model, inside), dict(variables))
 
   def test_a_layer_alone(self):
     model = linen.KANLayer(2)
     variables = model.init(jax.random.key(0), _X)
     model, variables = fixing.fix(
         model, variables, None, (), 1, 0, 'sin', params=[1, 2, 3, 4])
-    other, held = _switchable.open_edges(model, variables, _LIBRARY)
+    opened, inside = _switchable.open_edges(model, variables, _LIBRARY)
     np.testing.assert_allclose(
-        other.apply(held, _X), model.apply(variables, _X), rtol=1e-6)
+        opened.apply(inside, _X), model.apply(variables, _X), rtol=1e-6)
 
   def test_one_program_for_all_choices(self):
     take, before, losses = _fit_loop.programs().take, None, []
