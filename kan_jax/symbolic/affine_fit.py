@@ -1,13 +1,13 @@
-"""Fits c * f(a * x + b) + d to the samples of edges, all edges at a time.
+"""Fits c * f(a * x + b) + d to the samples of edges, some edges at a time.
 
 Everything happens in normalized units, x on [-1, 1] and y with mean 0 and
 standard deviation 1, so that the units of x and y change nothing. c and d
-follow from a and b, see `projection`: the search is in two dimensions only. A
-grid finds where to start; Levenberg-Marquardt steps go on from the best point
-of each part of it.
+follow from a and b, see `_affine_steps`: the search has two dimensions only. A
+grid finds where to start. Levenberg-Marquardt steps go on from the best point
+of each part of the grid.
 
-The work is done in float64 whatever the global setting of JAX; arrays leave
-and return to the host, so this is not for the inside of a jitted function.
+The work is done in float64 whatever the global setting of JAX. Arrays leave
+and return to the host, so this cannot be used inside a jitted function.
 """
 
 from collections.abc import Callable
@@ -21,6 +21,7 @@ import numpy as np
 
 from kan_jax.layers import functions
 from kan_jax.symbolic import _affine_steps
+from kan_jax.symbolic import _samples
 
 # The grid: steepness a, and the x where the argument of f is zero, -b / a. Both
 # fall into parts of equal size, the best point of each of which is a start.
@@ -43,15 +44,15 @@ def _make_grid() -> np.ndarray:
 
 _GRID = _make_grid()
 
-_GRID_ROWS = 64  # Samples that the grid and the first steps look at.
-_ROWS = 512  # Samples that the last steps look at; c and d take all.
-_STEPS = (15, 40)  # At most.
-_BEST = 4  # Starts that take the last steps.
-_CHUNK = 8  # Edges at a time.
-_BLOCK = 2**13  # Values of a function at a time, but on the grid.
+_STEPS = (15, 40, 4)  # Most steps of each stage.
+_BEST = 4  # Starts that take the second steps.
+_GRID_BLOCK = len(_GRID) * _samples.STAGES[0]  # Values at a time on the grid.
+_BLOCK = 2**13  # Values at a time elsewhere.
 _ALIKE = 1.01  # Factor between residuals that are as good as equal.
 _TINY = 1e-300
 _EXACT = 1e-24  # Residuals that float64 does not tell from 0.
+
+_LINES = 20  # Of a fit that is printed.
 
 Elementwise = Callable[[jax.Array], jax.Array]
 
@@ -60,7 +61,8 @@ class AffineFit(NamedTuple):
   """The best c * f(a * x + b) + d for each edge; float64, each [edges].
 
   Attributes:
-    a: In the units of x and y as given, as are the next three.
+    a: Factor of the argument; this and the next three are in the units of x and
+      y as given.
     b: Shift of the argument.
     c: Factor of the value.
     d: Shift of the value.
@@ -83,140 +85,113 @@ class AffineFit(NamedTuple):
   parameters: np.ndarray
   at_boundary: np.ndarray
 
+  def __repr__(self) -> str:
+    columns = [np.atleast_1d(field) for field in self]
+    lines = [
+        f'  {k}: r2 {r2:.6g}, a {a:.6g}, b {b:.6g}, c {c:.6g}, d {d:.6g}'
+        for k, (a, b, c, d, _, r2, *_) in enumerate(zip(*columns, strict=True))]
+    hidden = len(lines) - _LINES
+    if hidden > 0:
+      lines[_LINES:] = [f'  ... and {hidden} more']
+    return '\n'.join([f'AffineFit, edges: {len(columns[0])}', *lines])
+
 
 def fit_affine(
     function: functions.Function, x: np.ndarray | jax.Array,
     y: np.ndarray | jax.Array) -> AffineFit:
   """Fits one function to every edge.
 
+      fit = fit_affine(functions.find('sin'), x, y)
+
   Args:
-    function: The candidate f.
+    function: Candidate f.
     x: Inputs of each edge, [n, edges], n >= 1.
     y: Outputs of each edge, [n, edges].
 
   Returns:
-    The best fits found. Steepness is searched up to 40 over half the range of
-    x, that is 13 periods of a sine within the range, and no further than what
-    the samples resolve.
+    The best fits. The steepness is searched up to 40 over half the range of x,
+    which is 13 periods of a sine within the range, and no further than the
+    samples resolve. All samples decide, but for a and b at most 2**17 of them.
 
   Raises:
     ValueError: If `x` and `y` differ in shape, are empty or not finite.
   """
-  samples = _normalize(x, y)
-  parts = _run(function.fn, samples)
-  found = [np.concatenate(part)[:len(samples.x)]
-           for part in zip(*parts, strict=True)]
-  a, b, c, d, residual, parameters, at_boundary = found
-  return AffineFit(a, b, c, d, residual, 1 - residual, parameters, at_boundary)
+  fits = [fit_chunk(function, samples) for samples in _samples.chunks(x, y)]
+  return AffineFit(*(np.concatenate(field)
+                     for field in zip(*fits, strict=True)))
 
 
-class _Samples(NamedTuple):
-  """What the search reads; the edges first.
+# The search.
 
-  Attributes:
-    x: Inputs in float64, [edges, n].
-    given: Inputs in the dtype they came in, [edges, n].
-    u: Inputs on [-1, 1], [edges, n].
-    v: Outputs with mean 0 and deviation 1, or all 0, [edges, n].
-    limit: Greatest steepness to start from, [edges].
-    centre: Middle of the inputs' range, [edges].
-    half: Half its width; 1 if they are all the same, [edges].
-    mean: Mean of the outputs, [edges].
-    std: Standard deviation of the outputs; 1 if they are constant, [edges].
+
+def fit_chunk(
+    function: functions.Function, samples: _samples.Samples) -> AffineFit:
+  """Fits one function to the edges of one of the chunks."""
+  # Outside its domain a function is NaN, which is no mistake here.
+  with jax.enable_x64(True), jax.debug_nans(False), jax.debug_infs(False):
+    point, needs_a, needs_b, at_boundary = _search(function.fn, samples)
+    a, b, c, d, residual = _in_units(function.fn, point, samples)
+  fit = AffineFit(a, b, c, d, residual, 1 - residual, 2 + needs_a + needs_b,
+                  at_boundary)
+  return AffineFit(*(field[:samples.edges] for field in fit))
+
+
+def _search(fn: Elementwise, samples: _samples.Samples):
+  """Returns the best point of each edge, what it needs, and if it is at an end.
+
+  Returns:
+    a and b in normalized units, [edges, 2]; whether a and whether b are needed,
+    and whether the search ended at its limits, each [edges].
   """
-  x: np.ndarray
-  given: np.ndarray
-  u: np.ndarray
-  v: np.ndarray
-  limit: np.ndarray
-  centre: np.ndarray
-  half: np.ndarray
-  mean: np.ndarray
-  std: np.ndarray
-
-
-def _normalize(x, y) -> _Samples:
-  """Brings x and y to their normalized units."""
-  shape = np.shape(x)
-  if len(shape) != 2 or not all(shape) or shape != np.shape(y):
-    raise ValueError(
-        '`x` and `y` need the same shape [n, edges], neither of them 0; got '
-        f'{shape} and {np.shape(y)}.')
-  given, y = _floating(x).T, _floating(y).T
-  if not (np.isfinite(given).all() and np.isfinite(y).all()):
-    raise ValueError('`x` and `y` need finite numbers; got NaN or infinity.')
-  wide = given.astype(np.float64)
-  low, high = wide.min(1), wide.max(1)
-  centre, half = low + (high - low) / 2, (high - low) / 2
-  half = np.where(half > 0, half, 1)
-  u = (wide - centre[:, None]) / half[:, None]
-  limit = np.array([_resolved(row) for row in u])
-  v, mean, std = _standardize(y)
-  return _Samples(wide, given, u, v, limit, centre, half, mean, std)
-
-
-def _floating(values) -> np.ndarray:
-  values = np.asarray(values)
-  if np.issubdtype(values.dtype, np.floating):
-    return values
-  return values.astype(np.float64)
-
-
-def _standardize(y):
-  """Returns y with mean 0 and deviation 1, all 0 if constant; mean and std."""
-  eps = np.finfo(y.dtype).eps
-  y = y.astype(np.float64)
-  mean, std = y.mean(1), y.std(1)
-  varies = std > 4 * eps * np.abs(y).max(1)
-  std = np.where(varies, std, 1)
-  return varies[:, None] * (y - mean[:, None]) / std[:, None], mean, std
-
-
-def _resolved(u: np.ndarray) -> float:
-  """The greatest frequency that samples of u tell from a lower one."""
-  return max(np.pi / 2 * (len(np.unique(u)) - 1), 1.0)
-
-
-def _run(fn: Elementwise, samples: _Samples):
-  """Searches a chunk of edges at a time; yields the fields of `Fit` but r2."""
-  edges = len(samples.x)
-  size = 1 if edges == 1 else _CHUNK
-  with jax.enable_x64(True):
-    for start in range(0, edges, size):
-      # The last chunk is filled up: another shape would compile again.
-      rows = np.minimum(np.arange(start, start + size), edges - 1)
-      yield _search(fn, _Samples(*(field[rows] for field in samples)))
-
-
-def _search(fn, samples):
-  """Three stages: the grid, steps from many starts, steps from the best."""
-  few, many = (_thin(samples, rows) for rows in (_GRID_ROWS, _ROWS))
-  # An edge at a time: its grid fits into a cache, the grids of all do not.
+  few, many, most = samples.thinned
+  # The grid. An edge at a time: its grid fits into a cache, the grids of all
+  # edges do not.
   starts = jnp.concatenate([
-      _starts(_values(fn, _GRID[None], u, len(_GRID) * _GRID_ROWS), v, limit)
+      _starts(_values(fn, _GRID[None], u, _GRID_BLOCK), v, limit)
       for u, v, limit in zip(
           *(np.split(field, len(field)) for field in (*few, samples.limit)),
           strict=True)])
+  # Steps from many starts on few samples, then from the best on more.
   points, costs = _refine(fn, *few, starts, _STEPS[0])
   points = _gentlest(points, costs, _BEST)
   points, costs = _refine(fn, *many, points, _STEPS[1])
   point = _zoom(fn, *many, _gentlest(points, costs, 1)[:, 0])
+  # Few samples are enough to find the minimum, but under noise not to say where
+  # it is: the last steps see all.
+  if most[0].shape != many[0].shape:
+    points, _ = _refine(fn, *most, point[:, None], _STEPS[2])
+    point = np.asarray(points)[:, 0]
   size = np.abs(point[:, 0])
   ends = (size <= _STEEP[0]) | (size >= np.minimum(samples.limit, _STEEP[-1]))
   point, needs_a, needs_b = _tidy(fn, *many, point, samples)
-  return (*_in_units(fn, point, samples), 2 + needs_a + needs_b,
-          ends & needs_a)
+  return point, needs_a, needs_b, ends & needs_a
 
 
-def _thin(samples: _Samples, most: int):
-  """u and v of at most that many samples, evenly over sorted u, with ends."""
-  u, v = samples.u, samples.v
-  n = u.shape[1]
-  if n <= most:
-    return u, v
-  rows = np.linspace(0, n - 1, most).round().astype(int)
-  rows = np.argsort(u, 1, kind='stable')[:, rows]
-  return np.take_along_axis(u, rows, 1), np.take_along_axis(v, rows, 1)
+@jax.jit
+def _starts(values, v, limit):
+  """Returns the best point of each part of the grid, [edges, starts, 2]."""
+  scores = _affine_steps.correlation(values, v[:, None])
+  scores = jnp.where(
+      np.abs(_GRID[None, :, 0]) <= limit[:, None], scores, -1)
+  size = math.prod(_PART)
+  best = scores.reshape(len(v), -1, size).argmax(2)
+  return jnp.asarray(_GRID)[best + size * np.arange(best.shape[1])[None]]
+
+
+def _refine(fn, u, v, points, steps):
+  """Takes Levenberg-Marquardt steps; returns points and costs of each start."""
+  state = _affine_steps.linearize(points, *_slopes(fn, points, u), u, v)
+  best = np.inf
+  for i in range(steps):
+    if i % 10 == 9:  # Looked at seldom: it waits for the device.
+      cost = np.asarray(state.cost)
+      if not (cost < 0.999 * best).any():
+        break
+      best = cost
+    tried = _affine_steps.propose(state)
+    new = _affine_steps.linearize(tried, *_slopes(fn, tried, u), u, v)
+    state = _affine_steps.choose(state, new)
+  return state.point, state.cost
 
 
 def _gentlest(points, costs, count):
@@ -250,8 +225,8 @@ def _zoom(fn, u, v, point):
   return point
 
 
-# What depends on f is compiled once for each f, for blocks of one size whatever
-# the number of edges and samples; what does not, once for all f.
+# Values of f. What depends on f is compiled once for each f, for blocks of one
+# size whatever the number of edges and samples; what does not, once for all f.
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -291,34 +266,10 @@ def _slopes(fn, points, u):
   return [_join(list(parts), shape) for parts in zip(*blocks, strict=True)]
 
 
-@jax.jit
-def _starts(values, v, limit):
-  """Returns the best point of each part of the grid, [edges, starts, 2]."""
-  scores = _affine_steps.correlation(values, v[:, None])
-  scores = jnp.where(
-      np.abs(_GRID[None, :, 0]) <= limit[:, None], scores, -1)
-  size = math.prod(_PART)
-  best = scores.reshape(len(v), -1, size).argmax(2)
-  return jnp.asarray(_GRID)[best + size * np.arange(best.shape[1])[None]]
+# The result.
 
 
-def _refine(fn, u, v, points, steps):
-  """Takes Levenberg-Marquardt steps; returns points and costs of each start."""
-  state = _affine_steps.linearize(points, *_slopes(fn, points, u), u, v)
-  seen = np.inf
-  for i in range(steps):
-    if i % 10 == 9:  # Looked at seldom: it waits for the device.
-      cost = np.asarray(state.cost)
-      if not (cost < 0.999 * seen).any():
-        break
-      seen = cost
-    tried = _affine_steps.propose(state)
-    new = _affine_steps.linearize(tried, *_slopes(fn, tried, u), u, v)
-    state = _affine_steps.choose(state, new)
-  return state.point, state.cost
-
-
-def _tidy(fn, u, v, point, samples: _Samples):
+def _tidy(fn, u, v, point, samples: _samples.Samples):
   """Prefers a = +-1, b = 0 and a > 0, in the units of x, if they do as well.
 
   A power or a logarithm fits as well with any a, an exponential with any b, an
@@ -343,13 +294,13 @@ def _tidy(fn, u, v, point, samples: _Samples):
   return choice[np.arange(len(first)), first], first >= 4, first % 4 >= 2
 
 
-def _in_units(fn, point, samples: _Samples):
+def _in_units(fn, point, samples: _samples.Samples):
   """Returns a, b, c, d and the residual on all samples; inf if not finite."""
-  x, given, _, v, _, centre, half, mean, std = samples
-  a = point[:, 0] / half
-  b = point[:, 1] - a * centre
+  given, v, mean, std = samples.given, samples.v, samples.mean, samples.std
+  a = point[:, 0] / samples.half
+  b = point[:, 1] - a * samples.centre
   numbers = np.stack([a, b], -1)[:, None]
-  f = np.asarray(_slopes(fn, numbers, x)[0])[:, 0]
+  f = np.asarray(_slopes(fn, numbers, samples.x)[0])[:, 0]
   applied = f  # As a model computes it, in the dtype of its inputs.
   if given.dtype != f.dtype:
     applied = np.asarray(_values(

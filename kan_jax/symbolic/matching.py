@@ -1,8 +1,10 @@
-"""Which function an edge is: candidates by quality against complexity."""
+"""Finds the function of an edge: candidates, by quality and complexity."""
 
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+import itertools
 from typing import Any
 from typing import NamedTuple
 
@@ -11,27 +13,34 @@ import jax
 import numpy as np
 
 from kan_jax.layers import edits
-from kan_jax.layers import functions as library_lib
+from kan_jax.layers import functions
 from kan_jax.layers import structure
 from kan_jax.layers import traversal
+from kan_jax.symbolic import _samples
 from kan_jax.symbolic import affine_fit
 
-# Defaults of `score`. Of the functions of LIBRARY on [-1, 1], exact or with
-# errors of 1e-3 to 1e-2, these name all but the ones that are another with a
-# shift (cos, arccos, sigmoid), and x^1.5 and arcsin at 1e-2. With the 0.8 of
-# pykan 0.2, 9 to 15 of 29 lose to something simpler, as 1/x^5 to 0.
+# Defaults of `score`. Every function of LIBRARY was put on [-1, 1], exactly and
+# with errors of 1e-3 to 1e-2. With these defaults it comes first, except those
+# that are another one with a shift (cos, arccos, sigmoid), and x^1.5 and arcsin
+# at errors of 1e-2. With the 0.8 of pykan 0.2, 9 to 15 of 29 lose to something
+# simpler.
 WEIGHT = 0.35
 FLOOR = 1e-5
 
 _ROUNDING = 1e-12
+_EXPLAINED = 0.9  # r2 of a candidate that a constant must not come before.
+_VALUES = 2**24  # Most samples of edges at a time: 64 MiB in float32.
+
+
+LayerEdge = tuple[tuple[str, ...], tuple[int, int]]  # Path; input, output.
 
 
 class Candidate(NamedTuple):
-  """One function for one edge, c * f(a * x + b) + d; see `fitting.Fit`.
+  """One function for one edge, c * f(a * x + b) + d; see `AffineFit`.
 
   Attributes:
-    name: Of the function.
-    score: The lower the better; see `score`.
+    name: Name of the function.
+    score: Quality against complexity, lower is better; see `score`.
     r2: 1 - residual.
     residual: Sum of squared errors over that of the best constant.
     params: a, b, c and d, in the units of the edge.
@@ -44,7 +53,13 @@ class Candidate(NamedTuple):
   residual: float
   params: tuple[float, float, float, float]
   at_boundary: bool
-  function: library_lib.Function
+  function: functions.Function
+
+  def __repr__(self) -> str:
+    a, b, c, d = self.params
+    end = ', a at its limit' if self.at_boundary else ''
+    return (f'{self.name}: score {self.score:.3f}, r2 {self.r2:.6g}, '
+            f'a {a:.6g}, b {b:.6g}, c {c:.6g}, d {d:.6g}{end}')
 
 
 class Choice(NamedTuple):
@@ -53,13 +68,18 @@ class Choice(NamedTuple):
   Attributes:
     layer: Path of the layer.
     edge: Input and output.
-    best: The best candidate; None if no function was finite on the samples.
+    best: Best candidate; None if no function was finite on the samples.
     fixed: Whether the edge carries it now.
   """
   layer: tuple[str, ...]
   edge: tuple[int, int]
   best: Candidate | None
   fixed: bool
+
+  def __repr__(self) -> str:
+    where = f'{"/".join(self.layer)} {self.edge[0]} -> {self.edge[1]}'.strip()
+    stays = '' if self.fixed else ' (not fixed, stays a spline)'
+    return f'{where}: {self.best or "no function is finite"}{stays}'
 
 
 def score(
@@ -68,17 +88,18 @@ def score(
   """Weighs quality against complexity, in bits; lower is better.
 
   weight * complexity + (1 - weight) * (log2(residual + floor) + parameters):
-  the score of pykan 0.2 and one bit for each number that the fit needs, so that
-  a number more must at least halve the residual. It depends on no units.
-  pykan's weight is 0.8.
+  the score of pykan 0.2, plus one bit for each number that the fit needs. So a
+  further number must at least halve the residual. No units change the score.
+  pykan's weight of 0.8 names too many edges by something too simple here: a
+  weight does not carry over.
 
   Args:
-    complexity: Of the function.
+    complexity: Complexity of the function.
     parameters: How many of a, b, c, d each fit needs, [edges].
-    residual: Of each fit, 1 - r2, [edges].
-    weight: Of the complexity, 0 to 1.
-    floor: Residuals far below this are as good as 0, > 0: what the training
-      has left of noise.
+    residual: Residual of each fit, 1 - r2, [edges].
+    weight: Weight of the complexity, 0 to 1.
+    floor: Residual far below which all are as good as 0, > 0; as much as
+      training leaves of noise.
 
   Raises:
     ValueError: If `weight` or `floor` is not what it says.
@@ -94,7 +115,7 @@ def score(
 def suggest(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array,
     layer: structure.LayerName, i: int, o: int, *,
-    library: Iterable[library_lib.Function] = library_lib.LIBRARY,
+    library: Iterable[functions.Function] = functions.LIBRARY,
     weight: float = WEIGHT, floor: float = FLOOR) -> list[Candidate]:
   """Returns what functions an edge may be, the best first.
 
@@ -111,13 +132,15 @@ def suggest(
     o: Index of the term that it leads to; where no node multiplies, terms are
       nodes.
     library: Functions to try.
-    weight: See `score`.
-    floor: See `score`.
+    weight: Weight of the complexity; see `score`.
+    floor: Residual that is as good as 0; see `score`.
 
   Returns:
     Candidates of increasing score; of equal scores, to three decimals, in the
-    order of `library`. A function that is not finite on all samples is none. A
-    removed edge is the function 0.
+    order of `library`. A function that is not finite on all samples is none.
+    The function 0 comes after any that explains 90 % of the edge, whatever its
+    score: which edges can go is what pruning decides. A removed edge is the
+    function 0.
   """
   view = traversal.view_layer(
       model, variables, x, structure.layer_path(model, layer))
@@ -132,32 +155,49 @@ def suggest(
 
 def rank(
     x: np.ndarray, y: np.ndarray, *,
-    library: Iterable[library_lib.Function] = library_lib.LIBRARY,
+    library: Iterable[functions.Function] = functions.LIBRARY,
     weight: float = WEIGHT, floor: float = FLOOR) -> list[list[Candidate]]:
   """Returns the candidates of each edge, the best first.
 
   Args:
     x: Inputs of each edge, [n, edges].
     y: Outputs of each edge, [n, edges].
-    library: The functions to try.
-    weight: See `score`.
-    floor: See `score`.
+    library: Functions to try.
+    weight: Weight of the complexity; see `score`.
+    floor: Residual that is as good as 0; see `score`.
   """
-  found: list[list[Candidate]] = [[] for _ in range(x.shape[1])]
-  for function in library:
-    fit = affine_fit.fit_affine(function, x, y)
-    scores = score(function.complexity, fit.parameters, fit.residual,
-                   weight=weight, floor=floor)
-    for edge in np.flatnonzero(np.isfinite(fit.r2)).tolist():
-      found[edge].append(_candidate(function, fit, edge, scores[edge]))
-  # A sine and a cosine fit alike but for rounding; the library's order decides.
-  return [sorted(edge, key=lambda candidate: round(candidate.score, 3))
-          for edge in found]
+  library, ranked = list(library), []
+  for samples in _samples.chunks(x, y):
+    fits = [affine_fit.fit_chunk(function, samples) for function in library]
+    scores = [score(function.complexity, fit.parameters, fit.residual,
+                    weight=weight, floor=floor)
+              for function, fit in zip(library, fits, strict=True)]
+    for k in range(samples.edges):
+      ranked.append(_sort([
+          _candidate(function, fit, k, values[k]) for function, fit, values
+          in zip(library, fits, scores, strict=True)
+          if np.isfinite(fit.r2[k])]))
+  return ranked
+
+
+def _sort(candidates: list[Candidate]) -> list[Candidate]:
+  """Sorts the candidates of one edge, the best first."""
+  least = min((candidate.score for candidate in candidates
+               if candidate.r2 >= _EXPLAINED), default=-np.inf)
+
+  def key(candidate):
+    behind = candidate.r2 <= _ROUNDING and candidate.score <= least
+    # A sine and a cosine fit alike but for rounding: the library's order
+    # decides.
+    return round(least if behind else candidate.score, 3), behind
+
+  return sorted(candidates, key=key)
 
 
 def _candidate(
-    function: library_lib.Function, fit: affine_fit.AffineFit, edge: int,
+    function: functions.Function, fit: affine_fit.AffineFit, edge: int,
     value: float) -> Candidate:
+  """Returns the candidate that a fit is for one of its edges."""
   a, b, c, d = (float(field[edge]) for field in fit[:4])
   return Candidate(
       function.name, float(value), float(fit.r2[edge]),
@@ -167,10 +207,13 @@ def _candidate(
 
 def auto_symbolic(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array, *,
-    library: Sequence[library_lib.Function] = library_lib.LIBRARY,
+    library: Sequence[functions.Function] = functions.LIBRARY,
     weight: float = WEIGHT, floor: float = FLOOR,
     min_r2: float = 0.0) -> tuple[nn.Module, dict[str, Any], list[Choice]]:
-  """Gives every live spline its best function.
+  """Gives every spline its best function.
+
+      model, variables, report = auto_symbolic(model, variables, x)
+      print(*report, sep='\\n')
 
   Edges that were removed stay removed, and edges that carry a function keep it.
   The result depends on the arguments alone.
@@ -179,20 +222,21 @@ def auto_symbolic(
     model: A KAN or a KANLayer.
     variables: Its variables.
     x: Inputs of the model, [n, in].
-    library: The functions to try.
-    weight: See `score`.
-    floor: See `score`.
-    min_r2: Edges whose best candidate has a lower r2 stay splines.
+    library: Functions to try.
+    weight: Weight of the complexity; see `score`.
+    floor: Residual that is as good as 0; see `score`.
+    min_r2: Least r2 of the best candidate; other edges stay splines.
 
   Returns:
-    A model and variables, and a report with an entry for each edge.
+    The model, the variables, and a report with an entry for each edge.
   """
   views = traversal.view_layers(model, variables, x)
   edges = [(path, edge) for path, view in views.items()
            for edge in traversal.spline_edges(view)]
-  ranked = rank(*_all_samples(views), library=library, weight=weight,
-                floor=floor) if edges else []
-  report = []
+  ranked, report = [], []
+  for some in _groups(edges, len(x)):
+    ranked += rank(*_samples_of(views, some), library=library, weight=weight,
+                   floor=floor)
   for (path, edge), candidates in zip(edges, ranked, strict=True):
     best = candidates[0] if candidates else None
     # The function 0 has an r2 of 0, up to rounding.
@@ -207,11 +251,21 @@ def auto_symbolic(
   return model, dict(variables), report
 
 
-def _all_samples(
-    views: Mapping[tuple[str, ...], traversal.LayerView]) -> tuple[
-        np.ndarray, np.ndarray]:
-  """Inputs and values of the live edges of all layers, each [n, edges]."""
-  parts = [traversal.edge_samples(view, traversal.spline_edges(view))
-           for view in views.values()]
+def _groups(edges: Sequence[LayerEdge], rows: int) -> Iterator[
+    Sequence[LayerEdge]]:
+  """Splits edges into groups whose samples fit into memory."""
+  size = max(8, _VALUES // max(rows, 1))
+  for start in range(0, len(edges), size):
+    yield edges[start:start + size]
+
+
+def _samples_of(
+    views: Mapping[tuple[str, ...], traversal.LayerView],
+    edges: Sequence[LayerEdge]) -> tuple[np.ndarray, np.ndarray]:
+  """Inputs and values of some edges, ordered by layer, each [n, edges]."""
+  parts = []
+  for path, group in itertools.groupby(edges, lambda edge: edge[0]):
+    parts.append(traversal.edge_samples(
+        views[path], [edge for _, edge in group]))
   x, y = (np.concatenate(side, 1) for side in zip(*parts, strict=True))
   return x, y

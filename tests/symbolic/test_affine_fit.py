@@ -1,10 +1,13 @@
 """Fits of one function to edges: exact, scale-free, honest about failure."""
 
+import tracemalloc
+
 from absl.testing import parameterized
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import optimize
 
 from kan_jax.layers import functions
 from kan_jax.symbolic import affine_fit
@@ -19,8 +22,8 @@ _SHIFTED |= dict.fromkeys(('arcsin', 'arccos', 'arctanh'), (0.5, 0.2))
 
 def _fit(name, x, y):
   """The fit of one edge, as a tuple of numbers."""
-  found = affine_fit.fit_affine(functions.find(name), x[:, None], y[:, None])
-  return affine_fit.AffineFit(*(field[0] for field in found))
+  fit = affine_fit.fit_affine(functions.find(name), x[:, None], y[:, None])
+  return affine_fit.AffineFit(*(field[0] for field in fit))
 
 
 def _value(name, x, a, b, c, d):
@@ -34,13 +37,13 @@ class FitTest(chex.TestCase):
   def test_finds_itself_to_machine_precision(self, name):
     a, b = _SHIFTED.get(name, (1.3, 0.2))
     y = _value(name, _X, a, b, 2.5, 0.7)
-    found = _fit(name, _X, y)
-    self.assertLess(found.residual, 1e-24)
-    self.assertEqual(found.r2, 1)
-    self.assertFalse(found.at_boundary)
+    fit = _fit(name, _X, y)
+    self.assertLess(fit.residual, 1e-24)
+    self.assertEqual(fit.r2, 1)
+    self.assertFalse(fit.at_boundary)
     fresh = np.linspace(-0.9, 0.9, 50)  # Not where sgn jumps.
     np.testing.assert_allclose(
-        _value(name, fresh, *found[:4]), _value(name, fresh, a, b, 2.5, 0.7),
+        _value(name, fresh, *fit[:4]), _value(name, fresh, a, b, 2.5, 0.7),
         rtol=1e-10)
 
   @parameterized.parameters(
@@ -84,54 +87,98 @@ class FitTest(chex.TestCase):
     x = np.linspace(-1, 1, 200)
     y = np.abs(x)
     for name in ('sqrt', 'log'):
-      found = _fit(name, x, y)
+      fit = _fit(name, x, y)
       with jax.enable_x64(True):
-        value = functions.find(name).fn(jnp.asarray(found.a * x + found.b))
+        value = functions.find(name).fn(jnp.asarray(fit.a * x + fit.b))
       self.assertTrue(np.isfinite(value).all())
     never = functions.Function(
         'never', lambda x: x / jnp.zeros_like(x), lambda z: z)
-    found = affine_fit.fit_affine(never, x[:, None], y[:, None])
-    self.assertEqual(found.r2, -np.inf)
-    self.assertEqual(found.c, 0)
+    fit = affine_fit.fit_affine(never, x[:, None], y[:, None])
+    self.assertEqual(fit.r2, -np.inf)
+    self.assertEqual(fit.c, 0)
 
   def test_finite_in_the_dtype_of_the_inputs(self):
     x = np.linspace(0.1, 1.1, 200, dtype=np.float32)
-    found = _fit('sqrt', x, np.sqrt(x - x[0]))
-    if np.isfinite(found.r2):
-      at = np.float32(found.a) * x + np.float32(found.b)
-      self.assertTrue(np.isfinite(np.sqrt(at)).all())
+    fit = _fit('sqrt', x, np.sqrt(x - x[0]))
+    if np.isfinite(fit.r2):
+      arguments = np.float32(fit.a) * x + np.float32(fit.b)
+      self.assertTrue(np.isfinite(np.sqrt(arguments)).all())
 
   def test_numbers_beyond_the_dtype_are_rejected(self):
     """Steep powers of tiny inputs: c would be 1e40, which float32 has not."""
     x = np.linspace(1e-9, 2e-9, 200, dtype=np.float32)
     huge = functions.Function('x^7', lambda z: z**7, lambda z: z**7)
-    found = affine_fit.fit_affine(huge, x[:, None], np.sin(1e9 * x)[:, None])
-    value = np.float32(found.c) * (np.float32(found.a) * x)**7
-    self.assertTrue(np.isfinite(value).all() or found.r2[0] == -np.inf)
+    fit = affine_fit.fit_affine(huge, x[:, None], np.sin(1e9 * x)[:, None])
+    value = np.float32(fit.c) * (np.float32(fit.a) * x)**7
+    self.assertTrue(np.isfinite(value).all() or fit.r2[0] == -np.inf)
 
   def test_constant_and_few_samples(self):
     for name in ('0', 'x', 'sin'):
-      found = _fit(name, _X, np.full_like(_X, 0.3))
-      self.assertEqual((found.residual, found.c), (0, 0))
-      np.testing.assert_allclose(found.d, 0.3)
+      fit = _fit(name, _X, np.full_like(_X, 0.3))
+      self.assertEqual((fit.residual, fit.c), (0, 0))
+      np.testing.assert_allclose(fit.d, 0.3)
     self.assertEqual(_fit('sin', np.ones(3), np.arange(3.0)).c, 0)
     self.assertEqual(_fit('exp', np.ones(1), np.ones(1)).residual, 0)
 
   def test_noise(self):
     y = np.sin(3 * _X) + np.random.default_rng(1).normal(0, 0.01, 200)
-    found = _fit('sin', _X, y)
-    self.assertAlmostEqual(abs(found.a), 3, delta=0.02)
-    self.assertBetween(found.residual, 1e-4, 3e-4)
+    fit = _fit('sin', _X, y)
+    self.assertAlmostEqual(abs(fit.a), 3, delta=0.02)
+    self.assertBetween(fit.residual, 1e-4, 3e-4)
+
+  def test_all_samples_decide(self):
+    """Of 20,000 with noise, a few hundred would miss a by 1 %."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, 20_000)
+    y = 2 * np.sin(1.5 * x + 0.4) + rng.normal(0, 0.1, x.size)
+    fit = _fit('sin', x, y)
+    expected, _ = optimize.curve_fit(
+        lambda x, a, b, c, d: c * np.sin(a * x + b) + d, x, y, (1.5, 0.4, 2, 0))
+    np.testing.assert_allclose(
+        _value('sin', _X, *fit[:4]), _value('sin', _X, *expected), atol=1e-4)
+    np.testing.assert_allclose(fit.a, expected[0], rtol=1e-3)
+
+  def test_memory(self):
+    """Few edges at a time are float64; 64 of 20,000 samples would be 20 MB."""
+    x = np.random.default_rng(0).uniform(-1, 1, (20_000, 64))
+    x = x.astype(np.float32)
+    sin = functions.find('sin')
+    affine_fit.fit_affine(sin, x[:, :8], np.sin(x[:, :8]))
+    y = np.sin(2 * x)
+    tracemalloc.start()
+    try:
+      affine_fit.fit_affine(sin, x, y)
+      _, peak = tracemalloc.get_traced_memory()
+    finally:
+      tracemalloc.stop()
+    self.assertLess(peak, 4 * x.nbytes)
+
+  @parameterized.parameters('sqrt', 'log', 'arctanh', '1/x', 'x^1.5')
+  def test_outside_the_domain_is_no_mistake(self, name):
+    """Also for who wants to hear of every NaN."""
+    expected = _fit(name, _X, np.sin(_X))
+    with jax.debug_nans(True), jax.debug_infs(True):
+      fit = _fit(name, _X, np.sin(_X))
+    self.assertEqual(fit, expected)
+
+  def test_prints_a_line_for_each_edge(self):
+    x = np.stack([_X, 2 * _X], 1)
+    fit = affine_fit.fit_affine(functions.find('x'), x, 3 * x + 1)
+    first, *lines = repr(fit).splitlines()
+    self.assertEqual(first, 'AffineFit, edges: 2')
+    self.assertEqual(lines[0], '  0: r2 1, a 1, b 0, c 3, d 1')
+    many = affine_fit.AffineFit(*(np.ones(50) for _ in fit))
+    self.assertEndsWith(repr(many), '... and 30 more')
 
   def test_edges_do_not_meet(self):
     """Many edges at a time give what each gives alone; order is kept."""
     x = np.stack([_X, 2 * _X + 1] * 5, 1)
     y = np.sin(2 * x) * np.arange(1, 11)
-    found = affine_fit.fit_affine(functions.find('sin'), x, y)
-    chex.assert_shape(list(found), (10,))
+    fit = affine_fit.fit_affine(functions.find('sin'), x, y)
+    chex.assert_shape(list(fit), (10,))
     for i in (0, 9):
       alone = _fit('sin', x[:, i], y[:, i])
-      np.testing.assert_allclose(found.c[i], alone.c, rtol=1e-9)
+      np.testing.assert_allclose(fit.c[i], alone.c, rtol=1e-9)
 
   def test_the_global_flag_stays(self):
     _fit('sin', _X, _X)

@@ -1,6 +1,7 @@
 """Candidates and automatic choice: the right ones, and nothing but a look."""
 
 import functools
+from unittest import mock
 
 import chex
 from flax import linen as nn
@@ -65,6 +66,20 @@ class RankTest(chex.TestCase):
     self.assertEqual(best.function, own)
     self.assertLess(best.residual, 1e-20)
 
+  def test_pruning_decides_what_can_go(self):
+    """A constant is the simplest, but no stand-in for a sine of r2 0.995."""
+    x = np.linspace(-1, 1, 400)
+    noise = np.random.default_rng(0).normal(0, 1, (2, x.size))
+    y = np.sin(3 * x) + 0.05 * noise[0]
+    for curve, best in ((y, 'sin'), (noise[1], '0'), (np.ones_like(x), '0')):
+      ranked = matching.rank(
+          x[:, None], curve[:, None], library=_SMALL, weight=0.8)[0]
+      self.assertEqual(ranked[0].name, best)
+    # No weight makes it one.
+    ranked = matching.rank(x[:, None], y[:, None], library=_SMALL, weight=1)[0]
+    names = [candidate.name for candidate in ranked]
+    self.assertLess(names.index('sin'), names.index('0'))
+
   def test_scores(self):
     one = matching.score(1, np.array([2]), np.array([0.5]))
     self.assertLess(one, matching.score(2, np.array([2]), np.array([0.5])))
@@ -113,7 +128,37 @@ class SuggestTest(chex.TestCase):
       matching.suggest(model, variables, _X, 0, 0, 5)
 
 
+class PrintTest(chex.TestCase):
+
+  def test_one_line(self):
+    candidate = matching.Candidate(
+        'sin', -3.25, 0.99951, 4.9e-4, (3, 0.5, 2, 0), False,
+        functions.find('sin'))
+    line = 'sin: score -3.250, r2 0.99951, a 3, b 0.5, c 2, d 0'
+    self.assertEqual(repr(candidate), line)
+    self.assertEqual(
+        str(candidate._replace(at_boundary=True)), f'{line}, a at its limit')
+    choice = matching.Choice(('layers_1',), (0, 2), candidate, True)
+    self.assertEqual(repr(choice), f'layers_1 0 -> 2: {line}')
+    self.assertEqual(
+        repr(choice._replace(fixed=False, best=None, layer=())),
+        '0 -> 2: no function is finite (not fixed, stays a spline)')
+
+
 class AutoSymbolicTest(chex.TestCase):
+
+  def test_groups_of_edges(self):
+    """Many rows: the samples of few edges at a time, with the same result."""
+    model = linen.KAN([3, 4, 1])
+    variables = jax.jit(model.init)(jax.random.key(1), jnp.ones((1, 3)))
+    x = jax.random.uniform(jax.random.key(0), (50, 3), minval=-1, maxval=1)
+    new, fixed, report = matching.auto_symbolic(
+        model, variables, x, library=_SMALL)
+    with mock.patch.object(matching, '_VALUES', 1):
+      again = matching.auto_symbolic(model, variables, x, library=_SMALL)
+    self.assertLen(report, 16)
+    self.assertEqual((new, report), (again[0], again[2]))
+    chex.assert_trees_all_equal(fixed, again[1])
 
   def test_live_splines_alone(self):
     model, variables = _model()
