@@ -278,13 +278,15 @@ class Network:
     """
     from kan_jax.symbolic import formulas  # Its sympy is optional.
     from kan_jax.symbolic import simplify
-    expressions = formulas.formula(self.model, self._known(), names=names)
     x = np.asarray(self._rows())
+    expressions = formulas.formula(
+        self.model, self._known(), names=names, x=x)
     names = names or [f'x_{i}' for i in range(x.shape[1])]
     allowed = self._allowed()
     tidied = [simplify.tidy(e, names, x, allowed) for e in expressions]
     if digits is not None:
-      tidied = [formulas.round_digits(e, digits) for e in tidied]
+      tidied = [
+          simplify.round_digits(e, digits, names, x) for e in tidied]
     return tidied[0] if self._is_flat() else tidied
 
   def _allowed(self) -> float:

@@ -1,5 +1,6 @@
 from . import affine_fit
 from . import discovery
+from . import expressions
 from . import fixing
 from . import formulas
 from . import matching
@@ -10,17 +11,18 @@ from .affine_fit import fit_affine
 from .discovery import default_shapes
 from .discovery import discover
 from .discovery import Discovery
+from .expressions import lambdify
+from .expressions import latex
 from .fixing import fix
 from .fixing import remove
 from .fixing import unfix
 from .formulas import formula
-from .formulas import lambdify
-from .formulas import round_digits
 from .matching import auto_symbolic
 from .matching import Candidate
 from .matching import Choice
 from .matching import suggest
 from .matching_by_loss import auto_symbolic_by_loss
+from .simplify import round_digits
 from .simplify import tidy
 
 __all__ = [
@@ -34,12 +36,14 @@ __all__ = [
     'default_shapes',
     'discover',
     'discovery',
+    'expressions',
     'fit_affine',
     'fix',
     'fixing',
     'formula',
     'formulas',
     'lambdify',
+    'latex',
     'matching',
     'matching_by_loss',
     'remove',

@@ -1,9 +1,10 @@
-"""From data to a formula: shapes tried from simple to rich, until one closes.
+"""From data to a formula: tries shapes from simple to rich until one is exact.
 
-The steps of arXiv 2404.19756, section 2.5.2, with what its user does by hand
-left to the machine. Every shape is fitted with splines; if these fit, edges
-that do not matter are removed, the others get their functions, and the numbers
-of these are refined. Done when the formula is exact; else the best one counts.
+The steps are those of arXiv 2404.19756, section 2.5.2; what its user does by
+hand is done by the machine here. Each shape is fitted with splines. If the
+splines fit, edges that do not matter are removed, the others get their
+functions, and the numbers of these are refined. The search ends when a formula
+is exact; otherwise the best one is returned.
 
 Needs float64: under `jax.enable_x64(True)`, or with it switched on.
 """
@@ -26,6 +27,7 @@ from kan_jax import compiling
 from kan_jax.layers import functions
 from kan_jax.layers import linen
 from kan_jax.pruning import prune
+from kan_jax.symbolic import expressions
 from kan_jax.symbolic import formulas
 from kan_jax.symbolic import matching
 from kan_jax.symbolic import matching_by_loss
@@ -37,14 +39,16 @@ Shape = Sequence[int | Sequence[int]]
 _fit = functools.partial(
     fitting.fit, optimizer=optimizers.LevenbergMarquardt(), progress=False)
 
-_EXACT = 1e-9  # Relative error of a formula that needs no better one.
-_COARSE = 0.1  # Of splines on the first grid that are worth finer ones.
-_FINE = 0.003  # Of splines on the last grid that are worth a formula at once.
+# Relative errors: of a formula that needs no better one, of splines on the
+# first grid that are worth finer ones, of splines on the last grid that are
+# worth a formula at once.
+_EXACT, _COARSE, _FINE = 1e-9, 0.1, 0.003
 _PRUNE = 0.3, 0.1, 0.03, 0.01, 0.003  # Thresholds for edges, one after another.
-_ROWS = 50  # At least.
+_ROWS = 50  # Least number of rows.
 _ALIKE = 1.05  # Factor between errors that are as good as equal.
-_FEW = 300  # Rows for training, on the first grid: with so few, programs
-# compile for longer than they run, however slow; with more they soon do not.
+# Training rows up to which, on the first grid, a program takes longer to
+# compile than to run, even if it was compiled quickly and runs slowly.
+_FEW = 300
 _NOISE = 0.1  # Part of the splines' error that no function needs to explain.
 
 
@@ -52,14 +56,14 @@ class Discovery(NamedTuple):
   """A formula and where it comes from.
 
   Attributes:
-    expression: In raw units, with the names that were given.
+    expression: Formula in raw units, with the names that were given.
     error: Root mean square error of the expression on the test rows, in the
       units of y.
     relative: The same over the standard deviation of y there.
-    model: The symbolic KAN, for inputs and outputs in the units of `scale`.
+    model: Symbolic KAN, for inputs and outputs in the units of `scale`.
     variables: Its variables.
-    splines: The KAN and its variables before the edges got their functions.
-    scale: Of inputs and targets: what was subtracted and divided by.
+    splines: KAN and its variables before the edges got their functions.
+    scale: What was subtracted from inputs and targets, and divided by.
   """
   expression: sympy.Expr
   error: float
@@ -69,10 +73,18 @@ class Discovery(NamedTuple):
   splines: tuple[nn.Module, dict[str, Any]]
   scale: 'Scale'
 
+  def __repr__(self) -> str:
+    formula = simplify.round_digits(self.expression, 6)
+    return (f'{formula}\nRMSE {self.error:.2e} on test rows, '
+            f'{self.relative:.2e} of their standard deviation\n'
+            f'from a KAN of the shape {list(self.model.features)}')
+
 
 class Scale(NamedTuple):
-  """Inputs go to [-1, 1]; targets are divided, but not shifted, since a product
-  has no bias that would shift it back.
+  """Units in which the KAN is fitted.
+
+  Inputs go to [-1, 1]. Targets are divided but not shifted: a product has no
+  bias that would shift it back.
 
   Attributes:
     input_mean: Middle of each input's range, [in].
@@ -107,52 +119,68 @@ def discover(
     log: Callable[[str], None] = lambda line: None) -> Discovery:
   """Looks for a formula of y in x.
 
-  Of the rows, shuffled, 60 % are for training, 20 % decide between what was
-  trained, and 20 % test the formula that is returned, and it alone.
+      with jax.enable_x64(True):
+        discovery = discover(x, y, key=jax.random.key(0), names=['a', 'b'])
+
+  The rows are shuffled. 60 % of them are for training, 20 % decide between the
+  candidates, and 20 % only test the formula that is returned.
 
   Args:
     x: Inputs, [n, in], float64; no column is constant.
     y: Targets, [n], float64, not constant.
-    key: Random key: of the shuffle and the first parameters.
-    names: Of the inputs; x_0, x_1, ... by default.
-    shapes: As `KAN.features`, to be tried in this order; see `default_shapes`.
-    grids: Intervals of the splines, increasing. The first decides whether a
-      shape is worth the others.
+    key: Random key of the shuffle and the first parameters.
+    names: Names of the inputs; x_0, x_1, ... by default.
+    shapes: Shapes to be tried in this order, each as `KAN.features`; see
+      `default_shapes`.
+    grids: Numbers of intervals of the splines, increasing. The first decides
+      whether a shape is worth the others.
     steps: Steps of Levenberg and Marquardt on each grid.
-    restarts: How many first parameters each shape gets, at most.
+    restarts: Most first parameters that each shape gets.
     library: Functions that an edge may become.
-    log: Takes a line on each thing that was tried.
+    log: Function that takes a line about each attempt.
 
   Raises:
     ValueError: If float64 is off, an argument is not what it says, or no shape
       led to a formula.
   """
-  x, y = _check(x, y, names)
+  # Steps may leave the domain of a function; they are then taken back.
+  with jax.debug_nans(False), jax.debug_infs(False):
+    return _discover(
+        *_check(x, y, names), key, names, shapes, tuple(grids), steps, restarts,
+        tuple(library), log)
+
+
+def _discover(
+    x: np.ndarray, y: np.ndarray, key: jax.Array, names: Sequence[str] | None,
+    shapes: Sequence[Shape] | None, grids: tuple[int, ...], steps: int,
+    restarts: int, library: tuple[functions.Function, ...],
+    log: Callable[[str], None]) -> Discovery:
+  """Looks for a formula as `discover` does, with checked arguments."""
   order = np.asarray(jax.random.permutation(key, len(x)))
   train, held_out, test = np.split(order, [6 * len(x) // 10, 8 * len(x) // 10])
   scale = Scale((x.max(0) + x.min(0)) / 2, (x.max(0) - x.min(0)) / 2,
                 float(y.std()))
   search = _Search(
       scale.data(x[train], y[train]), scale.data(x[held_out], y[held_out]), key,
-      tuple(grids), steps, restarts, tuple(library), log)
+      grids, steps, restarts, library, log)
   write = functools.partial(
       _write, log, scale, names or [f'x_{i}' for i in range(x.shape[1])],
       (x[held_out], y[held_out]), (x[test], y[test]))
-  found: list[_Formula] = []
+  written: list[_Formula] = []
   for splines in _candidates(search, shapes or default_shapes(x.shape[1])):
-    found += write(splines, _close(search, splines))
-    if found and found[-1].error < _EXACT:
-      return found[-1].discovery
-  if not found:
+    written += write(splines, _close(search, splines))
+    if written and written[-1].error < _EXACT:
+      return written[-1].discovery
+  if not written:
     raise ValueError(
         '`shapes` led to no formula: no library function is finite on all the '
         'values of some edge.')
-  best = _best(found)
+  best = _best(written)
   if best.error > _ALIKE * best.splines.error:
     # What fits each edge best does not fit the whole.
     log('  trying functions by what the whole then loses')
-    found += write(best.splines, _close(search, best.splines, by_loss=True))
-  return _best(found).discovery
+    written += write(best.splines, _close(search, best.splines, by_loss=True))
+  return _best(written).discovery
 
 
 class _Fit(NamedTuple):
@@ -169,11 +197,12 @@ class _Formula(NamedTuple):
   error: float  # Relative, as that of the splines.
 
 
-def _best(found: Sequence[_Formula]) -> _Formula:
-  """The simplest of those that are as good as the best."""
-  least = min(one.error for one in found)
-  return min((one for one in found if one.error <= _ALIKE * least),
-             key=lambda one: one.discovery.expression.count_ops())
+def _best(written: Sequence[_Formula]) -> _Formula:
+  """Returns the simplest of the formulas that are as good as the best."""
+  least = min(formula.error for formula in written)
+  return min((formula for formula in written
+              if formula.error <= _ALIKE * least),
+             key=lambda formula: formula.discovery.expression.count_ops())
 
 
 class _Search(NamedTuple):
@@ -199,14 +228,14 @@ class _Search(NamedTuple):
 
   def compiler_options(
       self, model, refine=(), **unused) -> dict[str, bool | int]:
-    """Quick ones for a program that will not run for long."""
+    """Returns quick options for a program that will not run for long."""
     few = len(self.train[0]) <= _FEW
     return compiling.QUICK if few and not refine and (
         model.grid == self.grids[0]) else compiling.OLDER_CPU
 
 
 def _candidates(search: _Search, shapes: Sequence[Shape]) -> Iterator[_Fit]:
-  """Yields fitted KANs: at once those that fit well, at last the best other."""
+  """Yields the fitted KANs that fit well; at the end the best of the others."""
   others = []
   for shape in shapes:
     coarse = _fit_shape(search, shape)
@@ -220,9 +249,9 @@ def _candidates(search: _Search, shapes: Sequence[Shape]) -> Iterator[_Fit]:
     else:
       others.append(coarse)
   if others:
-    least = min(one.error for one in others)
+    least = min(fit.error for fit in others)
     yield _prune(search, next(
-        one for one in others if one.error <= _ALIKE * least))
+        fit for fit in others if fit.error <= _ALIKE * least))
 
 
 def _fit_shape(search: _Search, shape: Shape) -> _Fit:
@@ -245,7 +274,10 @@ def _fit_shape(search: _Search, shape: Shape) -> _Fit:
 
 def _close(
     search: _Search, splines: _Fit, by_loss: bool = False) -> _Fit | None:
-  """Gives every edge a function and refines all numbers; None if one has none.
+  """Gives every edge a function and refines all numbers.
+
+  Returns:
+    The fit; None if some edge is no function of the library.
   """
   options: dict[str, Any] = {
       'library': search.library,
@@ -286,12 +318,12 @@ def _write(
     held_out: tuple[np.ndarray, np.ndarray],
     test: tuple[np.ndarray, np.ndarray], splines: _Fit,
     closed: _Fit | None) -> list[_Formula]:
-  """Writes a formula down, tidies it and tests it; nothing for none."""
+  """Writes a formula down, tidies it and tests it; returns one or none."""
   if closed is None:
     return []
 
   def error(expression, x, y):
-    values = formulas.lambdify([expression], names)(x)[:, 0]
+    values = expressions.lambdify([expression], names)(x)[:, 0]
     return float(np.sqrt(np.mean(np.square(values - y))))
 
   raw = formulas.formula(
@@ -299,13 +331,13 @@ def _write(
   allowed = max(0.01 * error(raw, *held_out), 1e-10 * scale.output_std)
   tidy = simplify.tidy(raw, names, held_out[0], allowed)
   relative = error(tidy, *held_out) / scale.output_std
-  log(f'  formula, relative error {relative:.1e}: '
-      f'{formulas.round_digits(tidy, 4)}')
+  short = simplify.round_digits(tidy, 4, names, held_out[0])
+  log(f'  formula, relative error {relative:.1e}: {short}')
   on_test = error(tidy, *test)
-  found = Discovery(
+  discovery = Discovery(
       tidy, on_test, on_test / float(test[1].std()), closed.model,
       closed.variables, splines[:2], scale)
-  return [_Formula(found, splines, relative)]
+  return [_Formula(discovery, splines, relative)]
 
 
 def _check(

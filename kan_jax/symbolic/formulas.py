@@ -1,176 +1,99 @@
-"""From a KAN whose edges carry functions to sympy expressions, and back.
+"""From a KAN whose edges carry functions to expressions of sympy.
 
-Needs sympy: pip install 'kan_jax[symbolic]'. For LaTeX, `sympy.latex` takes
-what `formula` returns.
+Needs sympy: pip install 'kan_jax[symbolic]'.
 """
 
-from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
-from typing import Literal
 
 from flax import linen as nn
-import jax.numpy as jnp
+import jax
 import numpy as np
 import sympy
 
-from kan_jax.layers import edits
-from kan_jax.layers import functions
-from kan_jax.layers import structure
+from kan_jax import checks
+from kan_jax.symbolic import _closed
+from kan_jax.symbolic import expressions
+from kan_jax.symbolic import simplify
 
 Numbers = Sequence[float] | np.ndarray | float
 
 
 def formula(
     model: nn.Module, variables: Mapping[str, Any], *,
-    names: Sequence[str | sympy.Symbol] | None = None,
-    input_mean: Numbers = 0.0, input_std: Numbers = 1.0,
-    output_mean: Numbers = 0.0, output_std: Numbers = 1.0,
-    digits: int | None = None,
-    zero_below: float = 0.0) -> list[sympy.Expr]:
+    names: expressions.Names | None = None, input_mean: Numbers = 0.0,
+    input_std: Numbers = 1.0, output_mean: Numbers = 0.0,
+    output_std: Numbers = 1.0, digits: int | None = None,
+    zero_below: float | None = None,
+    x: np.ndarray | jax.Array | None = None) -> list[sympy.Expr]:
   """Returns one expression for each output of a KAN.
+
+      [expression] = formula(model, variables, names=['mass', 'speed'])
 
   Args:
     model: A KAN or a KANLayer.
     variables: Its variables.
-    names: Of the inputs, as strings or symbols; x_0, x_1, ... by default.
+    names: Names of the inputs, as strings or symbols; x_0, x_1, ... by default.
     input_mean: What was subtracted from the inputs, one number or one for each;
       the formula then takes inputs as they were before.
     input_std: What the inputs were divided by afterwards, not 0.
     output_mean: What was subtracted from the targets, one number or one for
       each output; the formula then gives outputs as they were before.
     output_std: What the targets were divided by afterwards.
-    digits: Round all numbers to so many significant digits. No number but 0
-      becomes 0.
-    zero_below: Parameters smaller than this count as 0, as the shifts of 1e-16
-      that training leaves.
+    digits: Significant digits to which all numbers are rounded, by
+      `round_digits` on the rows of `x`; None for no rounding.
+    zero_below: Size below which a parameter counts as 0; 0.0 keeps all. By
+      default a shift, a constant or an edge is left out if it changes what a
+      node computes on the rows of `x` by less than 1e-10 of what the node
+      varies by, or 1e-6 where the parameters are not float64. Training leaves
+      such numbers. They stay if the outputs would change by ten times as much.
+    x: Rows of inputs of the model, [n, in], that decide what `digits` and
+      `zero_below` may change. By default rows all over the grids of the inputs;
+      give rows if the grids were never moved to the data.
 
   Raises:
     ValueError: If edges are still splines, if a number of names, means or
       deviations is wrong, or if `digits` is < 1.
   """
-  net = structure.read(model, variables)
-  _check_closed(variables, net.paths)
-  inputs, outputs = net.nodes[0].size, net.nodes[-1].size
-  nodes = [
-      (symbol - mean) / std for symbol, mean, std in zip(
-          _symbols(names, inputs), _floats('input_mean', input_mean, inputs),
-          _floats('input_std', input_std, inputs), strict=True)]
-  for path, layer in zip(net.paths, net.nodes[1:], strict=True):
-    terms = _layer(model, variables, path, nodes, layer.terms, zero_below)
-    nodes = [sympy.Mul(*(terms[k] for k in group)) for group in layer.groups]
-  nodes = [
+  layers = _closed.read(model, variables)
+  rows = _closed.grid_rows(model, variables) if x is None else _rows(x)
+  if zero_below is None:
+    layers = _closed.drop_idle(layers, rows, _is_wide(variables))
+  else:
+    layers = _closed.zero_small(layers, zero_below)
+  inputs, outputs = rows.shape[1], layers[-1].nodes.size
+  symbols = expressions.make_symbols(names, inputs)
+  means = _floats('input_mean', input_mean, inputs)
+  stds = _floats('input_std', input_std, inputs)
+  if not all(stds):
+    raise ValueError(f'`input_std` divides the inputs; got {input_std!r}.')
+  nodes = [(symbol - mean) / std for symbol, mean, std
+           in zip(symbols, means, stds, strict=True)]
+  for layer in layers:
+    nodes = _write(layer, nodes)
+  written = [
       std * node + mean for node, mean, std in zip(
           nodes, _floats('output_mean', output_mean, outputs),
           _floats('output_std', output_std, outputs), strict=True)]
-  return nodes if digits is None else [round_digits(e, digits) for e in nodes]
+  if digits is None:
+    return written
+  raw = rows * np.array(stds, float) + np.array(means, float)
+  return [simplify.round_digits(expr, digits, symbols, raw) for expr in written]
 
 
-def round_digits(expr: sympy.Expr, digits: int) -> sympy.Expr:
-  """Rounds every number of an expression to significant digits.
-
-  Whole and rational numbers that are part of a function, as the exponent of a
-  power, stay as they are; no number but 0 becomes 0. Where the rounded
-  expression would be infinite or lose a variable, as the difference of two
-  functions that rounding makes alike, more digits are kept.
-
-  Args:
-    expr: The expression.
-    digits: How many, >= 1.
-  """
-  if digits < 1:
-    raise ValueError(f'`digits` is a whole number >= 1; got {digits!r}.')
-  broken = (sympy.zoo, sympy.nan, sympy.oo, -sympy.oo)
-  for kept in range(digits, 17):
-    rounded = expr.xreplace({
-        number: _round(number, kept) for number in expr.atoms(sympy.Float)})
-    if (rounded.free_symbols == expr.free_symbols
-        and not rounded.has(*broken)):
-      return rounded
-  return expr
+def _rows(x: np.ndarray | jax.Array) -> np.ndarray:
+  """Returns `x` in float64; raises a ValueError if it is no finite table."""
+  checks.check_rows('x', x)
+  if np.ndim(x) != 2:
+    raise ValueError(f'`x` needs the shape [n, in]; got {np.shape(x)}.')
+  return np.asarray(x, np.float64)
 
 
-def _round(number: sympy.Float, digits: int) -> sympy.Float:
-  """Rounds in decimal; the result computes with full precision."""
-  return sympy.Float(str(sympy.Float(number, digits)), 15)
-
-
-def lambdify(
-    expressions: Sequence[sympy.Expr],
-    names: Sequence[str | sympy.Symbol] | None = None, *,
-    inputs: int | None = None,
-    backend: Literal['numpy', 'jax'] = 'numpy') -> Callable[[Any], Any]:
-  """Returns a function of arrays [..., in] -> [..., len(expressions)].
-
-  Args:
-    expressions: As from `formula`.
-    names: As given to `formula`; those by default, and then `inputs` is needed.
-    inputs: How many inputs there are.
-    backend: What the function computes with. 'jax' can be jitted and
-      differentiated.
-  """
-  if backend not in ('numpy', 'jax'):
-    raise ValueError(f"`backend` is 'numpy' or 'jax'; got {backend!r}.")
-  if names is None and inputs is None:
-    raise ValueError('`names` or `inputs` says what the arguments are; got '
-                     'neither.')
-  count = len(names or ()) if inputs is None else inputs
-  symbols = _symbols(names, count)
-  tame = [_join_factor(expr) for expr in expressions]
-  compiled = sympy.lambdify(symbols, tame, backend, cse=True)
-  numpy: Any = np if backend == 'numpy' else jnp
-
-  def call(x):
-    columns = compiled(*(x[..., i] for i in range(count)))
-    shape = x.shape[:-1]
-    return numpy.stack(
-        [numpy.broadcast_to(column, shape) for column in columns], -1)
-
-  return call
-
-
-def _join_factor(expr: sympy.Expr) -> sympy.Expr:
-  """Takes factors that no float can hold back into their exponential.
-
-  sympy writes exp(x - 5000) as e^-5000 exp(x): 0 times infinity in floats.
-  """
-  def extreme(term):
-    factor = term.as_coeff_Mul()[0]
-    return (term.is_Mul and factor.is_Float and term.has(sympy.exp)
-            and not 1e-100 < abs(factor) < 1e100)
-
-  def join(term):
-    factor, rest = term.as_coeff_Mul()
-    parts = sympy.Mul.make_args(rest)
-    exponents = [p.args[0] for p in parts if isinstance(p, sympy.exp)]
-    others = [p for p in parts if not isinstance(p, sympy.exp)]
-    exponent = sympy.Add(sympy.log(abs(factor)), *exponents)
-    return sympy.Mul(sympy.sign(factor), *others,
-                     sympy.exp(sympy.UnevaluatedExpr(exponent)))
-
-  return expr.replace(extreme, join)
-
-
-def _check_closed(variables, paths):
-  """Raises a ValueError that lists the edges that are still splines."""
-  still = [
-      f'{"/".join(path)} {i} -> {o}'.strip() for path in paths
-      for i, o in np.argwhere(structure.part(variables['grid'], path)['mask'])]
-  if still:
-    raise ValueError(
-        f'`model` still has splines on {len(still)} edges, which no formula '
-        f'tells: {", ".join(still)}. Fix them, remove them or run '
-        'auto_symbolic.')
-
-
-def _symbols(names, count: int) -> list[sympy.Symbol]:
-  names = [f'x_{i}' for i in range(count)] if names is None else list(names)
-  if len(names) != count:
-    raise ValueError(
-        f'`names` has one for each of the {count} inputs; got {names}.')
-  return [name if isinstance(name, sympy.Basic) else sympy.Symbol(name)
-          for name in names]
+def _is_wide(variables: Mapping[str, Any]) -> bool:
+  """Whether the parameters are float64."""
+  dtypes = {array.dtype for array in jax.tree.leaves(variables['params'])}
+  return dtypes == {np.dtype(np.float64)}
 
 
 def _floats(name: str, values: Numbers, count: int) -> list[sympy.Float]:
@@ -179,21 +102,17 @@ def _floats(name: str, values: Numbers, count: int) -> list[sympy.Float]:
   if len(numbers) not in (1, count) or not np.isfinite(numbers).all():
     raise ValueError(
         f'`{name}` is a finite number, or {count} of them; got {values!r}.')
-  if name == 'input_std' and not numbers.all():
-    raise ValueError(f'`input_std` divides the inputs; got {values!r}.')
   return [sympy.Float(float(v)) for v in np.broadcast_to(numbers, (count,))]
 
 
-def _layer(model, variables, path, nodes, outputs: int, zero_below: float):
-  """The expressions of a layer's outputs, of those of its inputs."""
-  def number(value):
-    value = float(value)
-    return sympy.Float(value if abs(value) >= zero_below else 0.0)
-
-  bias = structure.part(variables['params'], path).get('node_bias')
-  sums = [[] if bias is None else [number(bias[o])] for o in range(outputs)]
-  for (i, o), (name, row) in edits.read(model, variables, path).items():
-    a, b, c, d = (number(value) for value in row)
-    function = functions.find(name)
-    sums[o].append(c * function.to_sympy(a * nodes[i] + b) + d)
-  return [sympy.Add(*terms) for terms in sums]
+def _write(
+    layer: _closed.Layer, inputs: Sequence[sympy.Expr]) -> list[sympy.Expr]:
+  """Returns the expressions of a layer's nodes, given those of its inputs."""
+  terms: list[list[sympy.Expr]] = [
+      [sympy.Float(value)] if value else [] for value in layer.bias.tolist()]
+  for edge in layer.edges:
+    a, b, c, d = (sympy.Float(value) for value in edge[3:])
+    curve = c * edge.function.to_sympy(a * inputs[edge.i] + b)
+    terms[edge.o].append(curve + d)
+  sums = [sympy.Add(*parts) for parts in terms]
+  return [sympy.Mul(*(sums[k] for k in group)) for group in layer.nodes.groups]

@@ -4,6 +4,7 @@ import functools
 
 from absl.testing import parameterized
 import chex
+from helpers import networks
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ import sympy
 
 from kan_jax.layers import functions
 from kan_jax.layers import linen
+from kan_jax.symbolic import expressions
 from kan_jax.symbolic import fixing
 from kan_jax.symbolic import formulas
 
@@ -45,9 +47,9 @@ class FormulaTest(chex.TestCase):
       model, variables = _deep(wide)
       x = _X.astype(jnp.float64 if wide else jnp.float32)
       y = jax.jit(model.apply)(variables, x)
-      expressions = formulas.formula(model, variables)
-      self.assertLen(expressions, 1)
-      call = formulas.lambdify(expressions, inputs=2, backend=backend)
+      written = formulas.formula(model, variables)
+      self.assertLen(written, 1)
+      call = expressions.lambdify(written, inputs=2, backend=backend)
       points = x if backend == 'jax' else np.asarray(x, np.float64)
       np.testing.assert_allclose(
           call(points), y, atol=1e-10 if wide else 1e-5)
@@ -71,12 +73,12 @@ class FormulaTest(chex.TestCase):
   def test_units(self):
     model, variables = _deep()
     mean, std = np.array([300.0, -2.0]), np.array([50.0, 1e-3])
-    expressions = formulas.formula(
+    written = formulas.formula(
         model, variables, input_mean=mean, input_std=std, output_mean=7.0,
         output_std=[3.0])
     raw = np.asarray(_X, np.float64) * std + mean
     np.testing.assert_allclose(
-        formulas.lambdify(expressions, inputs=2)(raw),
+        expressions.lambdify(written, inputs=2)(raw),
         3 * model.apply(variables, _X) + 7, rtol=1e-5)
 
   def test_removed_and_constant(self):
@@ -85,10 +87,10 @@ class FormulaTest(chex.TestCase):
     for i in range(2):
       for o in range(2):
         model, variables = fixing.remove(model, variables, 0, i, o)
-    expressions = formulas.formula(model, variables)
-    self.assertEqual(expressions, [0, 0])
+    written = formulas.formula(model, variables)
+    self.assertEqual(written, [0, 0])
     np.testing.assert_array_equal(
-        formulas.lambdify(expressions, inputs=2)(np.ones((3, 2))),
+        expressions.lambdify(written, inputs=2)(np.ones((3, 2))),
         np.zeros((3, 2)))
     plain = linen.KAN([1, 1], bias=False)
     variables = jax.jit(plain.init)(jax.random.key(1), _X[:, :1])
@@ -104,19 +106,9 @@ class FormulaTest(chex.TestCase):
     layer, variables = fixing.fix(
         layer, variables, None, (), 0, 0, own, params=(2, 0.5, 3, 0))
     layer, variables = fixing.remove(layer, variables, (), 1, 0)
-    call = formulas.lambdify(formulas.formula(layer, variables), inputs=2)
+    call = expressions.lambdify(formulas.formula(layer, variables), inputs=2)
     np.testing.assert_allclose(
         call(np.asarray(_X)), layer.apply(variables, _X), atol=1e-5)
-
-  def test_factors_beyond_floats(self):
-    """Of exp(5 * (x - 1000)), sympy makes 1e-2172 exp(5 x)."""
-    x = sympy.Symbol('x')
-    grown = sympy.exp(5.0 * x - 5000.0)
-    call = formulas.lambdify([2.0 * grown + 1, 1 / (1 + grown)], ['x'])
-    points = np.array([[1000.0], [1000.1], [900.0]])
-    expected = np.exp(5 * (points - 1000))
-    np.testing.assert_allclose(
-        call(points), np.concatenate([2 * expected + 1, 1 / (1 + expected)], 1))
 
   def test_errors(self):
     model, variables = _deep()
@@ -128,34 +120,120 @@ class FormulaTest(chex.TestCase):
       formulas.formula(model, variables, input_std=[0, 2])
     with self.assertRaisesRegex(ValueError, '`digits`.*got 0'):
       formulas.formula(model, variables, digits=0)
-    with self.assertRaisesRegex(ValueError, '`names` or `inputs`'):
-      formulas.lambdify([])
-    with self.assertRaisesRegex(ValueError, "`backend`.*got 'torch'"):
-      formulas.lambdify([], inputs=2, backend='torch')
+    with self.assertRaisesRegex(ValueError, '`names`.*2 inputs'):
+      formulas.formula(model, variables, names=['x', 'x'])
+    with self.assertRaisesRegex(ValueError, r'`x` needs the shape.*\(2,\)'):
+      formulas.formula(model, variables, x=np.ones(2))
 
 
-class RoundDigitsTest(chex.TestCase):
+def _sum_of_squares(shifts, slope, constant, dtype=np.float64, size=1.0):
+  """A KAN [2, 1]: slope * ((x + shift)^2 + (y + shift)^2) + constant."""
+  model = linen.KAN([2, 1], param_dtype=dtype)
+  variables = networks.kan([2, 1], low=-size, high=size, dtype=dtype)
+  for i, shift in enumerate(shifts):
+    model, variables = fixing.fix(
+        model, variables, None, 0, i, 0, 'x^2',
+        params=(1, shift, slope, constant / 2))
+  return model, variables
 
-  def test_significant_digits(self):
-    x = sympy.Symbol('x')
-    rounded = formulas.round_digits(
-        123456.0 * x + 1.23456e-9 * sympy.exp(0.98765 * x)
-        + x**sympy.Rational(3, 2), 3)
+
+class IdleNumbersTest(parameterized.TestCase):
+  """What training leaves, and nothing else, is left out."""
+
+  @parameterized.parameters((1.0, 1.0), (1e6, 1.0), (1e-6, 1.0), (1.0, 1e9))
+  def test_rounding_goes(self, size, slope):
+    """Whatever the units of the inputs and the outputs."""
+    with jax.enable_x64(True):
+      model, variables = _sum_of_squares(
+          (1e-14 * size, 0.5 * size), slope, 1e-13 * size**2 * slope,
+          size=size)
+      [written] = formulas.formula(model, variables)
+    x, y = sympy.symbols('x_0 x_1')
+    self.assertLen(written.atoms(sympy.Float) - {1.0}, 2 if slope != 1 else 1)
+    self.assertEqual(written.coeff(x, 1), 0)
     np.testing.assert_allclose(
-        sorted(float(f) for f in rounded.atoms(sympy.Float)),
-        [1.23e-9, 0.988, 123000.0])
-    self.assertTrue(rounded.has(x**sympy.Rational(3, 2)))
+        float(written.subs({x: size, y: size})), slope * 3.25 * size**2)
 
-  def test_keeps_what_fewer_digits_would_break(self):
-    x = sympy.Symbol('x')
-    fraction = 1 / (sympy.sin(3.001 * x) - sympy.sin(2.999 * x))
-    rounded = formulas.round_digits(fraction, 2)
-    self.assertAlmostEqual(
-        float(rounded.subs(x, 1)), float(fraction.subs(x, 1)), places=6)
+  def test_narrow_types(self):
+    model, variables = _sum_of_squares((1e-8, 0.5), 1.0, 3e-8, np.float32)
+    [written] = formulas.formula(model, variables)
+    self.assertEqual(written.atoms(sympy.Float) - {1.0}, {sympy.Float(0.5)})
+    with jax.enable_x64(True):
+      model, variables = _sum_of_squares((1e-8, 0.5), 1.0, 3e-8)
+      [written] = formulas.formula(model, variables)
+    self.assertLen(written.atoms(sympy.Float) - {1.0}, 3)
 
-  def test_rounded_numbers_compute_in_full_precision(self):
-    x = sympy.Symbol('x')
-    rounded = formulas.round_digits(sympy.sin(1.23456 * x) / 3.0, 2)
-    np.testing.assert_allclose(
-        float(rounded.subs(x, sympy.Float(0.7))), np.sin(1.2 * 0.7) * 0.33,
-        rtol=1e-12)
+  def test_an_edge_without_effect(self):
+    with jax.enable_x64(True):
+      model, variables = _sum_of_squares((0, 0.5), 1.0, 0.0)
+      model, variables = fixing.fix(
+          model, variables, None, 0, 0, 0, 'sin', params=(2, 1, 1e-15, 0.25))
+      [written] = formulas.formula(model, variables)
+    self.assertEqual(written.free_symbols, {sympy.Symbol('x_1')})
+    self.assertAlmostEqual(float(written.subs('x_1', 0.5)), 1.25)
+
+  def test_constants_that_cancel(self):
+    with jax.enable_x64(True):
+      model, variables = _sum_of_squares((0, 0), 1.0, 0.0)
+      for i, constant in enumerate((0.3, -0.3 + 1e-16)):
+        model, variables = fixing.fix(
+            model, variables, None, 0, i, 0, 'x^2', params=(1, 0, 1, constant))
+      [written] = formulas.formula(model, variables)
+    self.assertEqual(written.subs({'x_0': 0, 'x_1': 0}), 0)
+
+  def test_what_later_layers_see_stays(self):
+    """The logarithm of x^2 + 1e-12 at 0."""
+    with jax.enable_x64(True):
+      model = linen.KAN([1, 1, 1], param_dtype=jnp.float64)
+      variables = networks.kan([1, 1, 1], dtype=jnp.float64)
+      model, variables = fixing.fix(
+          model, variables, None, 0, 0, 0, 'x^2', params=(1, 0, 1, 1e-12))
+      model, variables = fixing.fix(
+          model, variables, None, 1, 0, 0, 'log', params=(1, 0, 1, 0))
+      [written] = formulas.formula(model, variables)
+      self.assertAlmostEqual(float(written.subs('x_0', 0)), np.log(1e-12))
+      # Rows that end at 1 do not see it.
+      [written] = formulas.formula(model, variables, x=_X[:, :1] + 1)
+      self.assertEqual(written.subs('x_0', 0), sympy.zoo)
+
+  def test_by_hand(self):
+    with jax.enable_x64(True):
+      model, variables = _sum_of_squares((1e-14, 0.5), 1.0, 0.002)
+      for zero_below, count in ((0.0, 3), (1e-9, 2), (0.01, 1)):
+        [written] = formulas.formula(model, variables, zero_below=zero_below)
+        self.assertLen(written.atoms(sympy.Float) - {1.0, 2e-14}, count)
+
+
+class DigitsTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ('x^2', (1.7, 1.2e-8, 0.36, 0), '1.0*x**2'),
+      ('1/x', (7.7, 15.4, 7.7, 0), '1.0/(x + 2.0)'),
+      ('1/x^2', (0.37, 0.74, 0.1369, 0), '1.0/(x + 2.0)**2'),
+      ('sqrt', (7.7, 15.4, 0.36037, 0), '1.0*sqrt(x + 2.0)'))
+  def test_redundant_numbers(self, name, params, expected):
+    model, variables = linen.KAN([1, 1]), networks.kan([1, 1])
+    model, variables = fixing.fix(
+        model, variables, None, 0, 0, 0, name, params=params)
+    [written] = formulas.formula(model, variables, names=['x'], digits=2)
+    self.assertEqual(str(written), expected)
+
+  @parameterized.product(digits=(1, 2, 3, 5), name=(
+      'sin', 'exp', 'log', '1/x^5', 'x^3', 'gaussian', 'tan'))
+  def test_error(self, digits, name):
+    """n digits mean an error of at most 10^(1 - n) of the values."""
+    rng = np.random.default_rng(digits)
+    model, variables = linen.KAN([2, 1]), networks.kan([2, 1])
+    for i in range(2):
+      model, variables = fixing.fix(
+          model, variables, None, 0, i, 0, name,
+          params=(rng.uniform(0.5, 1.2), rng.uniform(1.4, 1.6), 3.3, -1.7))
+    mean, std = np.array([20.0, -3.0]), np.array([4.0, 0.1])
+    [exact] = formulas.formula(
+        model, variables, input_mean=mean, input_std=std, zero_below=0.0)
+    [short] = formulas.formula(
+        model, variables, input_mean=mean, input_std=std, digits=digits, x=_X)
+    values, rounded = expressions.lambdify([exact, short], inputs=2)(
+        mean + std * np.asarray(_X, np.float64)).T
+    self.assertLessEqual(
+        np.abs(rounded - values).max(), 10.0**(1 - digits) * abs(values).max())
