@@ -3,10 +3,11 @@
   python -m experiments.formula --task=hello
   python -m experiments.formula --csv=table.csv --target=y --workdir=runs/table
 
-Splines are fitted, edges that do not matter are removed, the others get their
-functions, and all numbers are refined; see kan_jax/symbolic/discovery.py.
-Nothing is written without --workdir, which gets the formula as text and as
-LaTeX and a picture of the network before and after.
+Of more than six columns, those that matter are chosen first. Then splines are
+fitted, edges that do not matter are removed, the others get their functions,
+and all numbers are refined; see kan_jax/symbolic/discovery.py. Nothing is
+written without --workdir, which gets the formula as text and as LaTeX and a
+picture of the network before and after.
 """
 
 from collections.abc import Callable
@@ -22,10 +23,14 @@ import numpy as np
 import sympy
 
 from experiments import cli
-from experiments.data import tables
+from experiments.data import csv_files
 from kan_jax import symbolic
+from kan_jax.estimators import estimators
+from kan_jax.estimators import inputs
 from kan_jax.plotting import edge_panels
 from kan_jax.symbolic import discovery
+
+_ROWS_TO_CHOOSE = 5000  # That decide which columns matter.
 
 
 class Task(NamedTuple):
@@ -61,11 +66,11 @@ def sample(
   return x, task.fn(*x.T)
 
 
-def report(found: discovery.Discovery, target: str) -> str:
+def report(discovered: discovery.Discovery, target: str) -> str:
   """Returns the formula to six digits, and how good it is."""
-  rounded = symbolic.round_digits(found.expression, 6)
-  return (f'{target} = {rounded}\nRMSE {found.error:.2e} on test rows, '
-          f'{found.relative:.2e} of the standard deviation of {target}')
+  rounded = symbolic.round_digits(discovered.expression, 6)
+  return (f'{target} = {rounded}\nRMSE {discovered.error:.2e} on test rows, '
+          f'{discovered.relative:.2e} of the standard deviation of {target}')
 
 
 def write(
@@ -101,8 +106,39 @@ def _label(name: str) -> str:
   return name.replace('$', r'\$')
 
 
-def _load() -> tuple[np.ndarray, np.ndarray, tuple[str, ...], str]:
-  """Inputs, targets, names of the inputs, and name of the target."""
+def choose_inputs(
+    x: np.ndarray, y: np.ndarray, names: tuple[str, ...], *, seed: int,
+    log: Callable[[str], None]) -> tuple[np.ndarray, tuple[str, ...]]:
+  """Returns the columns that matter and their names; all, where they are few.
+
+  A KAN with many inputs tells which these are in seconds, as in
+  `KANRegressor.formula_`; the search for a formula would take minutes with all.
+
+  Args:
+    x: Inputs, [n, in].
+    y: Targets, [n].
+    names: Names of the inputs.
+    seed: Decides the rows of a long table and the initial parameters.
+    log: Takes a line before and after the choice.
+
+  Raises:
+    cli.RunError: If no column matters.
+  """
+  if len(names) <= inputs.MOST:
+    return x, names
+  log(f'looking which of the {len(names)} columns matter')
+  rows = np.random.default_rng(seed).permutation(len(x))[:_ROWS_TO_CHOOSE]
+  fitted = estimators.KANRegressor(random_state=seed).fit(x[rows], y[rows])
+  columns = inputs.strongest(fitted.feature_importances_)
+  if not len(columns):
+    raise cli.RunError('no column explains the target')
+  chosen = tuple(names[i] for i in columns)
+  log(f'{", ".join(chosen)} matter most; the others are left out')
+  return x[:, columns], chosen
+
+
+def _load() -> csv_files.Table:
+  """Reads the table, or draws the rows of a task."""
   values = flags.FLAGS
   if bool(values.csv) == bool(values.task):
     raise cli.UsageError(
@@ -111,41 +147,58 @@ def _load() -> tuple[np.ndarray, np.ndarray, tuple[str, ...], str]:
   if values.csv:
     if not values.target:
       raise cli.UsageError('--target names the column to explain')
-    x, y, names = tables.read(pathlib.Path(values.csv), values.target)
-    return x, y, names, values.target
+    return csv_files.read(
+        pathlib.Path(values.csv), values.target,
+        csv_files.Format(values.separator, values.decimal))
   if values.task not in TASKS:
     raise cli.UsageError(
         f'--task={values.task} is not known; allowed are {", ".join(TASKS)}')
   task = TASKS[values.task]
-  return *sample(task, values.rows, values.seed), task.names, 'f'
+  return csv_files.Table(
+      *sample(task, values.rows, values.seed), task.names,
+      f'{values.task}: {values.rows} rows; f by {", ".join(task.names)}')
 
 
 def main() -> None:
   """Runs what the flags say."""
   cli.compile_quickly()
   jax.config.update('jax_enable_x64', True)
+  target = flags.FLAGS.target if flags.FLAGS.csv else 'f'
+  table = _load()
   folder = cli.new_folder(flags.FLAGS.workdir)
-  x, y, names, target = _load()
   started = time.monotonic()
+
+  def log(line):
+    print(f'{time.monotonic() - started:5.1f} s  {line}', flush=True)
+
+  log(table.understood)
+  seed = flags.FLAGS.seed
   try:
-    found = discovery.discover(
-        x, y, key=jax.random.key(flags.FLAGS.seed), names=names,
-        log=lambda line: print(
-            f'{time.monotonic() - started:5.1f} s  {line}', flush=True))
+    x, names = choose_inputs(
+        table.x, table.y, table.names, seed=seed, log=log)
+    discovered = discovery.discover(
+        x, table.y, key=jax.random.key(seed), names=names, log=log)
   except KeyboardInterrupt as error:
     raise cli.InterruptedRunError(
         'interrupted; there is no formula yet', signal.SIGINT) from error
   except ValueError as error:
     raise cli.RunError(str(error)) from error
-  print(report(found, target), flush=True)
+  print(report(discovered, target), flush=True)
   if folder:
-    write(folder, found, x, names, target)
+    with cli.writing(folder):
+      write(folder, discovered, x, names, target)
 
 
 if __name__ == '__main__':
   flags.DEFINE_string('task', None, f'One of {", ".join(TASKS)}.')
   flags.DEFINE_string(
       'csv', None, 'A table with a line of names and then numbers.')
+  flags.DEFINE_string(
+      'separator', None, 'What stands between fields of --csv: a character, '
+      'tab or space. By default, the one of , ; tab | that splits it evenly.')
+  flags.DEFINE_string(
+      'decimal', None, 'The decimal sign in --csv, a point or a comma. By '
+      'default a comma, where fields have some and no field has a point.')
   flags.DEFINE_string(
       'target', None, 'The column of --csv to explain by the others.')
   cli.define_number(

@@ -38,6 +38,8 @@ def main() -> None:
     job = loop.Loop(
         config, dataset, programs, log=_log, recorder=recorder,
         signals=signals, checkpoint_every=every)
+    if flags.FLAGS.resume and not job.progress.state.step:
+      _log(f'Nothing to resume in {workdir}: the run begins there')
     result = job.run()
     line = loop.summary(result, name)
     _log(line)
@@ -77,7 +79,8 @@ if __name__ == '__main__':
       'Without it nothing is written.')
   flags.DEFINE_bool(
       'resume', False, 'Whether to go on with the run in --workdir, from its '
-      'last checkpoint. --epochs may be larger than it was.')
+      'last checkpoint. --epochs may be larger than it was. Without a '
+      'checkpoint, the run begins there.')
   cli.define_number(
       'checkpoint_every', 0, 'Steps between checkpoints within an epoch; there '
       'is always one at its end.', low=0)

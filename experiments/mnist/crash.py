@@ -61,8 +61,9 @@ def crash(kills: int, seed: int, log=print) -> int:
 
 
 def _start(workdir: pathlib.Path, env: dict[str, str]) -> subprocess.Popen:
+  resume = ['--resume'] if workdir.exists() else []
   return subprocess.Popen(
-      [sys.executable, '-m', 'experiments.mnist', *_JOB, '--resume',
+      [sys.executable, '-m', 'experiments.mnist', *_JOB, *resume,
        f'--workdir={workdir}'], env=env, stdout=subprocess.PIPE, text=True)
 
 

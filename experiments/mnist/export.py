@@ -15,6 +15,7 @@ inputs, as vectors):
 from collections.abc import Sequence
 import functools
 import pathlib
+import sys
 
 from absl import flags
 
@@ -42,6 +43,7 @@ def export_run(
   _, variables = run_folder.read_variables(workdir)
   shape, classes = models.sizes(variables)
   model = models.build(config, classes, shape)
+  models.check_variables(model, shape, variables)
   try:
     program = export.serialize(
         functools.partial(model.apply, variables), shape, platforms=platforms)
@@ -66,6 +68,8 @@ def main() -> None:
   cli.new_file(output, 'output')  # Says so first if it cannot be written.
   size = export_run(
       pathlib.Path(workdir), pathlib.Path(output), flags.FLAGS.platforms)
+  if note := run_folder.unfinished(pathlib.Path(workdir)):
+    print(note, file=sys.stderr)
   print(f'{output}: {size:,} bytes, for {", ".join(flags.FLAGS.platforms)}')
 
 

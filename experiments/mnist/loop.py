@@ -178,6 +178,7 @@ class Loop:
     self._rows: list[dict[str, float]] = []
     if recorder:
       self.progress, self._rows = recorder.restore(self.progress)
+      recorder.check_epochs(int(self.progress.state.step) // self._steps)
 
   def run(self) -> Result:
     """Trains to the end; evaluates after each epoch.
@@ -189,6 +190,8 @@ class Loop:
     first, part = divmod(int(self.progress.state.step), self._steps)
     if first or part:
       self._log(f'Resuming after step {self.progress.state.step}')
+    if self._recorder and (note := self._recorder.unfinished()):
+      self._log(note)
     for epoch in range(first, self._config.epochs):
       start = time.perf_counter()
       order = jax.random.permutation(

@@ -133,6 +133,35 @@ def sizes(variables: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
           len(params['kan']['layers_1']['node_bias']))
 
 
+def check_variables(
+    model: nn.Module, shape: tuple[int, ...],
+    variables: Mapping[str, Any]) -> None:
+  """Compares what a run has kept with the network of its config.
+
+  Args:
+    model: The network, as `build` makes it from the config.
+    shape: Shape of one input.
+    variables: The variables of the run's checkpoint.
+
+  Raises:
+    cli.UsageError: If they are of another network.
+  """
+  def shapes(tree):
+    return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf.shape
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+  kept = shapes(variables)
+  expected = shapes(jax.eval_shape(
+      model.init, jax.random.key(0),
+      jax.ShapeDtypeStruct((1, *shape), jnp.float32)))
+  for name in sorted(kept.keys() | expected.keys()):
+    if kept.get(name) != expected.get(name):
+      raise cli.UsageError(
+          f'config.json and checkpoint are of different networks: {name} has '
+          f'the shape {kept.get(name, "of nothing")} in the checkpoint, and '
+          f'{expected.get(name, "of nothing")} by the config')
+
+
 def _fan_in(
     key: jax.Array, shape: tuple[int, ...],
     dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:

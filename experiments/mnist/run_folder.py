@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import contextlib
 import csv
 import dataclasses
+import fcntl
 import io
 import json
 import os
@@ -74,6 +75,27 @@ class Recorder:
     self._open_events(step)
     return progress, list(self._history)
 
+  def check_epochs(self, ended: int) -> None:
+    """Compares the rows that `restore` returned with the last checkpoint.
+
+    Args:
+      ended: How many epochs the checkpoint has behind it.
+
+    Raises:
+      cli.UsageError: If rows of these epochs are missing.
+    """
+    epochs = [row['epoch'] for row in self._history]
+    missing = sorted(set(range(ended)).difference(epochs))
+    if missing:
+      raise cli.UsageError(
+          f'{self._workdir / _METRICS} has no row of epoch {missing[0]}, after '
+          'which the run has a checkpoint; put the file back, or name another '
+          'folder')
+
+  def unfinished(self) -> str:
+    """See `unfinished`, for the folder of this run."""
+    return unfinished(self._workdir)
+
   def last(self, like: Progress) -> Progress:
     """Returns the last checkpoint, or `like` if there is none yet."""
     return _load_last(self._checkpoints, like) or like
@@ -132,34 +154,50 @@ class Recorder:
           f'{error}; --resume goes on from the last checkpoint') from error
 
   def epoch(self, progress: Progress, row: dict[str, float]) -> None:
-    """Keeps the metrics of an epoch, then a checkpoint."""
+    """Keeps the metrics of an epoch, then a checkpoint.
+
+    Raises:
+      cli.RunError: If they cannot be written.
+    """
     self._history.append(row)
-    self._write_rows()
-    if self._events:
-      for name in row.keys() - {'step'}:
-        self._events.add_scalar(name, row[name], row['step'])
-      self._events.flush()
+    try:
+      self._write_rows()
+      if self._events:
+        for name in row.keys() - {'step'}:
+          self._events.add_scalar(name, row[name], row['step'])
+        self._events.flush()
+    except OSError as error:
+      raise cli.RunError(
+          f'{self._workdir} cannot be written: {error.strerror or error}; '
+          '--resume goes on from the last checkpoint') from error
     # Last: a run that dies before this does the epoch again, and its row.
     self.checkpoint(progress)
 
   def finish(
       self, model: nn.Module, state: train_steps.TrainState, images: np.ndarray,
       summary: str) -> None:
-    """Keeps the summary line and draws the run."""
+    """Keeps the summary line and draws the run.
+
+    Raises:
+      cli.RunError: If they cannot be written.
+    """
     if not processes.is_first():
       return
     from kan_jax.plotting import edge_panels
-    (self._workdir / 'summary.txt').write_text(summary + '\n')
-    _plot_history(self._history).savefig(self._workdir / 'history.png', dpi=120)
-    if state.grid:
-      edge_panels.plot_edges(
-          model, state.variables, jnp.asarray(images)).savefig(
-              self._workdir / 'activations.png', dpi=120)
+    with cli.writing(self._workdir):
+      (self._workdir / 'summary.txt').write_text(summary + '\n')
+      _plot_history(self._history).savefig(
+          self._workdir / 'history.png', dpi=120)
+      if state.grid:
+        edge_panels.plot_edges(
+            model, state.variables, jnp.asarray(images)).savefig(
+                self._workdir / 'activations.png', dpi=120)
 
   def close(self) -> None:
     """Closes the files that are open."""
     if self._events:
-      self._events.close()
+      with contextlib.suppress(OSError):  # `epoch` has told it.
+        self._events.close()
 
 
 def _number(text: str) -> float:
@@ -182,7 +220,8 @@ def read_config(workdir: pathlib.Path) -> configs.Config:
   """
   try:
     return configs.Config(**json.loads((workdir / _CONFIG).read_text()))
-  except (OSError, ValueError, TypeError, cli.UsageError) as error:
+  except (OSError, ValueError, TypeError, RecursionError,
+          cli.UsageError) as error:
     raise cli.UsageError(
         f'--workdir={workdir} holds no run of experiments.mnist that this '
         f'version knows: {error}') from error
@@ -202,6 +241,21 @@ def read_variables(workdir: pathlib.Path) -> tuple[int, dict[str, Any]]:
   state = progress['state']
   return int(state['step']), {
       'params': state['params'], 'grid': state.get('grid', {})}
+
+
+def unfinished(workdir: pathlib.Path) -> str:
+  """Says so if a checkpoint later than the last complete one is incomplete.
+
+  A killed run leaves it like that; so does whoever deletes its checksums.
+  """
+  from kan_jax import checkpoints
+  folder = workdir / _CHECKPOINTS
+  last = max(checkpoints.steps(folder), default=-1)
+  later = sorted(int(path.name) for path in folder.glob('*')
+                 if path.name.isdecimal() and int(path.name) > last)
+  return '' if not later else (
+      f'{folder / str(later[-1])} is incomplete and not used; the last '
+      f'complete checkpoint is {f"of step {last}" if last >= 0 else "none"}')
 
 
 def _load_last(folder: pathlib.Path, like: Any = None) -> Any:
@@ -229,22 +283,42 @@ def open_recorder(
     resume: Whether the folder may hold this run already.
 
   Raises:
-    cli.UsageError: If the folder cannot be made, or holds anything but a run
-      of the same config that is to be resumed.
+    cli.UsageError: If the folder cannot be made, another run is using it, or
+      it holds anything but a run of the same config that is to be resumed.
   """
   if workdir is None:
     yield None
     return
   path = pathlib.Path(workdir)
+  with contextlib.ExitStack() as stack:
+    try:
+      path.mkdir(parents=True, exist_ok=True)
+      if processes.is_first():
+        stack.enter_context(_lock(path))
+        _claim(path, dataclasses.asdict(config), resume)
+    except OSError as error:
+      raise cli.UsageError(
+          f'--workdir={workdir} cannot be used: {error.strerror}') from error
+    yield stack.enter_context(contextlib.closing(Recorder(path)))
+
+
+@contextlib.contextmanager
+def _lock(workdir: pathlib.Path) -> Iterator[None]:
+  """Keeps a second run out of a folder; a killed process lets go of it."""
+  folder = os.open(workdir, os.O_RDONLY)
   try:
-    path.mkdir(parents=True, exist_ok=True)
-    if processes.is_first():
-      _claim(path, dataclasses.asdict(config), resume)
-  except OSError as error:
+    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError as error:
+    os.close(folder)
     raise cli.UsageError(
-        f'--workdir={workdir} cannot be used: {error.strerror}') from error
-  with contextlib.closing(Recorder(path)) as recorder:
-    yield recorder
+        f'--workdir={workdir} is in use by another run; name another '
+        'folder') from error
+  except OSError:  # Some file systems have no locks.
+    pass
+  try:
+    yield
+  finally:
+    os.close(folder)
 
 
 def _claim(
@@ -259,7 +333,7 @@ def _claim(
     kept = json.loads(file.read_text())
     differing = sorted(name for name in config.keys() | kept.keys()
                        if config.get(name) != kept.get(name))
-  except (FileNotFoundError, ValueError, AttributeError):
+  except (FileNotFoundError, ValueError, AttributeError, RecursionError):
     raise cli.UsageError(
         f'--workdir={workdir} is not empty and holds no run of this program; '
         'name another folder') from None

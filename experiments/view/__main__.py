@@ -8,6 +8,7 @@ functions on its edges, the confusion matrix, the test images it gets wrong.
 
 from collections.abc import Mapping
 import pathlib
+import sys
 from typing import Any
 
 from absl import flags
@@ -51,6 +52,7 @@ def view(
   rows = [row for row in run_folder.Recorder(workdir).rows()
           if row['step'] <= step]
   model, test = models.build(config, dataset.classes), dataset.test
+  models.check_variables(model, dataset.shape, variables)
   picture = _draw(
       model, variables, test.images[:_SAMPLED],
       edges) if variables['grid'] else None
@@ -122,6 +124,8 @@ def main() -> None:
   text = view(workdir, edges=edges, images=images,
               data_dir=flags.FLAGS.data_dir)
   write(path, text, overwrite)
+  if note := run_folder.unfinished(workdir):
+    print(note, file=sys.stderr)
   print(f'{path}: {len(text) / 1e6:.1f} MB; open it in a browser')
 
 

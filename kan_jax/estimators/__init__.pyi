@@ -1,4 +1,5 @@
 from . import estimators
+from . import inputs
 from .estimators import KANClassifier
 from .estimators import KANRegressor
 
@@ -6,4 +7,5 @@ __all__ = [
     'KANClassifier',
     'KANRegressor',
     'estimators',
+    'inputs',
 ]

@@ -8,6 +8,7 @@ from helpers import command
 import numpy as np
 
 from experiments import formula
+from kan_jax.estimators import inputs
 
 
 def _run(*args):
@@ -31,6 +32,37 @@ class TasksTest(parameterized.TestCase):
     self.assertFalse((x == formula.sample(task, 500, 2)[0]).any())
 
 
+class ChooseInputsTest(parameterized.TestCase):
+
+  def test_few_columns_stay(self):
+    x = np.ones((60, 6))
+    chosen, names = formula.choose_inputs(
+        x, x[:, 0], tuple('abcdef'), seed=0, log=self.fail)
+    self.assertIs(chosen, x)
+    self.assertEqual(names, tuple('abcdef'))
+
+  def test_those_that_matter(self):
+    """Of eight columns; before the long part of it, it says what it does."""
+    x = np.random.default_rng(0).uniform(-1, 1, (200, 8))
+    lines = []
+    chosen, names = formula.choose_inputs(
+        x, np.sin(3 * x[:, 5]) + x[:, 2]**2, tuple('abcdefgh'), seed=0,
+        log=lines.append)
+    self.assertEqual(names, ('c', 'f'))
+    np.testing.assert_array_equal(chosen, x[:, [2, 5]])
+    self.assertEqual(
+        lines, ['looking which of the 8 columns matter',
+                'c, f matter most; the others are left out'])
+
+  def test_strongest(self):
+    self.assertEqual(inputs.strongest(np.zeros(9)).tolist(), [])
+    self.assertEqual(inputs.strongest(
+        np.array([0.3, 0.01, 0.3, 0.019, 0.371])).tolist(), [0, 2, 4])
+    # Of 100 columns that matter alike, the first ones.
+    self.assertEqual(
+        inputs.strongest(np.full(100, 0.01)).tolist(), [0, 1, 2, 3, 4, 5])
+
+
 class ProgramTest(parameterized.TestCase):
 
   def test_a_table(self):
@@ -43,6 +75,9 @@ class ProgramTest(parameterized.TestCase):
                 f'--workdir={folder / "out"}')
     self.assertEqual((done.returncode, done.stderr), (0, ''))
     self.assertIn('density = 3*mass (kg)/volume_l\n', done.stdout)
+    self.assertIn(
+        'table.csv: 200 rows; density by mass (kg), volume_l; fields between '
+        'commas, decimal points\n', done.stdout.partition('relative')[0])
     self.assertEqual(
         sorted(path.name for path in (folder / 'out').iterdir()),
         ['formula.tex', 'formula.txt', 'splines.png', 'symbols.png'])
@@ -52,7 +87,8 @@ class ProgramTest(parameterized.TestCase):
 
   @parameterized.parameters(
       ((), '--task or --csv'), (('--task=x',), 'hello, product'),
-      (('--csv=nowhere.csv', '--target=y'), 'nowhere.csv cannot be read'))
+      (('--csv=nowhere.csv', '--target=y'), 'nowhere.csv cannot be read'),
+      (('--task=hello', '--workdir=/dev/null/x'), '--workdir=/dev/null/x cann'))
   def test_mistakes(self, args, message):
     done = _run(*args)
     self.assertEqual((done.returncode, done.stdout), (2, ''))

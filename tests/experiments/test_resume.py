@@ -158,7 +158,23 @@ class ResumeTest(parameterized.TestCase):
     lines = []
     progress = train(folder, resume=True, log=lines.append)
     self.assertEqual(lines[0], 'Resuming after step 4')
+    self.assertRegex(lines[1], 'checkpoints/8 is incomplete and not used; the '
+                     'last complete checkpoint is of step 4$')
     self._assert_equals_whole(progress, folder)
+
+  @parameterized.parameters(
+      ('8', None, 'no row of epoch 0'), ('4', None, 'no row of epoch 0'),
+      ('8', 2, 'no row of epoch 1'))
+  def test_missing_metrics_are_told(self, last, lines, message):
+    """In a finished run and in an unfinished one."""
+    folder = self._copy_whole()
+    if last == '4':
+      shutil.rmtree(folder / 'checkpoints' / '8')
+    metrics = folder / 'metrics.csv'
+    kept = metrics.read_text().splitlines(keepends=True)[:lines or 0]
+    metrics.write_text(''.join(kept)) if lines else metrics.unlink()
+    with self.assertRaisesRegex(cli.UsageError, f'metrics.csv has {message}, '):
+      train(folder, resume=True)
 
   def test_another_architecture_is_told(self):
     folder = self._copy_whole()
@@ -212,15 +228,18 @@ class CommandLineTest(parameterized.TestCase):
   def _folder(self, tmp_path):
     self.path = tmp_path
 
-  def _start(self):
+  def _start(self, *args):
     return subprocess.Popen(
         [sys.executable, '-m', 'experiments.mnist', '--config=mlp',
          '--epochs=1', '--batch_size=40', f'--workdir={self.path / "run"}',
-         '--resume'], cwd=_ROOT, env=_ENV, stdout=subprocess.PIPE,
+         *args], cwd=_ROOT, env=_ENV, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True)
 
   def test_sigterm(self):
-    with self._start() as process:
+    with self._start('--resume') as process:
+      self.assertEqual(
+          process.stdout.readline(),
+          f'Nothing to resume in {self.path / "run"}: the run begins there\n')
       self.assertStartsWith(process.stdout.readline(), 'Epoch: 0 [40/60000]')
       process.send_signal(signal.SIGTERM)
       _, errors = process.communicate(timeout=120)
@@ -232,7 +251,7 @@ class CommandLineTest(parameterized.TestCase):
         second, r'^error: interrupted after step \d+; its checkpoint is in the '
         r'workdir, --resume continues$')
     step = int(re.search(r'step (\d+)', second)[1])
-    with self._start() as process:
+    with self._start('--resume') as process:
       output, errors = process.communicate(timeout=120)
     self.assertEqual((process.returncode, errors), (0, ''))
     lines = output.splitlines()

@@ -1,13 +1,10 @@
 """The rooms of experiments/, and the launcher that finds programs in them."""
 
-import ast
-import pathlib
 import subprocess
 
+from helpers import imports
 import pytest
 
-_ROOT = pathlib.Path(__file__).parents[2]
-_ROOMS = _ROOT / 'experiments'
 # What each room may import from the others.
 _BELOW = {
     'cli': set(), 'data': {'cli'}, 'devices': {'cli', 'data'},
@@ -17,46 +14,27 @@ _BELOW = {
     'accuracy': {'cli', 'data'}, 'formula': {'cli', 'data'}}
 
 
-def _modules():
-  return [path for path in _ROOMS.rglob('*.py') if path.parent != _ROOMS
-          or path.stem != '__init__']
-
-
-def _room(path):
-  return path.relative_to(_ROOMS).with_suffix('').parts[0]
-
-
-def _imports(path):
-  """The rooms that a module imports from."""
-  for node in ast.walk(ast.parse(path.read_text())):
-    if isinstance(node, ast.ImportFrom) and node.module:
-      first, *rest = node.module.split('.')
-      if first == 'experiments':
-        yield from rest[:1] or [name.name for name in node.names]
-
-
 @pytest.mark.parametrize('room', sorted(_BELOW))
 def test_imports_point_one_way(room):
-  found = {other for path in _modules() if _room(path) == room
-           for other in _imports(path)}
-  assert found - {room} <= _BELOW[room]
+  assert imports.rooms('experiments')[room] <= _BELOW[room]
 
 
-def test_rooms_are_few_and_none_is_missing():
-  entries = {_room(path) for path in _modules()}
-  assert entries == set(_BELOW)
-  assert len(entries) <= 9
+def test_no_room_is_missing():
+  assert imports.rooms('experiments').keys() == _BELOW.keys()
 
 
 def _launch(*args):
   return subprocess.run(
-      ['bash', _ROOT / 'launch.sh', *args], capture_output=True, text=True,
-      check=False, env={'PATH': '/usr/local/bin:/usr/bin:/bin'})
+      ['bash', imports.ROOT / 'launch.sh', *args], capture_output=True,
+      text=True, check=False, env={'PATH': '/usr/local/bin:/usr/bin:/bin'})
 
 
 def _programs():
-  return {path.stem if path.stem != '__main__' else path.parent.name
-          for path in _modules() if '\n  cli.run(main)' in path.read_text()}
+  """The names of the programs, as the launcher should know them."""
+  return sorted(
+      path.stem if path.stem != '__main__' else path.parent.name
+      for path in imports.modules('experiments').values()
+      if '\n  cli.run(main)' in path.read_text())
 
 
 @pytest.mark.parametrize('arg', ['--help', '-h', 'help'])
@@ -67,7 +45,7 @@ def test_launcher_lists_all_programs(arg):
   listed = [line.split()[0] for line in
             (first.split('Programs:')[1] + measurements).splitlines() if line]
   assert listed[:5] == ['mnist', 'formula', 'view', 'export', 'sweep']
-  assert sorted(listed) == sorted(_programs())
+  assert sorted(listed) == _programs()
   for name in ('crash', 'goals', 'rehearse'):
     assert f'\n  {name} ' in measurements
   assert max(map(len, done.stdout.splitlines())) <= 80
@@ -88,6 +66,5 @@ def test_one_line_for_a_wrong_name(args, message):
 
 def test_programs_have_a_name_of_their_own():
   """Else the launcher would find the wrong one."""
-  names = [path.stem if path.stem != '__main__' else path.parent.name
-           for path in _modules() if '\n  cli.run(main)' in path.read_text()]
+  names = _programs()
   assert len(names) == len(set(names))

@@ -2,7 +2,9 @@
 
 import csv
 import dataclasses
+import errno
 import json
+from unittest import mock
 
 from absl.testing import parameterized
 import chex
@@ -203,6 +205,58 @@ class RecordTest(parameterized.TestCase):
     (self.path / 'config.json').write_bytes(b'\xff\xfe\x00\x80')
     with self.assertRaisesRegex(cli.UsageError, 'holds no run'):
       self._open()
+
+  def test_config_nested_too_deeply_is_refused(self):
+    self.path.mkdir()
+    (self.path / 'config.json').write_text('[' * 100_000)
+    with self.assertRaisesRegex(cli.UsageError, 'holds no run of this program'):
+      self._open(resume=True)
+    with self.assertRaisesRegex(cli.UsageError, 'holds no run.*recursion'):
+      run_folder.read_config(self.path)
+
+  def test_two_runs_in_one_folder(self):
+    """The second one is refused; the folder is free when the first has ended.
+    """
+    with run_folder.open_recorder(str(self.path), _CONFIG):
+      before = self._content()
+      with self.assertRaisesRegex(
+          cli.UsageError, '--workdir=.*/run is in use by another run'):
+        self._open(resume=True)
+      self.assertEqual(self._content(), before)
+    self._open(resume=True)
+
+  def test_an_incomplete_checkpoint_is_told(self):
+    state = train_steps.TrainState(
+        step=jnp.asarray(3), params={'a': jnp.ones(2)}, grid={}, opt_state=())
+    with run_folder.open_recorder(str(self.path), _CONFIG) as recorder:
+      self.assertEqual(recorder.unfinished(), '')
+      for step in (3, 5):
+        recorder.checkpoint(_progress(state.replace(step=jnp.asarray(step))))
+      self.assertEqual(recorder.unfinished(), '')
+      sums = [self.path / 'checkpoints' / step / 'SHA256SUMS'
+              for step in ('5', '3')]
+      sums[0].unlink()
+      self.assertRegex(recorder.unfinished(), '/checkpoints/5 is incomplete '
+                       'and not used; .*checkpoint is of step 3$')
+      sums[1].unlink()
+      self.assertRegex(
+          recorder.unfinished(), '/5 is incomplete.*checkpoint is none$')
+
+  def test_a_full_disk_is_one_line(self):
+    with run_folder.open_recorder(str(self.path), _CONFIG) as recorder:
+      full = OSError(errno.ENOSPC, 'No space left on device')
+      with (mock.patch.object(run_folder, '_replace', side_effect=full),
+            self.assertRaisesRegex(
+                cli.RunError, 'run cannot be written: No space left on device; '
+                '--resume goes on from the last checkpoint$') as caught):
+        recorder.epoch(_progress(None), _row(0))
+      self.assertEqual(caught.exception.code, 1)
+      (self.path / 'summary.txt').symlink_to('/dev/full')
+      with self.assertRaisesRegex(
+          cli.RunError, 'run cannot be written: No space left on device; the '
+          'result is printed above$'):
+        recorder.finish(None, train_steps.TrainState(
+            step=0, params={}, grid={}, opt_state=()), _IMAGES, 'done')
 
   def test_file_in_the_place_of_the_folder(self):
     self.path.write_text('a file')
