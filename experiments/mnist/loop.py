@@ -336,11 +336,10 @@ class Loop:
       return result
     stats = self._programs.edge_stats(
         state.variables, _first(self._train))
-    grid = prune.mask_edges(
-        state.grid, stats, config.prune_threshold, config.reg_metric)
-    left, edges = prune.count_edges(grid)
-    accuracy = self._test.evaluate(
-        self._programs.evaluate, {**state.variables, 'grid': grid})
+    masked = prune.mask_edges(
+        state.variables, stats, config.prune_threshold, config.reg_metric)
+    left, edges = prune.count_edges(masked)
+    accuracy = self._test.evaluate(self._programs.evaluate, masked)
     return result._replace(
         edges_left=int(left), edges=edges, acc_pruned=100 * accuracy)
 

@@ -26,6 +26,7 @@ from sklearn.utils import validation
 from kan_jax.estimators import _regularization_path
 from kan_jax.layers import linen
 from kan_jax.pruning import scores
+from kan_jax.splines import bsplines
 
 # All rows are computed in blocks of this size: one program serves any number,
 # and what comes out for a row does not depend on the others.
@@ -62,11 +63,14 @@ class _Estimator(base.BaseEstimator):
     """The fitted KAN, of standardized columns; `variables_` are its own."""
     validation.check_is_fitted(self)
     first, *others = self.variables_['params'].values()
+    knots = next(iter(self.variables_['grid'].values()))['knots']
+    coef = first['coef']
     features = [len(first['scale_base']),
                 *(layer['scale_base'].shape[1] for layer in (first, *others))]
     return _regularization_path.make_model(
-        tuple(features), first['coef'].shape[1] - self.order_, self.order_,
-        dtype=first['coef'].dtype)
+        tuple(features),
+        *bsplines.grid_and_order(knots.shape[1], coef.shape[1]),
+        dtype=coef.dtype)
 
   @property
   def feature_importances_(self) -> np.ndarray:

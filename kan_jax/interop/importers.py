@@ -197,8 +197,8 @@ def _knots(
     more knots than coefficients.
   """
   knots = arrays.take(name, size, 'grid + 2 * order + 1')
-  order = knots.shape[1] - count - 1
-  if not 1 <= order <= min(bsplines.MAX_ORDER, count - 1):
+  grid, order = bsplines.grid_and_order(knots.shape[1], count)
+  if not 1 <= order <= bsplines.MAX_ORDER or grid < 1:
     raise ValueError(
         f'`state_dict` has {knots.shape[1]} knots for each input in {name!r} '
         f'and {count} coefficients for each spline: the order would be '

@@ -6,6 +6,7 @@ Nothing is decided here: the callers say what changes.
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import functools
 from typing import Any
 
 from flax import linen as nn
@@ -18,6 +19,7 @@ from kan_jax.layers import functions
 from kan_jax.layers import linen
 from kan_jax.layers import structure
 from kan_jax.layers import symbolic_edges
+from kan_jax.splines import bsplines
 from kan_jax.splines import grids
 
 Edge = tuple[int, int]  # Input and output.
@@ -208,26 +210,48 @@ def refine_variables(variables: Any, grid: int) -> dict[str, Any]:
   Raises:
     ValueError: If there is no KAN layer, or one has more intervals already.
   """
-  params = dict(traverse_util.flatten_dict(variables['params']))
-  held = dict(traverse_util.flatten_dict(variables['grid']))
-  layers = [path[:-1] for path in held if path[-1] == 'knots']
+  params, knots = (
+      dict(traverse_util.flatten_dict(variables[kind]))
+      for kind in ('params', 'grid'))
+  layers = [path[:-1] for path in knots if path[-1] == 'knots']
   if not layers:
     raise ValueError('`variables` hold no KAN layer, so no grid to refine.')
   for path in layers:
-    knots, coef = (*path, 'knots'), (*path, 'coef')
-    held[knots], params[coef] = refine_layer(held[knots], params[coef], grid)
+    grid_name, coef_name = (*path, 'knots'), (*path, 'coef')
+    knots[grid_name], params[coef_name] = refine_layer(
+        knots[grid_name], params[coef_name], grid)
   return {**variables, 'params': traverse_util.unflatten_dict(params),
-          'grid': traverse_util.unflatten_dict(held)}
+          'grid': traverse_util.unflatten_dict(knots)}
 
 
 def refine_layer(
     knots: jax.Array, coef: jax.Array, grid: int) -> tuple[
         jax.Array, jax.Array]:
-  """Refines one layer; see `grids.refine`."""
-  return grids.refine_grid(knots, coef, spline_size(knots, coef)[1], grid)
+  """Refines one layer, or each of those that are stacked.
+
+  Args:
+    knots: [..., in, old + 2 * order + 1].
+    coef: [..., in, old + order, out].
+    grid: New number of intervals.
+
+  Returns:
+    Knots and coefficients; see `grids.refine_grid`.
+
+  Raises:
+    ValueError: If the shapes do not fit each other.
+  """
+  old, order = bsplines.grid_and_order(knots.shape[-1], coef.shape[-2])
+  if old < 1 or order < 0 or knots.shape[:-1] != coef.shape[:-2]:
+    raise ValueError(
+        f'`variables` has a layer with knots {knots.shape} and coefficients '
+        f'{coef.shape}, which do not fit. Layers that nn.scan or nn.vmap stack '
+        "need their axis first: variable_axes={'params': 0, 'grid': 0}.")
+  refine_one = functools.partial(grids.refine_grid, order=order, grid=grid)
+  for _ in knots.shape[:-2]:
+    refine_one = jax.vmap(refine_one)
+  return refine_one(knots, coef)
 
 
-def spline_size(knots: jax.Array, coef: jax.Array) -> tuple[int, int]:
-  """Returns the number of intervals and the order of a layer."""
-  order = knots.shape[-1] - coef.shape[1] - 1
-  return coef.shape[1] - order, order
+def intervals(knots: jax.Array, coef: jax.Array) -> int:
+  """Returns the number of intervals of a layer."""
+  return bsplines.grid_and_order(knots.shape[-1], coef.shape[-2])[0]

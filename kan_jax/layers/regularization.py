@@ -6,6 +6,7 @@ definitions that pykan has used, and its two terms on the coefficients.
 
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 from typing import get_args
@@ -49,36 +50,51 @@ class Penalty:
           f'`metric` is one of {", ".join(get_args(Metric))}; got '
           f'{self.metric!r}.')
 
-  def __call__(self, stats: Any, params: Any) -> jax.Array:
+  def __call__(self, params: Any, stats: Any) -> jax.Array:
     """Returns the penalty, a scalar; zero for layers without any live edge.
 
+    Layers that `nn.scan` or `nn.vmap` stack count each, as in a loop; their
+    axis is the first, `variable_axes={'params': 0, 'grid': 0, 'edges': 0}`.
+
+      y, sown = model.apply(variables, x, mutable='edges')
+      cost = Penalty()(variables['params'], sown['edges'])
+
     Args:
-      stats: The collection `edges` of a model applied with `mutable='edges'`.
-      params: Its parameters, of which the coefficients are read.
+      params: Parameters of a model, of which the coefficients are read.
+      stats: Its collection `edges`, from applying it with `mutable='edges'`.
+
+    Raises:
+      ValueError: If `stats` does not have the statistics of all KAN layers in
+        `params`, or if a layer was applied more than once.
     """
     total = jnp.zeros(())
+    arrays = list(_kan_layers(params))
     if self.l1 or self.entropy:
-      for layer in layer_stats(stats).values():
+      statistics = layer_stats(stats)
+      _check_stats(arrays, statistics, params)
+      for layer in statistics.values():
         scores = edge_scores(layer, self.metric)
         total += self.l1 * scores.sum()
-        total += self.entropy * entropy(scores, self.metric)
+        total += self.entropy * entropy(scores, self.metric).sum()
     if self.coef or self.coefdiff:
-      for coef in _coefs(params):
-        total += self._of_coef(coef)
+      for layer_arrays in arrays:
+        total += self._of_coef(layer_arrays['coef'])
     return total
 
   def _of_coef(self, coef: jax.Array) -> jax.Array:
-    """The terms of one layer's coefficients, [in, grid + order, out]."""
-    steps = jnp.diff(coef, axis=1)
-    if self.metric == 'mean_abs':  # The mean over r, summed over edges.
-      size, step = jnp.abs(coef).mean(1).sum(), jnp.abs(steps).mean(1).sum()
-    else:  # The mean over outputs, summed over inputs and r.
-      size, step = jnp.abs(coef).mean(2).sum(), jnp.abs(steps).mean(2).sum()
+    """Terms of the coefficients of a layer, [..., in, grid + order, out]."""
+    steps = jnp.diff(coef, axis=-2)
+    # 'mean_abs': the mean over r, summed over edges; 'std': the mean over
+    # outputs, summed over inputs and r.
+    axis = -2 if self.metric == 'mean_abs' else -1
+    size, step = (jnp.abs(array).mean(axis).sum() for array in (coef, steps))
     return self.coef * size + self.coefdiff * step
 
 
 def layer_stats(stats: Any) -> dict[tuple[str, ...], edges.EdgeStats]:
   """Returns the statistics of each layer, by its path in the model.
+
+  Those of layers that `nn.scan` or `nn.vmap` stack have a leading axis more.
 
   Args:
     stats: The collection `edges` of a model applied with `mutable='edges'`.
@@ -88,56 +104,94 @@ def layer_stats(stats: Any) -> dict[tuple[str, ...], edges.EdgeStats]:
   """
   leaves = jax.tree_util.tree_leaves_with_path(
       stats, is_leaf=lambda node: isinstance(node, edges.EdgeStats))
-  found = {}
+  layers: dict[tuple[str, ...], edges.EdgeStats] = {}
   for path, leaf in leaves:
+    if not isinstance(leaf, edges.EdgeStats):
+      continue
     names = tuple(entry.key for entry in path
                   if isinstance(entry, jax.tree_util.DictKey))[:-1]
-    if names in found:
+    if names in layers:
       raise ValueError(
           f'the layer {"/".join(names)} was applied more than once; its edges '
           'have no single score.')
-    found[names] = leaf
-  return found
+    layers[names] = leaf
+  return layers
+
+
+def _kan_layers(params: Any) -> Iterator[Mapping[str, jax.Array]]:
+  """Yields the parameters of every KAN layer in a tree of them.
+
+  Raises:
+    ValueError: If layers are stacked along another axis than the first.
+  """
+  if not isinstance(params, Mapping):
+    return
+  if {'coef', 'scale_base', 'scale_spline'} <= params.keys():
+    *stacked, inputs, _, outputs = params['coef'].shape
+    expected = {'scale_base': (*stacked, inputs, outputs),
+                'node_bias': (*stacked, outputs)}
+    shapes = {name: array.shape for name, array in params.items()}
+    if any(shapes.get(name, shape) != shape
+           for name, shape in expected.items()):
+      raise ValueError(
+          f'`params` has a KAN layer with arrays of the shapes {shapes}. '
+          'Layers that nn.scan or nn.vmap stack need their axis first: '
+          "variable_axes={'params': 0, 'grid': 0, 'edges': 0}.")
+    yield params
+  else:
+    for value in params.values():
+      yield from _kan_layers(value)
+
+
+def _check_stats(
+    layers: Sequence[Mapping[str, jax.Array]],
+    statistics: Mapping[tuple[str, ...], edges.EdgeStats],
+    params: Any) -> None:
+  """Raises a ValueError unless there are statistics of exactly these layers."""
+  expected = sorted(layer['scale_base'].shape for layer in layers)
+  given = sorted(layer.mean_abs.shape for layer in statistics.values())
+  if expected == given and not layer_stats(params):
+    return
+  raise ValueError(
+      '`stats` needs the EdgeStats of every KAN layer in `params`, of the '
+      f'shapes {expected}; got {given}. Apply the model with '
+      "`mutable='edges'` and call the penalty with (params, sown['edges']), in "
+      'this order. Under nn.scan and nn.vmap, `variable_axes` needs '
+      "'params', 'grid' and 'edges' at 0.")
 
 
 def edge_scores(
     stats: edges.EdgeStats, metric: Metric = 'mean_abs') -> jax.Array:
-  """Returns how active each edge of a layer is, [in, out], >= 0.
+  """Returns how active each edge of a layer is, [..., in, out], >= 0.
 
   Args:
     stats: Statistics of the layer on a batch.
     metric: Which of pykan's definitions; see `Penalty`.
   """
   if metric == 'mean_abs':
-    return stats.mean_abs / (stats.width + _OFFSET)[:, None]
-  return stats.std / (stats.input_std + 0.1)[:, None]
+    return stats.mean_abs / (stats.width + _OFFSET)[..., None]
+  return stats.std / (stats.input_std + 0.1)[..., None]
 
 
 def entropy(scores: jax.Array, metric: Metric = 'mean_abs') -> jax.Array:
   """Returns the entropy of the scores' distribution, in bits; 0 for no scores.
 
   Args:
-    scores: Scores of the edges of one layer, [in, out], >= 0.
+    scores: Scores of the edges of a layer, [..., in, out], >= 0.
     metric: 'mean_abs' treats the layer as one distribution; 'std' adds the mean
       entropies of rows and of columns, each normalized by its sum plus one.
+
+  Returns:
+    [...]: a scalar, or a number for each of the layers that are stacked.
   """
   if metric == 'mean_abs':
-    total = scores.sum()
-    return _bits(scores / jnp.where(total > 0, total, 1)).sum()
-  rows = _bits(scores / (scores.sum(0, keepdims=True) + 1)).sum(0).mean()
-  columns = _bits(scores / (scores.sum(1, keepdims=True) + 1)).sum(1).mean()
+    total = scores.sum((-2, -1), keepdims=True)
+    return _bits(scores / jnp.where(total > 0, total, 1)).sum((-2, -1))
+  rows = _bits(scores / (scores.sum(-2, keepdims=True) + 1)).sum(-2).mean(-1)
+  columns = _bits(scores / (scores.sum(-1, keepdims=True) + 1)).sum(-1).mean(-1)
   return rows + columns
 
 
 def _bits(shares: jax.Array) -> jax.Array:
   """The terms -p log2(p) of an entropy; 0 for p = 0."""
   return -shares * jnp.log2(shares + _OFFSET)
-
-
-def _coefs(params: Any) -> Iterator[jax.Array]:
-  """Yields the coefficients of every KAN layer in a tree of parameters."""
-  for name, value in params.items():
-    if isinstance(value, Mapping):
-      yield from _coefs(value)
-    elif name == 'coef':
-      yield value

@@ -11,6 +11,7 @@ compiles anew, and `tx.init` begins its optimizer anew.
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import math
 from typing import Any
 from typing import NamedTuple
 
@@ -191,46 +192,49 @@ def prune_inputs(
 
 
 def mask_edges(
-    grid: Any, stats: Any, threshold: float,
-    metric: regularization.Metric = 'mean_abs') -> Any:
+    variables: Mapping[str, Any], stats: Any, threshold: float,
+    metric: regularization.Metric = 'mean_abs') -> dict[str, Any]:
   """Removes the edges that score less than a threshold; may be jitted.
 
   For any Flax model, and without a change to its biases; `prune_edges` does
   more. Symbolic edges have no mask, and stay.
 
+    _, sown = model.apply(variables, x, mutable='edges')
+    variables = mask_edges(variables, sown['edges'], 0.01)
+
   Args:
-    grid: The collection `grid` of a model.
+    variables: Variables of a model; the masks in `grid` are read.
     stats: Its collection `edges`, from applying it to a batch with
       `mutable='edges'`.
     threshold: Least score of an edge that stays.
-    metric: The definition of the score; see `regularization.Penalty`.
+    metric: Definition of the score; see `regularization.Penalty`.
 
   Returns:
-    A new collection `grid`; keep the old one to undo. Edges that were removed
-    before stay removed.
+    The variables with other masks; keep the old ones to undo. Edges that were
+    removed before stay removed.
   """
-  flat = dict(traverse_util.flatten_dict(grid))
+  flat = dict(traverse_util.flatten_dict(variables['grid']))
   for path, layer in regularization.layer_stats(stats).items():
     keep = regularization.edge_scores(layer, metric) >= threshold
     mask = flat[(*path, 'mask')]
     flat[(*path, 'mask')] = mask * keep.astype(mask.dtype)
-  return traverse_util.unflatten_dict(flat)
+  return {**variables, 'grid': traverse_util.unflatten_dict(flat)}
 
 
-def count_edges(grid: Any, params: Any = None) -> tuple[jax.Array, int]:
+def count_edges(variables: Mapping[str, Any]) -> tuple[jax.Array, int]:
   """Returns how many edges are left, and how many there are in all.
 
+  Symbolic edges count, too, though their masks are 0.
+
   Args:
-    grid: The collection `grid` of a model.
-    params: Its parameters. With them symbolic edges count as well, whose mask
-      is 0.
+    variables: Variables of any model.
   """
-  masks = [value for path, value in traverse_util.flatten_dict(grid).items()
-           if path[-1] == 'mask']
+  masks = [array for path, array in traverse_util.flatten_dict(
+      variables.get('grid', {})).items() if path[-1] == 'mask']
   left = sum((jnp.count_nonzero(mask) for mask in masks), jnp.zeros((), int))
   symbolic = sum(
-      len(value) for path, value in traverse_util.flatten_dict(
-          params or {}).items() if path[-1] == 'affine')
+      math.prod(array.shape[:-1]) for path, array in traverse_util.flatten_dict(
+          variables.get('params', {})).items() if path[-1] == 'affine')
   return left + symbolic, sum(mask.size for mask in masks)
 
 

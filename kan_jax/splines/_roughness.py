@@ -21,6 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kan_jax.splines import bsplines
+
 
 @functools.cache
 def _modes(size: int, order: int) -> tuple[np.ndarray, np.ndarray]:
@@ -41,7 +43,8 @@ def _splines(params: Any, grid: Any) -> dict[tuple, int]:
   for path, coef in traverse_util.flatten_dict(params).items():
     knots = held.get((*path[:-1], 'knots'))
     if path[-1] == 'coef' and knots is not None:
-      found[path] = knots.shape[-1] - coef.shape[1] - 1
+      _, found[path] = bsplines.grid_and_order(
+          knots.shape[-1], coef.shape[1])
   return found
 
 

@@ -95,6 +95,20 @@ def uniform_knots(
   return jnp.tile(extend_knots(breaks, order), (size, 1))
 
 
+def grid_and_order(knots: int, coefficients: int) -> tuple[int, int]:
+  """Returns the number of intervals and the order of a spline.
+
+  The order follows from sizes alone: there are order + 1 more knots than
+  coefficients. Nothing is checked; impossible sizes give an impossible order.
+
+  Args:
+    knots: Number of its knots, grid + 2 * order + 1.
+    coefficients: Number of its coefficients, grid + order.
+  """
+  order = knots - coefficients - 1
+  return coefficients - order, order
+
+
 def interior(knots: jax.Array, order: int) -> jax.Array:
   """Returns the knots from lo to hi, [..., grid + 1]: the grid itself."""
   return knots[..., order:knots.shape[-1] - order]

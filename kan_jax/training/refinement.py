@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from kan_jax.layers import edits
+from kan_jax.splines import bsplines
 from kan_jax.training import train_steps
 
 # Names under which optax keeps moments of the gradient, and their degrees.
@@ -116,7 +117,8 @@ def _coefs(
 
 def _spread(leaf: jax.Array, coef: _Coef, degree: int) -> jax.Array:
   """Refines what an optimizer keeps for the coefficients of a layer."""
-  intervals, order = edits.spline_size(coef.knots, coef.old)
+  intervals, order = bsplines.grid_and_order(
+      coef.knots.shape[-1], coef.old.shape[-2])
   grid = coef.new.shape[1] - order
   spread = edits.refine_layer(coef.knots, leaf, grid)[1]
   spread *= (intervals / grid)**degree

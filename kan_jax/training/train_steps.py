@@ -33,7 +33,7 @@ _GRID_UPDATE = grids.GridUpdate()
 
 # From outputs and targets to a number for each row.
 LossFn = Callable[[jax.Array, jax.Array], jax.Array]
-PenaltyFn = Callable[[Any, Any], jax.Array]  # Of edge statistics and params.
+PenaltyFn = Callable[[Any, Any], jax.Array]  # Of params and edge statistics.
 Metrics = dict[str, jax.Array]
 Objective = Callable[..., tuple[jax.Array, Metrics]]  # See `make_objective`.
 
@@ -104,7 +104,7 @@ def make_objective(
     model: Model of the parameters.
     loss_fn: Function of outputs and targets that returns the loss of each row;
       the value is its mean plus the weighted penalty.
-    penalty: Of edge statistics and params, a scalar, such as
+    penalty: Function of params and edge statistics, a scalar, such as
       `regularization.Penalty()`.
     lamb: Weight of the penalty, >= 0. At 0 no statistics are computed.
 
@@ -119,7 +119,7 @@ def make_objective(
       return loss, {'loss': loss, 'penalty': jnp.zeros_like(loss)}
     outputs, sown = model.apply(variables, x, mutable=['edges'])
     loss = row_losses(loss_fn, outputs, y).mean()
-    cost = penalty(sown.get('edges', {}), params)
+    cost = penalty(params, sown.get('edges', {}))
     return loss + lamb * cost, {'loss': loss, 'penalty': cost}
 
   return objective

@@ -79,7 +79,7 @@ class MemoryCasesTest(parameterized.TestCase):
 
     def loss(variables, x):
       y, sown = model.apply(variables, x, mutable=['edges'])
-      return (y**2).mean() + penalty(sown['edges'], variables['params'])
+      return (y**2).mean() + penalty(variables['params'], sown['edges'])
 
     variables = jax.eval_shape(model.init, jax.random.key(0), jnp.ones(784))
 

@@ -202,7 +202,7 @@ def _objective_and_grads(variables, x, lamb, metric):
   def objective(params):
     y, sown = _NET.apply(
         {**variables, 'params': params}, x, mutable=['edges'])
-    cost = regularization.Penalty(metric=metric)(sown['edges'], params)
+    cost = regularization.Penalty(metric=metric)(params, sown['edges'])
     entropies = [regularization.entropy(
         regularization.edge_scores(layer, metric), metric)
                  for layer in regularization.layer_stats(sown['edges']).values()

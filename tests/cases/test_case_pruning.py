@@ -55,9 +55,8 @@ class PruningCasesTest(parameterized.TestCase):
     """All edges go, and what is left is the bias: no edge is kept by force."""
     before, stats = _outputs_and_stats(_NET, _VARIABLES, _X)
     held = jax.tree.map(np.array, _VARIABLES)
-    grid = pruning.mask_edges(_VARIABLES['grid'], stats, 1e9)
-    self.assertEqual(pruning.count_edges(grid), (0, 9))
-    pruned = {**_VARIABLES, 'grid': grid}
+    pruned = pruning.mask_edges(_VARIABLES, stats, 1e9)
+    self.assertEqual(pruning.count_edges(pruned), (0, 9))
     outputs, grads = _outputs_and_grads(_NET, pruned, _X, _Y)
     np.testing.assert_array_equal(
         outputs, np.tile(held['params']['layers_1']['node_bias'], (200, 1)))
@@ -88,11 +87,11 @@ class PruningCasesTest(parameterized.TestCase):
   def test_p03_pruning_and_refining_leave_the_original(self):
     before, stats = _outputs_and_stats(_NET, _VARIABLES, _X)
     held = jax.tree.map(np.array, _VARIABLES)
-    grid = pruning.mask_edges(_VARIABLES['grid'], stats, 0.3)
-    left, _ = pruning.count_edges(grid)
+    masked = pruning.mask_edges(_VARIABLES, stats, 0.3)
+    left, _ = pruning.count_edges(masked)
     self.assertBetween(int(left), 1, 8)
     jax.eval_shape(
-        lambda v: edits.refine_variables(v, 10), {**_VARIABLES, 'grid': grid})
+        lambda v: edits.refine_variables(v, 10), masked)
     for prune in (pruning.prune_edges, pruning.prune_nodes,
                   pruning.prune_inputs):
       prune(_NET, _VARIABLES, _X, fraction=0.5)
@@ -171,7 +170,7 @@ class PruningCasesTest(parameterized.TestCase):
         np.argwhere(np.asarray(grid[f'layers_{layer}']['mask'])))]
     self.assertEqual(left, [(0, 0, 0), (0, 0, 2), (0, 1, 0), (0, 1, 1),
                             (0, 1, 2), (1, 0, 0), (1, 1, 0)])
-    self.assertEqual(pruning.count_edges(grid), (7, 9))
+    self.assertEqual(pruning.count_edges(variables), (7, 9))
     run = train_steps.make_run_steps(train_steps.make_train_step(
         train_steps.make_objective(_NET, _squares), tx))
     state, _ = run(state, train_steps.zero_totals(), (_X, _Y),

@@ -166,8 +166,8 @@ class SavingCasesTest(parameterized.TestCase):
   def test_v05_no_surprise_files(self):
     model, variables = linen.KAN([2, 3, 1], grid=3), _ten_steps().variables
     _, sown = model.apply(variables, _X, mutable=['edges'])
-    grid = prune.mask_edges(variables['grid'], sown['edges'], 0.1)
-    pruned = copy.deepcopy({**variables, 'grid': grid})
+    pruned = copy.deepcopy(
+        prune.mask_edges(variables, sown['edges'], 0.1))
     edge_panels.plot_edges(model, pruned, _X, most=1)
     jax.eval_shape(lambda v: edits.refine_variables(v, 6), pruned)
     _train(jax.tree.map(jnp.array, _ten_steps()), 0, 1)

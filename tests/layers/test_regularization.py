@@ -32,7 +32,7 @@ def _value_and_grad(params, grid, x, lamb, metric):
   def loss(params):
     y, sown = _MODEL.apply(
         {'params': params, 'grid': grid}, x, mutable=['edges'])
-    return (y**2).mean() + lamb * penalty(sown['edges'], params)
+    return (y**2).mean() + lamb * penalty(params, sown['edges'])
 
   return jax.value_and_grad(loss)(params)
 
@@ -91,7 +91,7 @@ class PenaltyTest(parameterized.TestCase):
     l1, entropy, coef, coefdiff = weights
     penalty = regularization.Penalty(
         l1=l1, entropy=entropy, coef=coef, coefdiff=coefdiff, metric=metric)
-    value = penalty(_stats(_VARIABLES, _X), _VARIABLES['params'])
+    value = penalty(_VARIABLES['params'], _stats(_VARIABLES, _X))
     chex.assert_shape(value, ())
     # Deviations are roots of variances in float32.
     np.testing.assert_allclose(value, _expected(metric, *weights), rtol=1e-4)
@@ -164,7 +164,7 @@ class PenaltyTest(parameterized.TestCase):
 
   def test_coefficient_terms_need_no_statistics(self):
     penalty = regularization.Penalty(l1=0, entropy=0, coef=1)
-    value = penalty({}, _VARIABLES['params'])
+    value = penalty(_VARIABLES['params'], {})
     np.testing.assert_allclose(
         value, _expected('mean_abs', 0, 0, 1, 0), rtol=1e-5)
 
@@ -173,7 +173,23 @@ class PenaltyTest(parameterized.TestCase):
     params = {'front': {'kernel': jnp.ones((3, 3))},
               'deep': {'kan': _VARIABLES['params']}}
     np.testing.assert_allclose(
-        penalty({}, params), penalty({}, _VARIABLES['params']), rtol=1e-6)
+        penalty(params, {}), penalty(_VARIABLES['params'], {}), rtol=1e-6)
+
+  @parameterized.parameters(
+      lambda params, stats: (stats, params),  # Swapped.
+      lambda params, stats: (params, {}),  # Without mutable='edges'.
+      lambda params, stats: (params, {'layers_0': stats['layers_0']}),
+      lambda params, stats: (params['layers_0'], stats))
+  def test_statistics_of_other_layers(self, arguments):
+    arguments = arguments(_VARIABLES['params'], _stats(_VARIABLES, _X))
+    with self.assertRaisesRegex(
+        ValueError, r"`stats` needs.*mutable='edges'.*\(params, sown"):
+      regularization.Penalty()(*arguments)
+
+  def test_nothing_to_penalize(self):
+    """A model without KAN layers costs 0."""
+    params = {'Dense_0': {'kernel': jnp.ones((3, 3))}}
+    self.assertEqual(regularization.Penalty(coef=1)(params, {}), 0)
 
   def test_unknown_metric(self):
     with self.assertRaisesRegex(
@@ -211,5 +227,5 @@ class PenaltyTest(parameterized.TestCase):
         set(found), {('inner', 'layers_0'), ('inner', 'layers_1')})
     penalty = regularization.Penalty(coef=0.1)
     np.testing.assert_allclose(
-        penalty(sown['edges'], nested['params']),
-        penalty(_stats(_VARIABLES, _X), _VARIABLES['params']), rtol=1e-5)
+        penalty(nested['params'], sown['edges']),
+        penalty(_VARIABLES['params'], _stats(_VARIABLES, _X)), rtol=1e-5)

@@ -105,7 +105,7 @@ class SymbolicLayerTest(chex.TestCase):
     def penalty(params):
       _, sown = layer.apply(
           {**variables, 'params': params}, _X[:1], mutable='edges')
-      return regularization.Penalty(metric='std')(sown['edges'], params)
+      return regularization.Penalty(metric='std')(params, sown['edges'])
     chex.assert_tree_all_finite(
         jax.jit(jax.grad(penalty))(variables['params']))
 

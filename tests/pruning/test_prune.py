@@ -20,7 +20,6 @@ from kan_jax.training import train_steps
 _X = jax.random.uniform(jax.random.key(0), (32, 2), minval=-1, maxval=1)
 _MODEL = linen.KAN([2, 3, 1], grid=3)
 _VARIABLES = jax.jit(_MODEL.init)(jax.random.key(1), _X)
-_GRID = _VARIABLES['grid']
 
 
 def _stats(*scores):
@@ -54,44 +53,46 @@ class MaskEdgesTest(parameterized.TestCase):
       ('mean_abs', 0.0, [[1, 1, 1], [1, 1, 1]], [[1], [1], [1]]),
       ('mean_abs', 1e9, [[0, 0, 0], [0, 0, 0]], [[0], [0], [0]]))
   def test_known_scores(self, metric, threshold, first, second):
-    grid = prune.mask_edges(_GRID, _KNOWN, threshold, metric)
+    masked = prune.mask_edges(_VARIABLES, _KNOWN, threshold, metric)
     chex.assert_trees_all_equal(
-        _masks(grid), [np.float32(first), np.float32(second)])
-    chex.assert_trees_all_equal_shapes_and_dtypes(grid, _GRID)
-    left, total = prune.count_edges(grid)
+        _masks(masked['grid']), [np.float32(first), np.float32(second)])
+    chex.assert_trees_all_equal_shapes_and_dtypes(masked, _VARIABLES)
+    left, total = prune.count_edges(masked)
     self.assertEqual(left, np.sum(first) + np.sum(second))
     self.assertEqual(total, 9)
 
   def test_removed_edges_stay_removed(self):
     """Though the next scores are high."""
-    once = prune.mask_edges(_GRID, _KNOWN, 0.015)
+    once = prune.mask_edges(_VARIABLES, _KNOWN, 0.015)
     high = _stats(np.ones((2, 3)), np.ones((3, 1)))
     twice = prune.mask_edges(once, high, 0.015)
     chex.assert_trees_all_equal(twice, once)
 
   def test_leaves_what_it_is_given(self):
-    before = jax.tree.map(np.array, _GRID)
-    pruned = prune.mask_edges(_GRID, _KNOWN, 1e9)
-    chex.assert_trees_all_equal(_GRID, before)
+    before = jax.tree.map(np.array, _VARIABLES)
+    pruned = prune.mask_edges(_VARIABLES, _KNOWN, 1e9)
+    chex.assert_trees_all_equal(_VARIABLES, before)
+    chex.assert_trees_all_equal(pruned['params'], _VARIABLES['params'])
     for i in range(2):
       chex.assert_trees_all_equal(
-          pruned[f'layers_{i}']['knots'], _GRID[f'layers_{i}']['knots'])
+          pruned['grid'][f'layers_{i}']['knots'],
+          _VARIABLES['grid'][f'layers_{i}']['knots'])
 
   def test_symbolic_edges_are_live(self):
     _, variables = fixing.fix(
         _MODEL, _VARIABLES, None, 0, 1, 2, 'sin', params=(1, 0, 1, 0))
-    self.assertEqual(prune.count_edges(variables['grid']), (8, 9))
+    self.assertEqual(prune.count_edges(variables), (9, 9))
     self.assertEqual(
-        prune.count_edges(variables['grid'], variables['params']), (9, 9))
+        prune.count_edges({'grid': variables['grid']}), (8, 9))
 
   def test_count_of_no_layers(self):
     left, total = prune.count_edges({})
     self.assertEqual((int(left), total), (0, 0))
 
   def test_jitted(self):
-    grid = jax.jit(prune.mask_edges)(_GRID, _KNOWN, 0.015)
+    masked = jax.jit(prune.mask_edges)(_VARIABLES, _KNOWN, 0.015)
     chex.assert_trees_all_equal(
-        grid, prune.mask_edges(_GRID, _KNOWN, 0.015))
+        masked, prune.mask_edges(_VARIABLES, _KNOWN, 0.015))
 
   def test_own_scores_keep_the_function(self):
     """Edges that score next to nothing do not matter to the output."""
@@ -102,12 +103,11 @@ class MaskEdgesTest(parameterized.TestCase):
     params['layers_0'] = layer | {
         'scale_base': layer['scale_base'] * quiet,
         'scale_spline': layer['scale_spline'] * quiet}
-    y, sown = _MODEL.apply(
-        {'params': params, 'grid': _GRID}, _X, mutable=['edges'])
-    grid = prune.mask_edges(_GRID, sown['edges'], 1e-5)
-    np.testing.assert_array_equal(_masks(grid)[0], quiet > 0.5)
-    pruned = _MODEL.apply({'params': params, 'grid': grid}, _X)
-    np.testing.assert_allclose(pruned, y, atol=1e-5)
+    variables = {**_VARIABLES, 'params': params}
+    y, sown = _MODEL.apply(variables, _X, mutable=['edges'])
+    masked = prune.mask_edges(variables, sown['edges'], 1e-5)
+    np.testing.assert_array_equal(_masks(masked['grid'])[0], quiet > 0.5)
+    np.testing.assert_allclose(_MODEL.apply(masked, _X), y, atol=1e-5)
 
 
 class RemovedEdgesTest(parameterized.TestCase):
@@ -118,8 +118,9 @@ class RemovedEdgesTest(parameterized.TestCase):
     state = train_steps.create_state(_MODEL, tx, jax.random.key(2), _X)
     removed = [np.zeros((2, 3), bool), np.zeros((3, 1), bool)]
     removed[0][0, 1] = removed[1][2, 0] = True
-    state = state.replace(grid=prune.mask_edges(
-        state.grid, _stats(*(np.where(r, 0.0, 1.0) for r in removed)), 0.5))
+    state = state.replace(**prune.mask_edges(
+        state.variables, _stats(*(np.where(r, 0.0, 1.0) for r in removed)),
+        0.5))
     step = train_steps.make_train_step(train_steps.make_objective(
         _MODEL, lambda outputs, y: (outputs[:, 0] - y)**2), tx)
     y = _X[:, 0]
