@@ -4,6 +4,7 @@ Whatever a Flax model puts around them, the layers are found by intercepting
 their calls.
 """
 
+import collections
 from collections.abc import Callable
 from collections.abc import Sequence
 import functools
@@ -11,6 +12,8 @@ from typing import Any
 from typing import NamedTuple
 
 from flax import linen as nn
+from flax import traverse_util
+from flax.core import tracers
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,31 +53,72 @@ def view_layers(
     **kwargs: Any) -> dict[tuple[str, ...], LayerView]:
   """Returns every KAN layer that a model applies, by path, in that order.
 
+  A layer that is applied twice is seen as it is applied last. Layers that
+  `nn.scan` stacks are numbered at the end of their path, from '0'.
+
   Args:
     model: Any Flax module that holds KAN layers, however deep.
     variables: Its variables.
     *args: What the model is applied to.
     **kwargs: Further keyword arguments of `model.apply`, such as `rngs`.
+
+  Raises:
+    ValueError: If the model applies layers where they cannot be seen, as within
+      `nn.vmap` or `nn.remat`.
   """
-  views = {}
+  apply = functools.partial(model.apply, variables, *args, **kwargs)
+  views, hidden = _visible_layers(variables, apply)
+  if hidden:  # Loops over layers run as loops of Python; so they are seen.
+    with jax.disable_jit():
+      views, hidden = _visible_layers(variables, apply)
+  if hidden:
+    raise ValueError(
+        f'`model` applies the KAN layer {"/".join(hidden[0])} within a '
+        'transform such as nn.vmap or nn.remat, in which it cannot be looked '
+        'at. Look at one member instead, with its part of the variables: '
+        'jax.tree.map(lambda array: array[0], variables).')
+  return views
+
+
+def _visible_layers(variables: Any, apply: Callable[[], Any]) -> tuple[
+    dict[tuple[str, ...], LayerView], list[tuple[str, ...]]]:
+  """Returns views, and the paths of layers that only a transform sees."""
+  views: dict[tuple[str, ...], LayerView] = {}
+  hidden, seen = [], set()
+  visits: collections.Counter[tuple[str, ...]] = collections.Counter()
+  flat = traverse_util.flatten_dict(variables.get('grid', {}))
+  trace = tracers.current_trace()
 
   def look(module, x):
-    get = module.get_variable
-    arrays = edges.Edges(
-        *(get('grid', name) for name in ('knots', 'mask')),
-        *(get('params', name)
-          for name in ('coef', 'scale_base', 'scale_spline')))
-    edge_outputs = functools.partial(
-        _edge_outputs, arrays=arrays, affine=get('params', 'affine'),
-        order=module.order, base_fn=module.base_fn, outside=module.outside,
-        symbolic=module.symbolic)
-    views[module.path] = LayerView(
-        x.reshape(-1, x.shape[-1]), arrays, module.order, edge_outputs,
-        module.symbolic)
+    path = module.path
+    if tracers.current_trace() != trace:
+      hidden.append(path)
+      return
+    seen.add(path)
+    stacked = np.shape(flat.get((*path, 'knots'), ()))[:-2]
+    if stacked:
+      path = *path, str(visits[path] % stacked[0])
+      visits[module.path] += 1
+    views[path] = _view(module, x)
 
   with nn.intercept_methods(_before_layers(look)):
-    model.apply(variables, *args, **kwargs)
-  return views
+    apply()
+  return views, [path for path in hidden if path not in seen]
+
+
+def _view(module: linen.KANLayer, x: jax.Array) -> LayerView:
+  """Returns the view of a bound layer on inputs [..., in]."""
+  get = module.get_variable
+  arrays = edges.Edges(
+      *(get('grid', name) for name in ('knots', 'mask')),
+      *(get('params', name) for name in ('coef', 'scale_base', 'scale_spline')))
+  edge_outputs = functools.partial(
+      _edge_outputs, arrays=arrays, affine=get('params', 'affine'),
+      order=module.order, base_fn=module.base_fn, outside=module.outside,
+      symbolic=module.symbolic)
+  return LayerView(
+      x.reshape(-1, x.shape[-1]), arrays, module.order, edge_outputs,
+      module.symbolic)
 
 
 # Compiled also where nothing else is: op by op, it would be dozens of programs.
@@ -133,22 +177,38 @@ def update_grids(
 
   Raises:
     ValueError: If the batch is empty or, where it is not traced, has rows that
-      are not finite. Traced, a column with such a row keeps its grid.
+      are not finite. Traced, a column with such a row keeps its grid. Also if
+      a layer is within a transform that shares its variables, as `nn.RNN`.
   """
   checks.check_arguments(args)
-  seen: dict[tuple[str, ...], jax.Array] = {}
+  # Inputs of each layer so far, and the trace in which they were seen: a scan
+  # traces its body twice, and the first time leaves nothing behind.
+  seen: dict[tuple[str, ...], tuple[Any, jax.Array]] = {}
+  outer = tracers.current_trace()
 
   def update(module, x):
-    x = x.reshape(-1, x.shape[-1])
+    x, trace = x.reshape(-1, x.shape[-1]), tracers.current_trace()
     # A layer that is used again gets a grid for all its inputs so far.
-    if module.path in seen:
-      x = jnp.concatenate([seen[module.path], x])
-    seen[module.path] = x
+    if module.path in seen and seen[module.path][0] == trace:
+      x = jnp.concatenate([seen[module.path][1], x])
+    seen[module.path] = trace, x
     module.update_grid(x, grid_update=grid_update)
 
-  with nn.intercept_methods(_before_layers(update)):
-    _, new = model.apply(
-        variables, *args, mutable=['params', 'grid'], **kwargs)
+  try:
+    with nn.intercept_methods(_before_layers(update)):
+      _, new = model.apply(
+          variables, *args, mutable=['params', 'grid'], **kwargs)
+  except ValueError as error:
+    lifted = [path for path, (trace, _) in seen.items() if trace != outer]
+    if not lifted:
+      raise
+    raise ValueError(
+        f'`model` applies the KAN layer {"/".join(lifted[-1])} within a '
+        'transform, such as nn.scan, nn.RNN or nn.vmap, that does not let it '
+        f'change its variables ({error}). Stack them with '
+        "variable_axes={'params': 0, 'grid': 0}, or, where one layer is used "
+        'again and again, update the grids of that layer by itself on all its '
+        'inputs.') from error
   return {**variables, **new}
 
 
