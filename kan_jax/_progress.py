@@ -6,9 +6,9 @@ from typing import Any
 
 
 class Bar:
-  """Shows steps and losses where the output is a terminal and tqdm is there.
+  """Shows steps and losses, if the output is a terminal and tqdm is installed.
 
-  A context manager; the bar goes away at its end.
+  A context manager; the bar disappears at its end.
   """
 
   def __init__(self, total: int, show: bool):
@@ -28,7 +28,7 @@ class Bar:
       self._bar.close()
 
   def show(self, steps: int, losses: Mapping[str, float]) -> None:
-    """Moves on by some steps and names the losses, but for those not known."""
+    """Moves on by some steps and shows the losses that are not NaN."""
     if self._bar is not None:
       self._bar.set_postfix(
           {name: value for name, value in losses.items()

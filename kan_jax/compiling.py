@@ -1,18 +1,21 @@
 """Options of XLA's compiler, for programs that compile longer than they run.
 
-For `compiler_options` of `jax.jit` and of `fitting.fit`. What a program
-computes stays the same up to rounding.
+For `compiler_options` of `jax.jit` and of `kan_jax.fit`:
+
+  kan_jax.fit(model, variables, x, y, compiler_options=compiling.QUICK)
+
+What a program computes stays the same up to rounding.
 """
 
 import jax
 
-# The older way of writing code for CPUs takes two thirds of the time. Later
-# versions may not know the option.
+# With the older code generator for CPUs, compiling takes two thirds as long.
+# Later versions of JAX may not know the option.
 OLDER_CPU: dict[str, bool | int] = (
     {'xla_cpu_use_fusion_emitters': False}
     if jax.__version_info__ < (0, 11) else {})
 
-# Code that is hardly optimized, in a fourth of the time.
+# With hardly any optimization, compiling takes a fourth as long.
 QUICK: dict[str, bool | int] = OLDER_CPU | {
     'xla_backend_optimization_level': 0,
     'xla_llvm_disable_expensive_passes': True}

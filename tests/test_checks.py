@@ -44,8 +44,12 @@ class _Picks(nn.Module):
   def __call__(self, x, *unused):
     if isinstance(x, dict | _Pair | list):
       x = x['x'] if isinstance(x, dict) else x[0]
-    layer = linen.KANLayer(1, parent=None)
-    return nn.share_scope(self, layer) or layer(x)
+    return linen.KANLayer(1, name='layer')(x)
+
+
+def _picks():
+  return _Picks(), {
+      kind: {'layer': arrays} for kind, arrays in networks.layer(2, 1).items()}
 
 
 class WholeTest(parameterized.TestCase):
@@ -168,8 +172,10 @@ class InputTest(parameterized.TestCase):
     for args in (
         (_Pair(_X, None),), ({'x': _X, 'key': jax.random.key(0)},),
         ([_X, None],), (pd.DataFrame(_X), 'mode', 0.5), (_X, [_X[0], 'text'])):
-      new = traversal.update_grids(_Picks(), variables, *args)
-      jax.tree.map(np.testing.assert_array_equal, new, expected)
+      new = traversal.update_grids(*_picks(), *args)
+      for kind, arrays in expected.items():
+        jax.tree.map(
+            np.testing.assert_array_equal, new[kind]['layer'], arrays)
     for x in (_X.tolist(), pd.DataFrame(_X)):
       new = traversal.update_grids(layer, variables, x)
       jax.tree.map(np.testing.assert_array_equal, new, expected)
@@ -181,7 +187,7 @@ class InputTest(parameterized.TestCase):
       ([[0.0, _NAN]], r'`args\[0\]\[0\]\[1\]` needs to be finite'))
   def test_rows_in_trees(self, arg, message):
     with self.assertRaisesRegex(ValueError, message):
-      traversal.update_grids(_Picks(), networks.layer(2, 1), arg)
+      traversal.update_grids(*_picks(), arg)
 
 
 class OptionsTest(parameterized.TestCase):

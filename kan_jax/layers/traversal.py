@@ -1,7 +1,7 @@
-"""Looking into models: every KAN layer of one, on a batch.
+"""Looking into models: every KAN layer of a model, on a batch.
 
-Whatever a Flax model puts around them, the layers are found by intercepting
-their calls.
+The layers are found by intercepting their calls, whatever a Flax model puts
+around them.
 """
 
 import collections

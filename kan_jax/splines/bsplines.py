@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kan_jax import checks
 from kan_jax.splines import _polynomials
 
 MAX_ORDER = 5
@@ -35,9 +36,7 @@ def check_order(order: int) -> None:
 
 def check_grid(grid: int) -> None:
   """Raises a ValueError unless `grid` is a whole number >= 1."""
-  if not isinstance(grid, int | np.integer) or grid < 1:
-    raise ValueError(
-        f'`grid` counts intervals, a whole number >= 1; got {grid!r}.')
+  checks.check_whole('grid', grid, 1)
 
 
 def check_range(grid_range: tuple[float, float]) -> None:

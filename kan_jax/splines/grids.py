@@ -1,7 +1,7 @@
 """Grids that follow the data: new knots from samples, and the refit.
 
-The grid update of arXiv 2404.19756, section 2.4 and appendix A, made to hold
-for every column of samples: also one that is constant, binary, tiny, huge, or
+The grid update of arXiv 2404.19756, section 2.4 and appendix A, extended to
+every column of samples: also to one that is constant, binary, tiny, huge, or
 shorter than the number of coefficients.
 """
 
@@ -17,11 +17,11 @@ import numpy as np
 
 from kan_jax.splines import bsplines
 
-# What the refit takes for the same function: an error on the samples, as a part
-# of the largest coefficient, that float32 can tell from none, ...
+# The refit counts as the same function if its error on the samples is at most
+# this part of the largest coefficient ...
 _SAME = 1e-3
-# ... reached without coefficients that grow by more than this. Fewer samples
-# than coefficients may cost more.
+# ... and the coefficients grow by at most this factor. With fewer samples than
+# coefficients, they may grow by more.
 _GROWTH = 1.1
 
 
@@ -129,8 +129,8 @@ def move_knots(
     knots: jax.Array, target: jax.Array, order: int, rate: float) -> jax.Array:
   """Moves knots a part of the way, but their ends far enough to cover.
 
-  One batch is a noisy sample of the range: with a rate below 1 a grid widens
-  at once and narrows slowly, and remembers what other batches needed.
+  One batch is a noisy sample of the range. With a rate below 1, a grid widens
+  at once and narrows slowly, so that it still covers what other batches need.
 
   Args:
     knots: Strictly increasing knots, [in, grid + 2 * order + 1].
@@ -154,15 +154,15 @@ def refit(
     order: int, *, outside: bsplines.Outside = 'zero') -> jax.Array:
   """Returns coefficients on `new_knots` that keep the function of each edge.
 
-  Where the new splines can repeat an old one on the samples, they do. Else it
-  is a matter of least squares and of damping: samples see only the tails of the
-  outermost B-splines, whose coefficients would grow from update to update
-  without bound. So the old function, on the new grid and beyond its ends, has a
-  say where samples are few.
+  Where the new splines can repeat an old one on the samples, they do. Otherwise
+  the coefficients are a damped least-squares fit. The samples see only the
+  tails of the outermost B-splines; without damping, the coefficients of these
+  would grow without bound from update to update. So where samples are few, the
+  old function counts, too, on the new grid and beyond its ends.
 
-  The system is solved for the change of the coefficients and driven by the
-  change of the basis, and no array of n x in x out is made. Unchanged knots
-  leave `coef` as it is to the last bit.
+  The unknown is the change of the coefficients, and the right-hand side comes
+  from the change of the basis. No array of n x in x out is made. Unchanged
+  knots leave `coef` as it is to the last bit.
 
   Args:
     x: Samples, [n, in].
@@ -177,8 +177,8 @@ def refit(
     new splines can represent the old ones there, as for polynomials or for
     fewer distinct samples than coefficients; else near the least-squares fit.
   """
-  # The change is linear in the old coefficients: where outputs are many, solve
-  # for the matrix that all of them have in common.
+  # The change is linear in the old coefficients. If outputs are many, solve for
+  # the matrix that they have in common.
   shared = coef.shape[2] > coef.shape[1]
 
   def equations(points, weights, outside, basis_outside):
@@ -192,11 +192,12 @@ def refit(
             drive if shared else jnp.matmul(drive, coef, precision='highest'))
 
   def prior(breaks):
-    # Bare B-splines, which reach beyond the ends whatever is done there, and a
-    # target that stays bounded.
+    # B-splines that fall to zero beyond the ends, whatever `outside` is, and a
+    # target that stays bounded there.
     return equations(*bsplines.quadrature(breaks, order),
                      'zero' if outside == 'zero' else 'clamp', 'zero')
 
+  # The equations of the samples, and those that damp them.
   samples = equations(
       x.T, jnp.full_like(x.T, 1 / x.shape[0]), outside, outside)
   # Both solutions at once: on a CPU with few cores, LAPACK calls that run side
@@ -212,6 +213,7 @@ def refit(
   if shared:
     exact, damped = (jnp.matmul(matrix, coef, precision='highest')
                      for matrix in (exact, damped))
+  # Which of the two it is, edge by edge.
   before, after = (jnp.abs(c).max(1, keepdims=True) for c in (
       coef, coef + exact))
   error = _distance(x.T, knots, coef, new_knots, coef + exact, order, outside)
@@ -276,9 +278,9 @@ def refine_grid(
   """Splits the intervals of one layer's grids and keeps its functions.
 
   Old breaks stay, so nothing is approximated (pykan interpolates the knots and
-  fits anew): each interval is cut into equal parts, as many as its neighbours
-  or one more. So do the knots beyond the ends; a grid update gives them, and
-  uneven intervals, the usual spacing again.
+  fits anew). Each interval is cut into equal parts; their number differs by at
+  most one between intervals. The knots beyond the ends stay, too. A later grid
+  update gives all of them the usual spacing again.
 
   Args:
     knots: [in, old grid + 2 * order + 1].

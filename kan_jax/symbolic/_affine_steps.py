@@ -4,6 +4,10 @@ For given a and b, the best c and d are a linear least squares problem; what is
 left is a nonlinear one in two dimensions (variable projection, Golub and
 Pereyra 1973; its gradient as by Kaufman 1975). All functions here take values
 of f and its derivative, so that each is compiled once for all f.
+
+The damping follows the rule of `training.levenberg_marquardt`. Nothing else is
+shared: here it scales a diagonal (Marquardt 1963), since a and b have units of
+their own, and thousands of problems of size two are solved side by side.
 """
 
 import functools
@@ -13,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from kan_jax import compiling
+from kan_jax.training import levenberg_marquardt
 
 _TINY = 1e-300
 _jit = functools.partial(jax.jit, compiler_options=compiling.OLDER_CPU)
@@ -53,8 +58,8 @@ def propose(state: State) -> jax.Array:
 def choose(old: State, new: State) -> State:
   """Takes the new state where it is better; else the old one, damped more."""
   better = new.cost < old.cost
-  new = new._replace(damping=old.damping / 5)
-  old = old._replace(damping=jnp.minimum(4 * old.damping, 1e12))
+  damping = levenberg_marquardt.adapt(old.damping, better)
+  new, old = (state._replace(damping=damping) for state in (new, old))
 
   def pick(a, b):
     return jnp.where(better.reshape(better.shape + (1,) * (a.ndim - 2)), a, b)
@@ -85,7 +90,7 @@ def linearize(
   total = jnp.maximum((v**2).sum(-1), _TINY)
   cost = jnp.where(finite, (error**2).sum(-1) / total, jnp.inf)
   return State(
-      point, jnp.full_like(cost, 1e-3), cost,
+      point, jnp.full_like(cost, levenberg_marquardt.START), cost,
       jnp.einsum('...in,...jn->...ij', jacobian, jacobian),
       jnp.einsum('...in,...n->...i', jacobian, error))
 

@@ -11,7 +11,7 @@ class Batches:
   """Row numbers for each step: of all rows, or of shuffled batches.
 
   Attributes:
-    data: Arrays that the numbers are indices of.
+    data: Arrays that the row numbers index.
   """
 
   def __init__(
@@ -37,10 +37,10 @@ class Batches:
 
 def _shuffle(key: jax.Array, n: int, size: int) -> Iterator[np.ndarray]:
   """Yields [size] row numbers without end, each row once in every pass."""
-  left = np.zeros(0, np.int32)
+  rest = np.zeros(0, np.int32)  # Rows of the last pass, not yet yielded.
   for epoch in itertools.count():
     order = jax.random.permutation(jax.random.fold_in(key, epoch), n)
-    left = np.concatenate([left, np.asarray(order, np.int32)])
-    while len(left) >= size:
-      yield left[:size]
-      left = left[size:]
+    rest = np.concatenate([rest, np.asarray(order, np.int32)])
+    while len(rest) >= size:
+      yield rest[:size]
+      rest = rest[size:]

@@ -11,14 +11,14 @@ the valleys of a KAN are curved, since what an edge gains the next layer can
 take back, and straight steps along them stay tiny. On xy with KAN([2, 2, 1])
 50 straight steps stop at a root mean square of 1e-5, bent ones below 1e-7.
 
-Where samples are few, at the ends of a hidden node's range above all, single
-coefficients could take any value. A small weight on their `roughness` lets what
-the samples leave open go on smoothly; rough changes are then damped more than
-smooth ones, too. Steps are taken in the coordinates of that module, where both
-are diagonal, however large the weight.
+Where samples are few, above all at the ends of a hidden node's range, some
+coefficients could take any value. A small weight on their roughness (see
+`splines._roughness`) makes the curve go on smoothly there; rough changes are
+then damped more than smooth ones, too. Steps are taken in the coordinates of
+that module, where both are diagonal, however large the weight.
 
-Each step is one of `training`'s, so that grid updates, refinement and
-validation can come between two of them, and keeps its damping meanwhile; the
+Each step is one of `train_steps`, so that grid updates, refinement and
+validation can come between two of them; the damping is kept meanwhile. The
 solvers of optimistix run to their end.
 """
 
@@ -35,38 +35,50 @@ import jax.numpy as jnp
 from kan_jax.splines import _roughness
 from kan_jax.training import train_steps
 
-# Of params, grid, x and y, what the rows leave.
+# From params, the collection `grid`, x and y to what the rows leave.
 Residuals = Callable[..., jax.Array]
 
-_START = 1e-3  # Damping of the first step, for the normal matrix of the mean.
+START = 1e-3  # Damping of the first step, for the normal matrix of the mean.
 _DECREASE, _INCREASE = 1 / 5, 4.0
 _LIMITS = 1e-18, 1e12
-_ATTEMPTS = 12
+_ATTEMPTS = 12  # Dampings that a step tries, at most.
 _BEND = 0.75  # Largest part of a step that may come from its acceleration.
 _CHUNK = 2**23  # Entries of the Jacobian at a time: 64 MiB in float64.
 _SPLIT = 1024  # From so many columns on, products with itself come in parts.
 
 
 def init(dtype: jax.typing.DTypeLike) -> jax.Array:
-  """Returns the damping of the first step, what a state keeps of the others."""
-  return jnp.asarray(_START, dtype)
+  """Returns the damping of the first step: the state of this optimizer."""
+  return jnp.asarray(START, dtype)
 
 
 def restart(damping: jax.Array) -> jax.Array:
-  """Returns the damping for other grids: what an optimum raised is forgotten.
+  """Returns the damping for other grids.
+
+  At an optimum nothing lowers the loss and the damping rises; other grids have
+  another optimum.
   """
-  return jnp.minimum(damping, _START)
+  return jnp.minimum(damping, START)
+
+
+def adapt(damping: jax.Array, fell: jax.Array) -> jax.Array:
+  """Returns the next damping: less where the loss fell, else more."""
+  return jnp.clip(
+      damping * jnp.where(fell, _DECREASE, _INCREASE), *_LIMITS)
+
+
+# The step.
 
 
 def model_residuals(model: nn.Module) -> Residuals:
   """Returns residuals of a model: its outputs minus the targets.
 
   Args:
-    model: A model whose rows do not depend on each other. Its outputs have the
+    model: Model whose rows do not depend on each other. Its outputs have the
       shape of the targets, rows first.
   """
-  def residuals(params, grid, x, y):
-    outputs = model.apply({'params': params, 'grid': grid}, x)
+  def residuals(params, collection, x, y):
+    outputs = model.apply({'params': params, 'grid': collection}, x)
     if outputs.shape != y.shape:
       raise ValueError(
           f'the targets have the shape {y.shape} and the outputs '
@@ -81,16 +93,18 @@ def make_step(
   """Returns `step(state, (x, y)) -> (state, metrics)` for the mean square.
 
   Args:
-    residuals: Of params, grid, x [n, ...] and y [n, ...], what each row leaves,
-      [n, ...], whatever the other rows are; see `model_residuals`.
-    smooth: Weight of the `roughness` beside the mean square, >= 0.
+    residuals: Function of params, the collection `grid`, x [n, ...] and y
+      [n, ...] that returns what each row leaves, [n, ...]. A row does not
+      depend on the others. See `model_residuals`.
+    smooth: Weight of the roughness beside the mean square, >= 0.
 
   Returns:
-    A pure function, not jitted. A step damps as much as it takes for the loss
-    to fall; where nothing helps, parameters stay as they are. The metrics are
-    those of `training.make_train_step`, at the parameters before the step.
+    A pure function, not jitted. A step raises the damping until the loss falls;
+    where no damping helps, parameters stay as they are. The metrics are those
+    of `training.make_train_step`, at the parameters before the step.
   """
   def step(state, batch):
+    # One vector of parameters, in which the roughness is diagonal.
     flat, unravel = flatten_util.ravel_pytree(
         _roughness.to_modes(state.params, state.grid))
     plain, weighted = (flatten_util.ravel_pytree(tree)[0] for tree in (
@@ -99,14 +113,16 @@ def make_step(
     def params_at(flat):
       return _roughness.from_modes(unravel(flat), state.grid)
 
-    def of_rows(flat, x, y):
+    def residuals_at(flat, x, y):
       return residuals(params_at(flat), state.grid, x, y)
 
-    loss, slope, make_solve = _equations(of_rows, flat, *batch)
+    # The quadratic model of the loss, and the damped step to its minimum.
+    loss, slope, make_solve = _equations(residuals_at, flat, *batch)
     new, damping, fell = _descend(
-        lambda flat: of_rows(flat, *batch),
+        lambda flat: residuals_at(flat, *batch),
         _Problem(loss, slope, make_solve, 1 + plain * (smooth > 0),
                  smooth * weighted), flat, state.opt_state)
+
     skipped = 1 - jnp.isfinite(loss).astype(loss.dtype)
     metrics = {
         'loss': loss, 'penalty': jnp.zeros_like(loss), 'skipped': skipped}
@@ -118,11 +134,14 @@ def make_step(
   return step
 
 
+# The normal equations, and who solves them.
+
+
 class _Problem(NamedTuple):
   """The quadratic model of the loss around some parameters."""
   loss: jax.Array  # Mean square, [].
   slope: jax.Array  # Half its gradient, J'r over their number, [p].
-  make_solve: Callable  # Of weights [p], the solver with these on the diagonal.
+  make_solve: Callable  # From a diagonal to add, [p], to a solver.
   metric: jax.Array  # What a unit of damping adds to the diagonal, [p].
   ridge: jax.Array  # What is always on it, and counts in the loss, [p].
 
@@ -130,9 +149,9 @@ class _Problem(NamedTuple):
 def _equations(residuals, flat, x, y):
   """Mean square [], J'r [p] over the number of residuals, and a solver.
 
-  Solved are the normal equations J'J, or, with fewer residuals than parameters,
-  as many equations as there are residuals. Nearly all of the time of a large
-  network goes into this product of matrices.
+  The solver solves the normal equations J'J, or, with fewer residuals than
+  parameters, as many equations as there are residuals. A large network spends
+  nearly all of its time in this product of matrices.
   """
   size = jax.eval_shape(residuals, flat, x, y).size
   rows = len(x)
@@ -161,7 +180,7 @@ def _jacobian(residuals, flat, x, y):
 
 
 def _normal_equations(residuals, flat, x, y, chunk):
-  """Sums r'r [], J'r [p] and J'J, see `_gram`, over some rows at a time.
+  """Returns r'r [], J'r [p] and J'J (see `_gram`), summed over chunks of rows.
 
   So the Jacobian of all rows is never stored.
   """
@@ -190,8 +209,8 @@ def _normal_equations(residuals, flat, x, y, chunk):
 def _gram(a):
   """Lower triangle of a'a [p, p]; what is above may be anything.
 
-  Four parts of 2,500 and of 3,000 columns took about two thirds of the time of
-  the whole on a core, and eight parts no less.
+  It is computed in four parts: for 2,500 and for 3,000 columns they took about
+  two thirds of the time of the whole product on one core, as eight parts did.
   """
   size = a.shape[1]
   if size < _SPLIT:
@@ -233,8 +252,11 @@ def _factor(matrix):
   return jax.scipy.linalg.cho_factor(matrix + eye, lower=True)
 
 
+# From the equations to a step.
+
+
 def _descend(residuals, problem, flat, damping):
-  """Damps more until the loss falls.
+  """Raises the damping until the loss falls.
 
   Returns parameters, the next damping and whether the loss fell.
   """
@@ -254,8 +276,7 @@ def _descend(residuals, problem, flat, damping):
     # Both are False for what is not finite.
     fell = (new_loss < loss) & (
         2 * jnp.linalg.norm(bend) <= _BEND * jnp.linalg.norm(straight))
-    damping = damping * jnp.where(fell, _DECREASE, _INCREASE)
-    return attempts + 1, new, jnp.clip(damping, *_LIMITS), fell
+    return attempts + 1, new, adapt(damping, fell), fell
 
   _, new, damping, fell = jax.lax.while_loop(
       lambda carry: ~carry[3] & (carry[0] < _ATTEMPTS), attempt,

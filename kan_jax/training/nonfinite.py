@@ -1,6 +1,6 @@
-"""Where a number that is not finite comes from: layer and kind, after the fact.
+"""Where a number that is not finite comes from: which layer, which array.
 
-Training only notes that a step was not finite; this takes the time to say why.
+Training only notes that a step was not finite; afterwards, this says why.
 """
 
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ def find_nonfinite(
   """Says what is not finite in a step, in the order in which it computes.
 
   Args:
-    model: The model.
-    objective: What the step minimizes.
-    state: The state before the step.
-    batch: Its inputs and targets.
+    model: Model of the state.
+    objective: Objective that the step minimizes; see `make_objective`.
+    state: State before the step.
+    batch: Inputs and targets of the step.
 
   Returns:
     A phrase like 'the gradient of layers_0/coef': the first that is not

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 from scipy import interpolate
 
@@ -130,7 +131,63 @@ class SolversTest(chex.TestCase):
         found.variables['params']['kernel'], [[2]], atol=1e-2)
 
 
+class FittedTest(parameterized.TestCase):
+
+  def test_predicts_and_says_what_it_is(self):
+    fitted = _fit(
+        _variables(), _X, _Y, optimizer=optax.sgd(1e-3), steps=3, log_every=2,
+        refine=(5, 6), update_steps=(), validation=(_X, _Y))
+    outputs = fitted.predict(pd.DataFrame(_X))
+    np.testing.assert_allclose(
+        outputs, fitted.model.apply(fitted.variables, _X), rtol=1e-6)
+    lines = str(fitted).splitlines()
+    self.assertLen(lines, 3)
+    self.assertEqual(
+        lines[0], "Fitted KAN [1, 1], 12 parameters, ended by 'steps':")
+    self.assertRegex(lines[1], r'^  grid 5, step 3: loss [0-9.e+-]+, '
+                     r'validation loss [0-9.e+-]+$')
+    self.assertRegex(lines[2], '^  grid 6, step 6: loss ')
+    self.assertEqual(repr(fitted), str(fitted))
+
+  def test_data_frames(self):
+    """Nullable columns and columns of objects, as long as all are numbers."""
+    expected = _fit(_variables(), _X, _Y, steps=1, update_steps=())
+    for kind in ('Float64', object):
+      table = pd.DataFrame(_X).astype(kind)
+      fitted = _fit(_variables(), table, pd.DataFrame(_Y).astype(kind),
+                    steps=1, update_steps=())
+      chex.assert_trees_all_equal(fitted.variables, expected.variables)
+    table.iloc[3] = pd.NA
+    with self.assertRaisesRegex(ValueError, '`x` needs numbers'):
+      _fit(_variables(), table, _Y)
+
+
 class ScheduleTest(chex.TestCase):
+
+  def test_windows(self):
+    """Entries end where they should; grids move in between."""
+    windows = _fit_loop.Schedule(7, 3, frozenset({0, 4, 5, 9})).windows()
+    self.assertEqual(
+        [(w.start, w.size, w.updates) for w in windows],
+        [(0, 3, {0}), (3, 3, {1, 2}), (6, 1, set())])
+    # Each of the two windows that are compared is without an update.
+    for updates, expected in (
+        ((), [False, True, True, True]), ((0,), [False, False, True, True]),
+        ((0, 4), [False] * 3 + [True]), ((10,), [False] * 4)):
+      self.assertEqual(
+          [w.may_settle for w in _fit_loop.Schedule(
+              12, 3, frozenset(updates)).windows()], expected)
+
+  def test_updates_apart_from_entries(self):
+    """The same steps and grids, whatever the history's pace."""
+    fit = functools.partial(
+        _fit, _variables(), 2 * _X, _Y, optimizer=optax.adam(0.01), steps=6,
+        update_steps=(0, 4))
+    coarse, fine = fit(log_every=6), fit(log_every=2)
+    chex.assert_trees_all_equal(coarse.variables, fine.variables)
+    np.testing.assert_array_equal(fine.history['step'], [2, 4, 6])
+    np.testing.assert_allclose(
+        coarse.history['loss'], fine.history['loss'].mean(), rtol=1e-5)
 
   def test_refine(self):
     variables = _variables()

@@ -120,8 +120,8 @@ class RefineLayerTest(parameterized.TestCase):
 
   @parameterized.parameters(
       (3, '`grid` must be at least the 4 intervals.*got 3'),
-      (0, '`grid` counts intervals.*got 0'),
-      (8.0, '`grid` counts intervals.*got 8.0'))
+      (0, '`grid` is a whole number >= 1; got 0'),
+      (8.0, '`grid` is a whole number >= 1; got 8.0'))
   def test_impossible_sizes(self, grid, message):
     with self.assertRaisesRegex(ValueError, message):
       grids.refine_grid(*_splines(3, jnp.float32), 3, grid)

@@ -115,6 +115,24 @@ class StepTest(chex.TestCase):
     self.assertEqual(metrics['penalty'], 0)
     self.assertGreater(metrics['loss'], 0)
 
+  def test_a_gradient_that_is_not_finite_is_skipped(self):
+    """Though the loss is: a root has the slope infinity at zero."""
+    def loss_fn(outputs, y):
+      return jnp.sqrt(jnp.square(outputs[:, 0] - y))
+
+    tx = optax.sgd(0.1)
+    state = train_steps.TrainState(
+        step=jnp.zeros((), jnp.int32), params={'kernel': jnp.ones((3, 1))},
+        grid={}, opt_state=tx.init({'kernel': jnp.ones((3, 1))}))
+    x = jnp.round(8 * _X)  # The sums of these are exact.
+    objective = train_steps.make_objective(
+        nn.Dense(1, use_bias=False), loss_fn)
+    new, metrics = train_steps.make_train_step(objective, tx)(
+        state, (x, x.sum(1)))
+    self.assertTrue(np.isfinite(metrics['loss']))
+    self.assertEqual((new.step, metrics['skipped']), (1, 1))
+    chex.assert_trees_all_equal(new.params, state.params)
+
   def test_run_steps_equals_single_steps(self):
     state = _create()
     single, totals = state, jnp.zeros(2)
