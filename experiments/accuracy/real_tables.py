@@ -89,11 +89,10 @@ def compare(
 
 
 def report(scores: list[Score]) -> str:
-  """Returns a Markdown table.
+  """Returns a Markdown table: each model's mean and deviation over the folds.
 
-  Of each model the mean over the folds, and the standard deviation. The last
-  columns compare the KAN with the best of the others, fold by fold: it is
-  within noise where it is behind by no more than the standard error.
+  The last columns compare the KAN with the best of the others, fold by fold. It
+  is within noise if it is behind by no more than the standard error.
   """
   rows = []
   for table in dict.fromkeys(score.table for score in scores):
@@ -103,7 +102,7 @@ def report(scores: list[Score]) -> str:
     best = 1 + means[1:].argmax()
     ahead = values[0] - values[best]
     error = ahead.std(ddof=1) / _FOLDS**0.5
-    # The two are equal where one fold alone differs; rounding must not decide.
+    # If only one fold differs, both sides are equal but for rounding.
     within = ahead.mean() >= -(1 + 1e-9) * error
     seconds = [np.mean([s.seconds for s in scores if s[:2] == (table, model)])
                for model in MODELS]

@@ -18,7 +18,7 @@ from experiments.data import sets
 from experiments.data import sources
 from kan_jax.training import sharding
 
-# Of a chunk that is read at once. Enough of them for the overhead not to count.
+# Bytes of a chunk that is read at once: enough for the overhead not to count.
 _BYTES = 2**24
 
 
@@ -27,10 +27,10 @@ class Chunk(NamedTuple):
 
   Attributes:
     data: Images and labels, [n, ...].
-    rows: Which of them make up each batch, [batches, batch]; or, where they are
-      batches already, [n, batch, ...], which of these it is, [batches].
-    start: Number of the first batch, counted from that of the epoch.
-    stop: Number of the one after the last. There may be more in `rows`.
+    rows: The rows of each batch, [batches, batch]. Where `data` are batches
+      already, [n, batch, ...], the number of each batch, [batches].
+    start: Number of the first batch in the epoch.
+    stop: Number of the last batch, plus one. `rows` may hold more batches.
   """
   data: tuple[jax.Array, jax.Array]
   rows: Any
@@ -46,20 +46,20 @@ class Feed(Protocol):
   def chunks(
       self, order: jax.Array, batch_size: int,
       done: int = 0) -> Iterator[Chunk]:
-    """Yields an epoch's batches, the first `done` perhaps not among them.
+    """Yields an epoch's batches. It may leave out some of the first `done`.
 
     Args:
       order: Numbers of all examples, [n].
-      batch_size: Of a batch; the last one may be shorter, and is then a chunk
-        by itself.
-      done: How many of its batches are not needed.
+      batch_size: Examples in a batch; the last batch may be shorter, and is
+        then a chunk by itself.
+      done: Number of batches at the start that are not needed.
     """
 
   def take(self, numbers: Any) -> tuple[jax.Array, jax.Array]:
     """Returns examples by their numbers."""
 
   def evaluate(self, evaluate: Callable, variables: Any) -> float:
-    """Returns the accuracy that `evaluate` finds, of all examples."""
+    """Returns the accuracy on all examples, which `evaluate` computes."""
 
 
 class Held:
@@ -124,7 +124,7 @@ class Streamed:
     return len(self._source)
 
   def _read(self, numbers: np.ndarray) -> sets.Split:
-    if not numbers.size:  # Of a few rows, a process may have none.
+    if not numbers.size:  # A process may have none of a few rows.
       return self._none
     split = self._source.read(numbers)
     self._check(split)
@@ -146,16 +146,16 @@ class Streamed:
   def _whole_batches(
       self, numbers: np.ndarray, done: int) -> Iterator[Chunk]:
     """Yields batches of these numbers, [batches, batch]."""
-    whole = len(numbers)
-    held = _even(whole, max(1, self._most // numbers.shape[1]))
+    total = len(numbers)
+    size = _even(total, max(1, self._most // numbers.shape[1]))
     # All chunks have the same shape, for one program: the last is filled up.
     numbers = np.resize(
-        numbers, (-(-whole // held) * held, numbers.shape[1]))
-    first = done // held
-    found = self._chunks(numbers, held, start=first)
-    starts = range(first * held, whole, held)
-    for start, chunk in zip(starts, found, strict=True):
-      yield Chunk(chunk, np.arange(held), start, min(start + held, whole))
+        numbers, (-(-total // size) * size, numbers.shape[1]))
+    first = done // size
+    chunks = self._chunks(numbers, size, start=first)
+    starts = range(first * size, total, size)
+    for start, chunk in zip(starts, chunks, strict=True):
+      yield Chunk(chunk, np.arange(size), start, min(start + size, total))
 
   def take(self, numbers: Any) -> tuple[jax.Array, jax.Array]:
     """See `Feed`."""
@@ -170,15 +170,15 @@ class Streamed:
     total = len(self)
     size = _even(total, self._most)
     correct = 0.0
-    found = self._chunks(np.arange(total), size)
-    for start, chunk in zip(range(0, total, size), found, strict=True):
+    chunks = self._chunks(np.arange(total), size)
+    for start, chunk in zip(range(0, total, size), chunks, strict=True):
       rows = min(size, total - start)
       correct += rows * float(evaluate(variables, chunk, rows)['accuracy'])
     return correct / total
 
 
 def _even(count: int, most: int) -> int:
-  """Returns the size of parts, `most` at most, that are of about one size."""
+  """Returns the size of nearly equal parts of `count`; at most `most`."""
   return -(-count // -(-count // most))
 
 

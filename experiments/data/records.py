@@ -16,15 +16,15 @@ from experiments import cli
 from experiments.data import sets
 from experiments.data import sources
 
-_ROWS = 1000  # That are held in memory.
+_ROWS = 1000  # In memory at a time.
 
 
-def write_set(folder: pathlib.Path, found: sources.Set) -> None:
+def write_set(folder: pathlib.Path, source: sources.Set) -> None:
   """Writes a set into a new folder; see `sources.open_records`.
 
   Args:
     folder: The folder; it is made.
-    found: The set. It is read a thousand rows at a time.
+    source: The set. It is read a thousand rows at a time.
 
   Raises:
     cli.UsageError: If the folder is there and not empty, or cannot be written.
@@ -32,12 +32,12 @@ def write_set(folder: pathlib.Path, found: sources.Set) -> None:
   cli.new_folder(str(folder), 'output')
   try:
     for split in ('train', 'test'):
-      _write(folder / f'{split}.array_record', getattr(found, split),
-             found.dtype)
+      _write(folder / f'{split}.array_record', getattr(source, split),
+             source.dtype)
     # Last: without it the folder holds no set.
     (folder / sources.INFO).write_text(json.dumps(
-        {'shape': found.shape, 'dtype': found.dtype,
-         'classes': found.classes}) + '\n')
+        {'shape': source.shape, 'dtype': source.dtype,
+         'classes': source.classes}) + '\n')
   except OSError as error:
     raise cli.UsageError(
         f'--output={folder} cannot be written: {error}') from error

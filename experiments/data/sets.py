@@ -30,7 +30,7 @@ _CHECKSUMS = {
 Split = sources.Split
 
 
-# Of the number of rows in a split, which ones to hold.
+# Maps the number of rows in a split to the rows that are kept.
 Share = Callable[[int], slice]
 
 
@@ -39,9 +39,10 @@ class Dataset(NamedTuple):
 
   Attributes:
     train: Training examples, or this process's share of them.
-    test: Test examples, likewise.
-    classes: How many classes they have.
-    sizes: Examples of both splits in all processes; None if these are all.
+    test: Test examples, or this process's share of them.
+    classes: Number of classes.
+    sizes: Number of examples of both splits in all processes together; None if
+      this process has them all.
   """
   train: Split
   test: Split
@@ -50,7 +51,7 @@ class Dataset(NamedTuple):
 
   @property
   def shape(self) -> tuple[int, ...]:
-    """Of one input."""
+    """Shape of one input."""
     return self.train.images.shape[1:]
 
 
@@ -58,24 +59,24 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
   """Loads a set of 28 x 28 images; see `open_set`.
 
   Raises:
-    cli.UsageError: If the set cannot be had, a file of it is damaged, or the
-      images are others.
+    cli.UsageError: If the set cannot be had, a file of it is damaged, or an
+      input has another shape.
   """
-  found = open_set(name, data_dir)
-  if found.shape != (28, 28):
+  source = open_set(name, data_dir)
+  if source.shape != (28, 28):
     raise cli.UsageError(
         f'--dataset={name} is not a classification set of 28 x 28 x 1 images; '
-        f'an input has the shape {list(found.shape)}')
-  return read(found)
+        f'an input has the shape {list(source.shape)}')
+  return read(source)
 
 
 def open_set(name: str, data_dir: str | None = None) -> sources.Set:
   """Opens a data set, without reading more of it than it must.
 
   Args:
-    name: 'mnist', a folder of ArrayRecord files, or the name that
-      tensorflow_datasets has for another classification set.
-    data_dir: Where tensorflow_datasets keeps its sets; None is its default.
+    name: 'mnist', a folder of ArrayRecord files, or the name of another
+      classification set in tensorflow_datasets.
+    data_dir: Folder of tensorflow_datasets; None is its default.
 
   Raises:
     cli.UsageError: If the set cannot be had, or a file of it is damaged.
@@ -84,23 +85,28 @@ def open_set(name: str, data_dir: str | None = None) -> sources.Set:
     mnist = load_mnist(MNIST_DIR)
     return sources.Set(sources.Arrays(mnist.train), sources.Arrays(mnist.test),
                        mnist.classes, mnist.shape, 'uint8')
-  if (pathlib.Path(name) / sources.INFO).exists():
+  try:
+    is_folder = (pathlib.Path(name) / sources.INFO).exists()
+  except OSError as error:  # For a name of 300 characters, say.
+    raise cli.UsageError(
+        f'--dataset={name} cannot be had: {error.strerror}') from error
+  if is_folder:
     return sources.open_records(pathlib.Path(name))
   return sources.open_tfds(name, data_dir)
 
 
 def read(
-    found: sources.Set,
+    source: sources.Set,
     share: Share = lambda size: slice(0, size)) -> Dataset:
   """Reads a set into memory, or a share of it."""
-  def part(source):
-    rows = share(len(source))
-    if isinstance(source, sources.Arrays):
-      return Split(*(array[rows] for array in source.split))
-    return source.read(np.arange(rows.start, rows.stop))
+  def part(split):
+    rows = share(len(split))
+    if isinstance(split, sources.Arrays):
+      return Split(*(array[rows] for array in split.split))
+    return split.read(np.arange(rows.start, rows.stop))
 
-  return Dataset(part(found.train), part(found.test), found.classes,
-                 (len(found.train), len(found.test)))
+  return Dataset(part(source.train), part(source.test), source.classes,
+                 (len(source.train), len(source.test)))
 
 
 def check(dataset: Dataset) -> None:
@@ -110,7 +116,7 @@ def check(dataset: Dataset) -> None:
 
 
 def check_split(name: str, split: Split, classes: int) -> None:
-  """Does so for one split, or a part of it."""
+  """Raises a UsageError unless a split, or a part of one, can be used."""
   try:
     checks.check_rows(f'{name} images', split.images)
     checks.check_labels(f'{name} labels', split.labels, classes)

@@ -37,10 +37,10 @@ class Set(NamedTuple):
   Attributes:
     train: Its training examples.
     test: Its test examples.
-    classes: How many classes there are.
-    shape: Of one input.
-    dtype: Of the inputs as they are stored: 'uint8', which stand for 0 to 1,
-      or 'float32'.
+    classes: Number of classes.
+    shape: Shape of one input.
+    dtype: Type of the stored inputs: 'uint8', where 255 stands for 1, or
+      'float32'.
   """
   train: Source
   test: Source
@@ -94,7 +94,7 @@ class _Tfds:
 
 
 def _ask(name: str, call: Callable):
-  """Calls tfds; whatever it cannot do becomes one line with the way out."""
+  """Calls tfds; makes one line, with the way out, of any error."""
   try:
     return call()
   except Exception as error:  # tfds raises errors of many kinds.
@@ -110,9 +110,9 @@ def open_tfds(name: str, data_dir: str | None) -> Set:
   """Opens a set of tensorflow_datasets; prepares it where that is possible.
 
   Args:
-    name: Of a set with a label and an image of a fixed size or, in a table, the
-      numbers `features`.
-    data_dir: Where tensorflow_datasets keeps its sets; None is its default.
+    name: Name of a set with a label and an image of a fixed size or, in a
+      table, the numbers `features`.
+    data_dir: Folder of tensorflow_datasets; None is its default.
 
   Raises:
     cli.UsageError: If the set cannot be had.

@@ -22,10 +22,10 @@ class Collective(NamedTuple):
 
   Attributes:
     kind: One of `KINDS`.
-    shapes: Of its result on one device, the shape of each array.
+    shapes: Shapes of the arrays of its result on one device.
     size: Bytes of that result.
-    times: How often it happens in one run of the program. Where the number of
-      rounds of a loop is not known, one round counts.
+    times: Number of times in one run of the program. A loop with an unknown
+      number of rounds counts as one round.
   """
   kind: str
   shapes: tuple[tuple[int, ...], ...]
@@ -67,13 +67,13 @@ def _walk(
     computations: dict[str, list[str]], name: str,
     times: int) -> Iterator[Collective]:
   for line in computations.get(name, ()):
-    if found := _COLLECTIVE.search(line):
-      shapes, size = _arrays(found[1])
-      yield Collective(found[2], shapes, size, times)
+    if collective := _COLLECTIVE.search(line):
+      shapes, size = _arrays(collective[1])
+      yield Collective(collective[2], shapes, size, times)
       continue
     trips = _TRIPS.search(line) if ' while(' in line else None
-    for one, several in _CALLED.findall(line):
-      for called in [one] if one else re.findall(r'[\w.-]+', several):
+    for name, names in _CALLED.findall(line):
+      for called in [name] if name else re.findall(r'[\w.-]+', names):
         yield from _walk(
             computations, called, times * (int(trips[1]) if trips else 1))
 

@@ -2,8 +2,8 @@
 
   python -m experiments.devices.launch 2 mnist --config=kan
 
-What `./launch.sh --nprocs=2 mnist --config=kan` runs. When one process dies,
-the others cannot go on; they are ended, and the error says which one it was.
+`./launch.sh --nprocs=2 mnist --config=kan` runs this. When one process dies,
+the others cannot go on; they are ended, and the error says which one died.
 """
 
 import collections
@@ -49,10 +49,10 @@ class _Child:
 
 
 def launch(count: int, command: Sequence[str]) -> int:
-  """Runs a command in so many processes, which `processes.join` each other.
+  """Runs a command in several processes, which `processes.join` each other.
 
   Args:
-    count: How many.
+    count: Number of processes.
     command: Program and arguments.
 
   Returns:
@@ -98,8 +98,8 @@ def _watch(children: Sequence[_Child]) -> int:
   failed = _failed(children)
   if failed is None:
     return 0
-  # A signal of the system leaves no message. An error of the program's does,
-  # and the others run into the same one or into the loss of this process.
+  # A process that a signal ended leaves no message. One that ends with an error
+  # does; the others then meet the same error, or the loss of that process.
   code = failed.process.returncode
   if code > 0:
     _wait(children, _GRACE)
@@ -114,8 +114,10 @@ def _watch(children: Sequence[_Child]) -> int:
 
 
 def _failed(children: Sequence[_Child]) -> _Child | None:
-  """A process that failed; first one that a signal ended, since others may have
-  failed for want of it."""
+  """Returns a process that failed, if any: first one that a signal ended.
+
+  The others may have failed because that one was missing.
+  """
   return min((child for child in children if child.process.poll()),
              key=lambda child: child.process.returncode, default=None)
 

@@ -1,7 +1,7 @@
 """Many processes that run one program together, on one host or on many.
 
-Each calls `join` before it computes anything; `./launch.sh --nprocs=N` starts
-them on one host and says in the environment who they are.
+Each calls `join` before it computes anything. `./launch.sh --nprocs=N` starts
+them on one host, and tells each its number in the environment.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ import numpy as np
 
 from experiments import cli
 
-# Of jax.distributed: where process 0 is found, and where it listens, which is
-# everywhere by default; host:port.
+# Variables of jax.distributed, host:port: the address of process 0, and where
+# it listens, which is everywhere by default.
 ADDRESS = 'JAX_COORDINATOR_ADDRESS'
 LISTEN = 'JAX_COORDINATOR_BIND_ADDRESS'
 COUNT, NUMBER = 'KAN_JAX_NUM_PROCESSES', 'KAN_JAX_PROCESS_ID'
@@ -30,8 +30,8 @@ def join(detect: bool = False) -> None:
   """Joins the other processes, if the environment or the caller knows of any.
 
   Args:
-    detect: Whether to ask JAX, which knows Slurm, Open MPI, TPU pods and, with
-      the package kubernetes, indexed jobs of Kubernetes.
+    detect: Whether JAX shall look for them. It knows Slurm, Open MPI, TPU pods
+      and, with the package kubernetes, indexed jobs of Kubernetes.
 
   Raises:
     cli.UsageError: If the environment does not say all that is needed.

@@ -44,11 +44,11 @@ class Count(NamedTuple):
     gflop: Floating-point operations in 1e9 as XLA counts them; None if it
       counts a loop as one round.
     state_mib: State and batch, in MiB.
-    peak_mib: The most that is held at a time, these included, in MiB.
-    messages: Collectives.
-    exchanged_mib: Their results, in MiB.
-    gathered_mib: Result of the largest all-gather, in MiB.
-    shard_mib: The largest array that is held anyway, in MiB.
+    peak_mib: Most memory at any time, state and batch included, in MiB.
+    messages: Number of collectives.
+    exchanged_mib: Size of their results, in MiB.
+    gathered_mib: Size of the largest all-gather's result, in MiB.
+    shard_mib: Size of the largest part of state and batch, in MiB.
   """
   mesh: str
   program: str
@@ -112,18 +112,18 @@ def _held(leaf: jax.ShapeDtypeStruct) -> int:
 def _count(name: str, program: str, lowered: Any, largest: int) -> Count:
   compiled = lowered.compile()
   text, memory = compiled.as_text(), compiled.memory_analysis()
-  found = collectives.find(text)
-  held = memory.argument_size_in_bytes
+  exchanges = collectives.find(text)
+  arguments = memory.argument_size_in_bytes
   new = memory.output_size_in_bytes - memory.alias_size_in_bytes
   return Count(
       name, program,
       None if collectives.has_loops(text) else (
           compiled.cost_analysis()['flops'] / 1e9),
-      held / _MIB, (held + new + memory.temp_size_in_bytes) / _MIB,
-      sum(one.times for one in found),
-      sum(one.size * one.times for one in found) / _MIB,
-      max((one.size for one in found if one.kind == 'all-gather'),
-          default=0) / _MIB,
+      arguments / _MIB, (arguments + new + memory.temp_size_in_bytes) / _MIB,
+      sum(exchange.times for exchange in exchanges),
+      sum(exchange.size * exchange.times for exchange in exchanges) / _MIB,
+      max((exchange.size for exchange in exchanges
+           if exchange.kind == 'all-gather'), default=0) / _MIB,
       largest / _MIB)
 
 

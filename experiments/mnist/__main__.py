@@ -26,9 +26,9 @@ def main() -> None:
   placement = _placement()
   name, workdir = flags.FLAGS.config, flags.FLAGS.workdir
   every = _checkpoint_every()
-  found = sets.open_set(config.dataset, flags.FLAGS.data_dir)
-  dataset = found if flags.FLAGS.loader == 'grain' else (
-      sets.read(found, placement.local_rows))
+  source = sets.open_set(config.dataset, flags.FLAGS.data_dir)
+  dataset = source if flags.FLAGS.loader == 'grain' else (
+      sets.read(source, placement.local_rows))
   with (processes.together(),
         run_folder.open_recorder(
             workdir, config, flags.FLAGS.resume) as recorder,
@@ -85,12 +85,13 @@ if __name__ == '__main__':
       'checkpoint_every', 0, 'Steps between checkpoints within an epoch; there '
       'is always one at its end.', low=0)
   flags.DEFINE_enum(
-      'loader', 'memory', ['memory', 'grain'], 'Whether the device holds the '
-      'data set, or it is read bit by bit, as one larger than memory must be.')
+      'loader', 'memory', ['memory', 'grain'], 'Where batches come from: the '
+      "device's memory, or Grain, which reads a data set that is larger than "
+      'memory bit by bit.')
   flags.DEFINE_string(
       'mesh', None, 'Devices, such as data:8 or data:4,model:2: batches are '
-      'split over data, wide KAN layers over model. By default one device, and '
-      'of several processes all devices along data.')
+      'split over data, wide KAN layers over model. The default is one device, '
+      'or, with several processes, all their devices along data.')
   flags.DEFINE_bool(
       'distributed', False, 'Whether to join the other processes of a job that '
       'Slurm, Open MPI, a TPU pod or Kubernetes started.')

@@ -17,7 +17,7 @@ from kan_jax.splines import bsplines
 def _setting(
     default: Any, text: str, *, choices: Sequence[str] = (),
     low: float = -math.inf, high: float = math.inf, above: float = -math.inf):
-  """A field with its help text and the values it allows."""
+  """Returns a field with its help text and the values it allows."""
   allowed = {'choices': choices, 'low': low, 'high': high, 'above': above}
   return dataclasses.field(
       default=default, metadata={'help': text, 'allowed': allowed})
@@ -46,8 +46,8 @@ class Config:
   grid_eps: float = _setting(
       1.0, 'Spacing of the knots: 1 uniform, 0 by quantiles.', low=0, high=1)
   grid_rate: float = _setting(
-      0.1, "Part of the way that knots move to a batch's; 1 all the way, as in "
-      'pykan.', above=0, high=1)
+      0.1, "Part of the way to a batch's knots that an update goes; 1 is the "
+      'whole way, as in pykan.', above=0, high=1)
   scale_spline: str = _setting(
       'one', 'Initial weight of the splines: one, or 1 / inputs, which many '
       'inputs need.', choices=('one', 'fan_in'))

@@ -44,14 +44,14 @@ def crash(kills: int, seed: int, log=print) -> int:
     _finish(root / 'whole', env)
     seconds = _run(root / 'timed', env, None)
     like = _begin()
-    wanted = _outcome(root / 'whole', like)
+    expected = _outcome(root / 'whole', like)
     equal, draw = 0, random.Random(seed)
     for i in range(kills):
       workdir = root / f'killed{i}'
       _run(workdir, env, seconds * draw.random())
       cut = _is_cut(workdir)
       _finish(workdir, env)
-      same = _equal(_outcome(workdir, like), wanted)
+      same = _equal(_outcome(workdir, like), expected)
       equal += same
       log(f'kill {i + 1} of {kills}: '
           f'{"inside a checkpoint" if cut else "between checkpoints"}, '
@@ -91,13 +91,13 @@ def _finish(workdir: pathlib.Path, env: dict[str, str]) -> None:
 
 
 def _is_cut(workdir: pathlib.Path) -> bool:
-  """Whether a checkpoint is there without its last file."""
+  """Whether a checkpoint was cut off before its last file was written."""
   folder = workdir / 'checkpoints'
   return len(list(folder.glob('*'))) > len(checkpoints.steps(folder))
 
 
 def _begin() -> run_folder.Progress:
-  """Returns a state of the job's structure, for its checkpoints to be like."""
+  """Returns a state with the structure of the job's checkpoints."""
   config = configs.CONFIGS['kan_reg']
   programs = loop.build_programs(config, 10)
   return loop.begin(config, programs, np.zeros((1, 28, 28), np.float32))
@@ -112,9 +112,9 @@ def _outcome(
   return run_folder.Recorder(workdir).last(like), rows
 
 
-def _equal(found: tuple, wanted: tuple) -> bool:
-  return found[1] == wanted[1] and jax.tree.all(
-      jax.tree.map(np.array_equal, found[0], wanted[0]))
+def _equal(outcome: tuple, expected: tuple) -> bool:
+  return outcome[1] == expected[1] and jax.tree.all(
+      jax.tree.map(np.array_equal, outcome[0], expected[0]))
 
 
 def main() -> None:

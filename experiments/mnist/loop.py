@@ -31,13 +31,13 @@ from kan_jax.training import train_steps
 
 LOG_EVERY = 100  # Steps between two log lines within an epoch.
 SCORED = 10_000  # Training examples on which the edges are scored.
-# A summary warns of a run that ends so many points below its best epoch, and of
-# one on MNIST that ends below so many; both in percent of the test set.
+# The summary warns if the test accuracy ends FALL points below that of the best
+# epoch, or, on MNIST, below POOR; both in percent.
 FALL, POOR = 3.0, 90.0
 
 
 class Programs(NamedTuple):
-  """The compiled parts of a run; two seeds of one config share them."""
+  """The compiled parts of a run. Runs that differ in the seed share them."""
   placement: sharding.Placement
   model: nn.Module
   objective: train_steps.Objective
@@ -63,7 +63,7 @@ class Result(NamedTuple):
 
 
 def summary(result: Result, name: str) -> str:
-  """Returns the line that sums up a run."""
+  """Returns one line on a run: its losses, accuracies, seconds and edges."""
   text = (f'Summary: {name} seed {result.config.seed}: '
           f'Loss: {result.loss:.6f} Acc(Train): {result.acc_train:.2f} '
           f'Acc(Test): {result.acc_test:.2f}, '
@@ -88,8 +88,8 @@ def build_programs(
 
   Args:
     config: The run.
-    classes: How many classes its data set has.
-    shape: Of one input.
+    classes: Number of classes in its data set.
+    shape: Shape of one input.
     placement: The devices; one by default.
 
   Raises:
@@ -135,19 +135,25 @@ def _correct(outputs: jax.Array, labels: jax.Array) -> jax.Array:
 def begin(
     config: configs.Config, programs: Programs,
     images: jax.typing.ArrayLike) -> run_folder.Progress:
-  """Returns where a run begins; `images` are read for their shape alone."""
+  """Returns the progress of a run before its first step.
+
+  Args:
+    config: The run.
+    programs: Its programs.
+    images: A batch, of which only the shape matters.
+  """
   init_key, order_key = jax.random.split(jax.random.key(config.seed))
-  # By one device's program: to the same bits, however many there are.
+  # One device's program, for the same bits however many devices there are.
   state = programs.init(init_key, images)
   return run_folder.Progress(*programs.placement.put(
       (state, train_steps.zero_totals(), jax.random.key_data(order_key))))
 
 
 class Loop:
-  """One run. What it has reached is `progress`; all else stays as it is.
+  """One run.
 
   Attributes:
-    progress: What a checkpoint holds.
+    progress: What the run has reached; a checkpoint holds just this.
   """
 
   def __init__(
@@ -155,17 +161,20 @@ class Loop:
       programs: Programs, *, log: Callable[[str], None] = print,
       recorder: run_folder.Recorder | None = None,
       signals: cli.Signals | None = None, checkpoint_every: int = 0):
-    """Prepares a run, or takes up the one that the recorder resumes.
+    """Prepares a run, or continues the one that the recorder resumes.
 
     Args:
       config: The run.
       dataset: Its examples: in memory, or to be read as they are needed.
       programs: Made by `build_programs` for this config, up to the seed.
       log: Takes each log line.
-      recorder: Takes metrics and checkpoints, if they are to be kept.
+      recorder: Keeps metrics and checkpoints; without one, nothing is kept.
       signals: Asks the run to end early.
-      checkpoint_every: Steps between checkpoints within an epoch; 0 makes none
-        before its end.
+      checkpoint_every: Steps between checkpoints within an epoch; with 0, the
+        only checkpoint of an epoch is at its end.
+
+    Raises:
+      cli.UsageError: If the data, or what the recorder resumes, cannot be used.
     """
     self._config, self._programs, self._log = config, programs, log
     self._recorder, self._signals = recorder, signals or cli.Signals()
@@ -208,7 +217,7 @@ class Loop:
     return self._score_edges(result)
 
   def _run_epoch(self, epoch: int, order: jax.Array) -> None:
-    """Takes the steps of an epoch that are still to be taken."""
+    """Takes the steps of an epoch that have not been taken yet."""
     batch, first = self._config.batch_size, epoch * self._steps
     done = int(self.progress.state.step) - first
     with tqdm.tqdm(total=self._steps, desc=f'Epoch {epoch}', leave=False,
@@ -231,8 +240,8 @@ class Loop:
       order: jax.Array) -> Iterator[tuple[feeds.Chunk, int, int]]:
     """Splits an epoch into spans that the device runs without the host.
 
-    A span ends before a grid update, after a step that is logged, where a
-    checkpoint is due, and where its chunk of batches does.
+    A span ends before each grid update, after each logged step, at each
+    checkpoint, and at the end of each chunk of batches.
     """
     freq = self._config.grid_update_freq
     cuts = {*range(1, self._steps, LOG_EVERY),
@@ -246,15 +255,16 @@ class Loop:
           cut for cut in cuts if low < cut < chunk.stop)})
       for start, stop in itertools.pairwise(ends):
         yield chunk, start, stop
-      # The host runs ahead of the device by a chunk; more would pile up there.
-      reached = self.progress.totals['loss'] + 0  # Its own is given away.
+      # The host may be one chunk ahead of the device: more chunks would fill
+      # its memory. The sum is a copy, as the next step reuses the total's.
+      reached = self.progress.totals['loss'] + 0
       if before is not None:
         before.block_until_ready()
       before = reached
 
   def _run_span(
       self, first: int, chunk: feeds.Chunk, start: int, stop: int) -> None:
-    """Updates the grids if that is due, then takes steps start <= i < stop."""
+    """Updates the grids if that is due, then takes the steps of a span."""
     state, totals, key = self.progress
     if self._config.update_grid and not (
         (first + start) % self._config.grid_update_freq):
@@ -266,11 +276,12 @@ class Loop:
     self.progress = run_folder.Progress(state, totals, key)
 
   def _maybe_save(self, stop: int, order: jax.Array) -> None:
-    """Within an epoch, saves when it is due, and ends the run on a signal."""
+    """Within an epoch: saves if that is due, and ends the run on a signal."""
     due = self._checkpoint_every and not stop % self._checkpoint_every
     number = self._signals.number
     if jax.process_count() > 1:
-      # All have to end after the same step; asking makes the devices wait.
+      # All processes must end after the same step. They agree on it seldom,
+      # since the devices wait while they do.
       number = processes.agree(number) if (
           due or stop % LOG_EVERY == 1) else 0
     if number or due:
@@ -309,7 +320,7 @@ class Loop:
       self._end(number)
 
   def _counted(self, steps: int) -> int:
-    """Of so many steps in this epoch, how many were not skipped; 1 at least."""
+    """Returns how many of this epoch's steps were not skipped, at least 1."""
     return max(steps - int(self.progress.totals['skipped']), 1)
 
   def _check(self, order: jax.Array) -> None:
@@ -321,16 +332,16 @@ class Loop:
     step = int(state.step) - 1
     start = step % self._steps * batch
     rows = order[start:start + batch]
-    found = nonfinite.find_nonfinite(
+    reason = nonfinite.find_nonfinite(
         self._programs.model, self._programs.objective,
         *self._programs.placement.fetch((state, self._train.take(rows))))
     raise cli.RunError(
-        f'step {step} was not finite: {found}. Training has stopped'
+        f'step {step} was not finite: {reason}. Training has stopped'
         + (', the last checkpoint is kept' if self._recorder else '')
         + '; --on_nonfinite=skip leaves such steps out')
 
   def _score_edges(self, result: Result) -> Result:
-    """Adds how many edges matter, and the accuracy with these alone."""
+    """Adds the number of edges that matter and the accuracy with only these."""
     config, state = result.config, result.state
     if not config.lamb or not state.grid:
       return result

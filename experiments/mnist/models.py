@@ -15,8 +15,8 @@ import kan_jax
 
 _IMAGE = (28, 28)  # Of MNIST.
 
-# Of the variance 1 / (3 * fan_in), as PyTorch initializes its layers and so the
-# original: its features stay within a grid on [-1, 1], LeCun's do not.
+# The variance is 1 / (3 * fan_in), as in PyTorch and so in the original. With
+# it, features stay within a grid on [-1, 1]; with LeCun's they do not.
 _KERNEL_INIT = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
@@ -34,11 +34,11 @@ class FrontEnd(nn.Module):
   """Two small convolutions that turn a 28 x 28 image into 16 features.
 
   Convolution 1 -> 8, 5 x 5, stride 2; max-pool 2; ReLU; convolution 8 -> 16,
-  5 x 5, stride 2; no padding. The last one has a single output position, so it
-  reads 5 x 5 pooled values, and these read 10 x 10 outputs of the first: what
-  it does not read is not computed. Both are matrix products over patches with
-  the batch last, 5 times as fast on a CPU as the same with the batch first;
-  XLA's own convolution is slower still.
+  5 x 5, stride 2; no padding. The second convolution has a single output
+  position. It reads 5 x 5 pooled values, which come from 10 x 10 outputs of the
+  first convolution; only these are computed. Both are matrix products over
+  patches with the batch last. On a CPU this is 5 times as fast as with the
+  batch first; XLA's own convolution is slower still.
   """
 
   @nn.compact
@@ -94,11 +94,11 @@ def build(
 
   Args:
     config: The run.
-    classes: How many outputs there are.
-    shape: Of one input.
+    classes: Number of outputs.
+    shape: Shape of one input.
 
   Raises:
-    cli.UsageError: If the network is not for inputs of this shape.
+    cli.UsageError: If the network cannot take inputs of this shape.
   """
   if config.model != 'kan' and shape != _IMAGE:
     raise cli.UsageError(
@@ -118,11 +118,11 @@ def build(
 
 
 def sizes(variables: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
-  """Returns the shape of an input and the number of classes.
+  """Returns what `build` needs: the shape of an input, the number of classes.
 
   Args:
-    variables: Those of a network; what `build` needs to make it again. Inputs
-      of a KAN that are not 28 x 28 numbers count as a vector.
+    variables: Variables of a network that `build` made. Inputs of a KAN that
+      are not 28 x 28 numbers count as a vector.
   """
   params = variables['params']
   if 'kan' not in params:
@@ -165,6 +165,6 @@ def check_variables(
 def _fan_in(
     key: jax.Array, shape: tuple[int, ...],
     dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:
-  """1 / inputs: as many splines sum into a node, and Adam moves all alike."""
+  """Returns 1 / inputs, [in, out]: Adam moves all splines of a sum alike."""
   del key
   return jnp.full(shape, 1 / shape[0], dtype)

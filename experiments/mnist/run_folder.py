@@ -42,11 +42,12 @@ class Progress(NamedTuple):
 
 
 class Recorder:
-  """Writes what a run leaves behind into one folder.
+  """Keeps metrics, checkpoints and pictures of a run in one folder.
 
-  Of several processes, all need the same calls: each writes its part of a
-  checkpoint, the first one all else. Its libraries are imported when they are
-  needed: a run that keeps nothing should not wait for them.
+  Where several processes share a run, each makes the same calls: each writes
+  its part of a checkpoint, and the first one writes everything else. Libraries
+  are imported when they are needed, so that a run without a folder does not
+  wait for them.
   """
 
   def __init__(self, workdir: pathlib.Path):
@@ -57,10 +58,11 @@ class Recorder:
 
   def restore(
       self, like: Progress) -> tuple[Progress, list[dict[str, float]]]:
-    """Returns the last checkpoint and the rows of the epochs before it.
+    """Returns the last checkpoint and the metrics of the epochs before it.
 
     Args:
-      like: The progress of a run that begins; returned if there is none yet.
+      like: The progress before the first step; returned if there is no
+        checkpoint yet.
 
     Raises:
       cli.UsageError: If the checkpoint cannot be used.
@@ -123,7 +125,7 @@ class Recorder:
     return rows
 
   def _write_rows(self) -> None:
-    """Writes all rows anew: a file that a killed run left is replaced whole."""
+    """Replaces the file as a whole, so that it is complete after any kill."""
     if not self._history or not processes.is_first():
       return
     text = io.StringIO()
@@ -170,7 +172,7 @@ class Recorder:
       raise cli.RunError(
           f'{self._workdir} cannot be written: {error.strerror or error}; '
           '--resume goes on from the last checkpoint') from error
-    # Last: a run that dies before this does the epoch again, and its row.
+    # Last: a run that is killed before this repeats the epoch with its row.
     self.checkpoint(progress)
 
   def finish(
@@ -206,7 +208,7 @@ def _number(text: str) -> float:
 
 
 def _replace(path: pathlib.Path, text: str) -> None:
-  """Writes a file that is there whole or not at all."""
+  """Writes a file that is never there in part, whenever the run is killed."""
   partial = path.with_name(path.name + '.partial')
   partial.write_text(text)
   os.replace(partial, path)
@@ -280,7 +282,7 @@ def open_recorder(
   Args:
     workdir: Folder of the run; made where it is missing.
     config: The run.
-    resume: Whether the folder may hold this run already.
+    resume: Whether to go on with the run that the folder may hold already.
 
   Raises:
     cli.UsageError: If the folder cannot be made, another run is using it, or
@@ -323,7 +325,7 @@ def _lock(workdir: pathlib.Path) -> Iterator[None]:
 
 def _claim(
     workdir: pathlib.Path, config: dict[str, Any], resume: bool) -> None:
-  """Writes the config into a new folder; to resume, it must be the same."""
+  """Writes the config into a new folder, or compares it with the one there."""
   file = workdir / _CONFIG
   text = json.dumps(config, indent=2) + '\n'
   if not any(workdir.iterdir()):
@@ -383,5 +385,5 @@ def _draw_epochs(
     ax.plot(epochs, [row[name] for row in history], style, label=label)
   ax.set(xlabel='epoch', ylabel=what)
   ax.xaxis.set_major_locator(
-      ticker.MaxNLocator(integer=True, min_n_ticks=1))  # Of one epoch, too.
+      ticker.MaxNLocator(integer=True, min_n_ticks=1))  # Even for one epoch.
   ax.spines[['top', 'right']].set_visible(False)

@@ -2,9 +2,9 @@
 
   python -m experiments.mnist.throughput --config=kan_full --dataset=DIR
 
-Trains on the first rows of a set, for an epoch at a time, in turn from memory
-and through Grain. The part of the time that the device is busy is the time of
-an epoch from memory over that through Grain.
+Trains on the first rows of a set, one epoch at a time, in turn from memory and
+through Grain. The device is busy for a part of the time: that of an epoch from
+memory divided by that of an epoch through Grain.
 """
 
 import dataclasses
@@ -36,20 +36,20 @@ class First:
 
 
 def measure(
-    config: configs.Config, found: sources.Set,
+    config: configs.Config, source: sources.Set,
     rounds: int, log=print) -> dict[str, list[float]]:
   """Returns the seconds of epochs, `rounds` for each way to read the data.
 
   Args:
     config: The run.
-    found: Its examples.
-    rounds: How many epochs are timed, besides one to warm up.
+    source: Its examples.
+    rounds: Number of timed epochs, after one to warm up.
     log: Takes a line for each epoch.
   """
   config = dataclasses.replace(config, epochs=1)
-  programs = loop.build_programs(config, found.classes, found.shape)
+  programs = loop.build_programs(config, source.classes, source.shape)
   examples: dict[str, sets.Dataset | sources.Set] = {
-      'memory': sets.read(found), 'grain': found}
+      'memory': sets.read(source), 'grain': source}
   seconds: dict[str, list[float]] = {name: [] for name in examples}
   for i in range(rounds + 1):
     for name, dataset in examples.items():
@@ -69,15 +69,15 @@ def main() -> None:
   if rows < config.batch_size:
     raise cli.UsageError(
         f'--rows={rows} is less than a batch, {config.batch_size}')
-  found = sets.open_set(config.dataset, flags.FLAGS.data_dir)
-  part = min(1, rows / len(found.train))
-  found = found._replace(
-      train=First(found.train, rows),
-      test=First(found.test, math.ceil(part * len(found.test))))
-  seconds = measure(config, found, rounds)
+  source = sets.open_set(config.dataset, flags.FLAGS.data_dir)
+  part = min(1, rows / len(source.train))
+  source = source._replace(
+      train=First(source.train, rows),
+      test=First(source.test, math.ceil(part * len(source.test))))
+  seconds = measure(config, source, rounds)
   memory, grain = (statistics.median(seconds[name])
                    for name in ('memory', 'grain'))
-  print(f'{len(found.train)} rows: {memory:.2f} s from memory, {grain:.2f} s '
+  print(f'{len(source.train)} rows: {memory:.2f} s from memory, {grain:.2f} s '
         f'through Grain; the device is busy {100 * memory / grain:.0f} % of '
         'the time')
 

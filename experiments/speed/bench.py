@@ -2,11 +2,12 @@
 
   python -m experiments.speed.bench --shapes=2,4 --contenders=kan_jax,floor
 
-Each shape is timed forward, and forward and backward, all contenders in turn
-and again, in float32. The floor is the time of the matrix products alone, over
+Each shape is timed forward, and forward and backward, in float32; all
+contenders take turns. The floor is the time of the matrix products alone, over
 the expanded input: outputs, gradient of the weights, gradient of the input. The
-others are in the extra `bench`; one that is not installed is left out. Nothing
-is written without --workdir, which gets the table, all medians and a picture.
+other libraries are in the extra `bench`; one that is not installed is left out.
+Nothing is written without --workdir, which gets the table, all medians and a
+picture.
 """
 
 from collections.abc import Callable
@@ -40,7 +41,7 @@ class Timing(NamedTuple):
     shape: The shape, as text.
     contender: Its name.
     passes: 'forward' or 'forward + backward'.
-    median: Of all calls.
+    median: Median over all calls.
     low: Lower quartile.
     high: Upper quartile.
     calls: Number of calls.
@@ -63,12 +64,12 @@ def prepare(shape: peers.Shape, names: list[str]) -> dict[
   rng = np.random.default_rng(0)
   x = rng.uniform(-1, 1, (shape.batch, shape.features[0])).astype(np.float32)
   weight = rng.normal(size=(shape.batch, shape.features[-1])).astype(np.float32)
-  found = {}
+  contenders = {}
   for name in names:
     start = time.perf_counter()
     try:
-      made = peers.CONTENDERS[name](shape, x, weight)
-      for run in made:
+      contender = peers.CONTENDERS[name](shape, x, weight)
+      for run in contender:
         run()
         run()
     except ImportError as error:
@@ -76,16 +77,16 @@ def prepare(shape: peers.Shape, names: list[str]) -> dict[
       continue
     print(f'{shape}: {name} is ready after '
           f'{time.perf_counter() - start:.1f} s', flush=True)
-    found[name] = made
-  return found
+    contenders[name] = contender
+  return contenders
 
 
 def measure(
     shape: peers.Shape, names: list[str], budget: float) -> Iterator[Timing]:
   """Times all contenders in turn until the budget, in seconds, is spent."""
   runs = [(name, passes, run)
-          for name, made in prepare(shape, names).items()
-          for passes, run in zip(PASSES, made, strict=True)]
+          for name, contender in prepare(shape, names).items()
+          for passes, run in zip(PASSES, contender, strict=True)]
   taken = in_turns([run for _, _, run in runs], budget)
   for (name, passes, _), times in zip(runs, taken, strict=True):
     low, median, high = np.quantile(times, (0.25, 0.5, 0.75)) * 1e3
@@ -147,8 +148,9 @@ def draw(timings: list[Timing], path: pathlib.Path) -> None:
   axes = picture.subplots()
   for k, name in enumerate(names):
     own = {t.shape: t.median for t in chosen if t.contender == name}
-    at = [i + 0.8 * k / len(names) for i, s in enumerate(shapes) if s in own]
-    axes.barh(at, list(own.values()), 0.8 / len(names), label=name)
+    places = [
+        i + 0.8 * k / len(names) for i, s in enumerate(shapes) if s in own]
+    axes.barh(places, list(own.values()), 0.8 / len(names), label=name)
   axes.set_yticks([i + 0.35 for i in range(len(shapes))], shapes)
   axes.set_xscale('log')
   axes.set_xlabel('ms, forward and backward')

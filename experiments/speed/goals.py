@@ -2,8 +2,8 @@
 
   python -m experiments.speed.goals --goals=flat,penalty
 
-Each goal is a quotient that should not exceed a limit, of median times that
-are taken in turns, forward and backward in float32, or of bytes:
+Each goal is a quotient that should not exceed a limit. It is of bytes, or of
+median times, which are taken in turns, forward and backward in float32:
 
   flat     cost that does not grow with the number of intervals: [100, 100],
            batch 1024, and against a product with all B-splines
@@ -66,10 +66,10 @@ class Row(NamedTuple):
   limit: float
 
   def __str__(self) -> str:
-    found = self.above / self.below
-    return (f'{self.text}: {self.above:.4g} / {self.below:.4g} = {found:.3g}, '
-            f'limit {self.limit:.3g}: '
-            + ('met' if found <= self.limit else 'MISSED'))
+    quotient = self.above / self.below
+    return (f'{self.text}: {self.above:.4g} / {self.below:.4g} = '
+            f'{quotient:.3g}, limit {self.limit:.3g}: '
+            + ('met' if quotient <= self.limit else 'MISSED'))
 
 
 def _medians(

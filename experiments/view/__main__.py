@@ -36,8 +36,8 @@ def view(
 
   Args:
     workdir: The folder.
-    edges: How many edges of each layer are drawn at most.
-    images: How many wrong images are shown at most.
+    edges: Most edges of each layer that are drawn.
+    images: Most wrong images that are shown.
     dataset: The run's examples, if they are at hand.
     data_dir: Else, where tensorflow_datasets keeps its sets.
 

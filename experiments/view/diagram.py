@@ -1,8 +1,8 @@
 """The KAN of a run as part of an HTML page: a diagram whose edges answer.
 
 Each edge of the diagram can be pointed at, touched, or reached with the arrow
-keys; the page then shows the edge's function enlarged. All is drawn here, the
-page's script only chooses what is seen.
+keys; the page then shows the edge's function enlarged. Everything is drawn
+here; the page's script only chooses what is seen.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from kan_jax.pruning import scores
 from kan_jax.splines import bsplines
 
 _POINT = 72  # In an inch.
-# Of an enlarged function, in its own units: all, and the frame inside.
+# Size of an enlarged function, in units of its own, and of the frame inside.
 _SIZE = (340, 230)
 _FRAME = (46, 10, 330, 200)  # Left, top, right, bottom.
 _BARS = 30
@@ -37,9 +37,9 @@ class Names(NamedTuple):
   """What the nodes at both ends are called.
 
   Attributes:
-    inputs: Of the inputs, short, for the diagram.
-    outputs: Of the outputs.
-    input: What an input is, such as 'pixel'.
+    inputs: Short names of the inputs, for the diagram.
+    outputs: Names of the outputs.
+    input: The kind of an input, such as 'pixel'.
   """
   inputs: Sequence[str]
   outputs: Sequence[str]
@@ -83,8 +83,8 @@ def draw(
     variables: Its variables.
     x: A batch of inputs, [n, in]: decides the scores of the edges, which are
       standard deviations of their values, and the range of each function.
-    names: Of its inputs and outputs.
-    most: How many edges of a layer are shown, those that score most.
+    names: Names of its inputs and outputs.
+    most: Number of edges of each layer that are shown, the strongest.
   """
   activity = scores.activity(kan, variables, x)
   drawn = _edge_curves.strongest(
@@ -177,7 +177,7 @@ def _curve(edge: _Edge, hidden: bool) -> str:
 
 
 def _bars(edge: _Edge, across) -> str:
-  """Draws how often inputs come, in the lowest quarter."""
+  """Draws a histogram of the inputs, in the lowest quarter."""
   _, top, _, bottom = _FRAME
   counts, ends = np.histogram(edge.samples, _BARS, (edge.x[0], edge.x[-1]))
   heights = counts / counts.max() * (bottom - top) / 4

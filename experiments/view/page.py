@@ -1,7 +1,7 @@
 """The HTML page of a run: one text that needs nothing else.
 
-The template beside this file has the style sheet and the script. All that comes
-from a run is escaped.
+The template beside this file has the style sheet and the script. Everything
+that comes from a run is escaped.
 """
 
 import base64
@@ -29,14 +29,14 @@ class Run(NamedTuple):
   """What a page shows.
 
   Attributes:
-    name: Of the run.
+    name: Name of the run.
     config: Its settings.
     rows: Metrics of each epoch that has ended.
-    step: Steps taken.
+    step: Number of steps taken.
     images: Test images, [n, 28, 28], 0 to 1.
-    labels: Their classes, [n].
-    probabilities: What the model says of them, [n, classes].
-    picture: Of its KAN, if it has one.
+    labels: Classes of the images, [n].
+    probabilities: The model's probabilities of the classes, [n, classes].
+    picture: Picture of its KAN, if it has one.
   """
   name: str
   config: configs.Config
@@ -54,7 +54,7 @@ class Run(NamedTuple):
 
 
 def render(run: Run, most: int) -> str:
-  """Returns the page of a run, with so many wrong images at most."""
+  """Returns the page of a run, with at most `most` wrong images."""
   template = string.Template(_TEMPLATE.read_text('utf-8'))
   return template.substitute(
       name=html.escape(run.name), subtitle=html.escape(_subtitle(run)),
