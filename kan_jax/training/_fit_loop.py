@@ -30,7 +30,7 @@ class Window(NamedTuple):
     size: Number of steps.
     room: Number of steps in the longest window.
     updates: Which of the steps, counted from 0, begin with a grid update.
-    may_settle: Whether no grid update is in this window nor in that before it.
+    may_settle: Whether all grid updates are over, also in the window before.
   """
   start: int
   size: int
@@ -47,13 +47,14 @@ class Schedule(NamedTuple):
 
   def windows(self) -> list[Window]:
     """Returns the windows of all steps."""
+    room = min(self.log_every, self.steps)
     updates = [step for step in self.update_steps if step < self.steps]
     # The entry of the last update's window is not compared with any other.
     settled_from = self.log_every + (
         (max(updates) // self.log_every + 1) * self.log_every
         if updates else 0)
     return [Window(
-        start, min(self.log_every, self.steps - start), self.log_every,
+        start, min(self.log_every, self.steps - start), room,
         frozenset(step - start for step in updates
                   if start <= step < start + self.log_every),
         start >= settled_from)
@@ -131,7 +132,7 @@ class Loop:
 
   def take(self, window: Window, rows: np.ndarray) -> None:
     """Takes the steps of a window, a batch each, and notes the metrics."""
-    # Windows and their parts have the same shape, for one program.
+    # All windows and their parts have the same shape, so one program does.
     rows = np.pad(rows, [(0, window.room - window.size)] + [(0, 0)] * (
         rows.ndim - 1))
     before, totals = self.state.step, train_steps.zero_totals()
@@ -179,7 +180,7 @@ class Loop:
     return f'in step {self.taken}, {kind} is not finite'
 
   def rests(self) -> bool:
-    """Whether the last entry lowers the loss of that before it no further."""
+    """Whether the last entry of the history hardly lowers the loss."""
     tolerance = self.optimizer.tolerance
     before, now = (entry['loss'] for entry in self.history[-2:])
     return tolerance > 0 and now > (1 - tolerance) * before

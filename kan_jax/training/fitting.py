@@ -1,7 +1,7 @@
 """Fitting a model to arrays with one call: optimizer, grids, refinement.
 
-A loop over the transforms of `train_steps`, `optimizers` and `refinement`; who
-needs another order of things writes it with these.
+It puts together what `train_steps`, `optimizers` and `refinement` offer; for
+another order of things, write a loop of your own with these.
 """
 
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""Optimizers as objects: what `fit` asks of one, and those that there are.
+"""Optimizers as objects: what `fit` asks of one, and three that do it.
 
 `LBFGS` and `LevenbergMarquardt` evaluate the loss more than once a step, on all
 rows. Any optax transform becomes an `OptaxTransform`.
@@ -60,10 +60,11 @@ class Optimizer(Protocol):
 
   @property
   def tolerance(self) -> float:
-    """Least part of the loss that a grid of `refine` must still lower it by.
+    """Part of the loss, in [0, 1), by which the history must go on falling.
 
-    A grid has had enough steps once an entry of the history, after the last
-    grid update, is lower than that before it by less. 0 takes all steps.
+    A grid of `refine` ends early once an entry of the history is lower than the
+    entry before it by less than this part. Entries up to the last grid update
+    are not compared. 0 takes all steps.
     """
 
   def init(self, params: Any) -> Any:
@@ -125,9 +126,9 @@ class LBFGS(_AllRows):
   Attributes:
     memory_size: Number of steps that the curvature is estimated from, >= 1.
     frozen: Names of parameters, such as 'scale_base', that stay as they are.
-    tolerance: Part of the loss, in [0, 1). A grid of `refine` has had enough
-      steps once an entry of the history, after the last grid update, is lower
-      than that before it by less. 0 takes all steps.
+    tolerance: Part of the loss, in [0, 1). A grid of `refine` ends early once
+      an entry of the history, after the last grid update, is lower than the
+      entry before it by less than this part. 0 takes all steps.
 
   Raises:
     ValueError: If an option is out of its range.
@@ -173,9 +174,9 @@ class LevenbergMarquardt(_AllRows):
       collection `grid`, x and y; that one returns what each row leaves,
       [n, ...], which is squared and averaged. Outputs minus targets by default.
     frozen: Names of parameters, such as 'scale_base', that stay as they are.
-    tolerance: Part of the loss, in [0, 1). A grid of `refine` has had enough
-      steps once an entry of the history, after the last grid update, is lower
-      than that before it by less. 0 takes all steps.
+    tolerance: Part of the loss, in [0, 1). A grid of `refine` ends early once
+      an entry of the history, after the last grid update, is lower than the
+      entry before it by less than this part. 0 takes all steps.
 
   Raises:
     ValueError: If an option is out of its range.
@@ -223,9 +224,9 @@ class LevenbergMarquardt(_AllRows):
 class OptaxTransform:
   """Any optax transform; `fit` makes one of what it is given.
 
-  Transforms may need the loss and its gradient, as `optax.contrib.
-  reduce_on_plateau` and line searches do. Those of L-BFGS forget their
-  curvature after a grid update and a refinement; what others keep goes on.
+  Also a transform that needs the loss and its gradient, such as a line search
+  or `optax.contrib.reduce_on_plateau`. After a grid update and a refinement,
+  L-BFGS forgets its curvature; other transforms go on with what they keep.
 
   To freeze parameters, chain optax's own freeze:
 
@@ -286,7 +287,7 @@ def _refine_and_restart(
     optimizer: Optimizer | _AllRows, model: nn.Module,
     state: train_steps.TrainState,
     grid: int) -> tuple[nn.Module, train_steps.TrainState]:
-  """Refines what there is but the optimizer, which goes on as anew."""
+  """Refines model and variables; the optimizer restarts."""
   model, variables = edits.refine(model, state.variables, grid)
   return model, state.replace(
       params=variables['params'], grid=variables['grid'],
