@@ -12,7 +12,6 @@ picture of the network before and after.
 
 from collections.abc import Callable
 import pathlib
-import re
 import signal
 import time
 from typing import NamedTuple
@@ -81,9 +80,8 @@ def write(
   lines = [report(found, target), f'{target} = {found.expression}']
   (folder / 'formula.txt').write_text('\n'.join(lines) + '\n')
   rounded = symbolic.round_digits(found.expression, 6)
-  formula = sympy.latex(rounded, symbol_names={
-      sympy.Symbol(name): _latex(name) for name in names})
-  (folder / 'formula.tex').write_text(f'{_latex(target)} = {formula}\n')
+  left, right = symbolic.latex(sympy.Symbol(target)), symbolic.latex(rounded)
+  (folder / 'formula.tex').write_text(f'{left} = {right}\n')
   scaled, _ = found.scale.data(x, x[:, 0])
   for stem, (model, variables) in (
       ('splines', found.splines), ('symbols', (found.model, found.variables))):
@@ -91,14 +89,6 @@ def write(
         model, variables, scaled, names=[_label(name) for name in names],
         output_names=[_label(target)])
     figure.savefig(folder / f'{stem}.png', dpi=150)
-
-
-def _latex(name: str) -> str:
-  """A name in LaTeX: as sympy writes it, or as text if it is no identifier."""
-  if name.isidentifier():
-    return sympy.latex(sympy.Symbol(name))
-  escaped = re.sub(r'([#$%&_{}])', r'\\\1', name)
-  return rf'\text{{{escaped}}}'
 
 
 def _label(name: str) -> str:

@@ -1,9 +1,10 @@
 """From the edges of a trained KAN, or from data, to a formula.
 
-Look for functions (`suggest`, `auto_symbolic`), give them to edges (`fix`,
-`unfix`, `remove`), and write down what the model computes (`formula`,
-`lambdify`); `discover` does it all from data. What makes expressions needs
-sympy: pip install 'kan_jax[symbolic]'.
+`suggest` and `auto_symbolic` look for functions. `fix`, `unfix` and `remove`
+change which edge carries one. `formula` writes down what the model computes;
+`round_digits`, `tidy`, `latex` and `lambdify` go on from there. `discover` does
+all of it from data. Whatever makes expressions needs sympy:
+pip install 'kan_jax[symbolic]'.
 """
 
 import lazy_loader

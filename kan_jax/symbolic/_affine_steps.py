@@ -1,9 +1,9 @@
-"""Steps of c * f(a * x + b) + d towards samples, c and d projected out.
+"""Steps that fit c * f(a * x + b) + d to samples, with c and d projected out.
 
-For given a and b, the best c and d are a linear least squares problem; what is
-left is a nonlinear one in two dimensions (variable projection, Golub and
+For given a and b, the best c and d solve a linear least squares problem. What
+is left is a nonlinear problem in two dimensions (variable projection, Golub and
 Pereyra 1973; its gradient as by Kaufman 1975). All functions here take values
-of f and its derivative, so that each is compiled once for all f.
+of f and its derivative, so each is compiled once for all f.
 
 The damping follows the rule of `training.levenberg_marquardt`. Nothing else is
 shared: here it scales a diagonal (Marquardt 1963), since a and b have units of
@@ -24,11 +24,12 @@ _jit = functools.partial(jax.jit, compiler_options=compiling.OLDER_CPU)
 
 
 class State(NamedTuple):
-  """Where the steps have come to from each start.
+  """Where the steps from each start have arrived.
 
   Attributes:
-    point: a and b, [edges, starts, 2], as are the others' leading axes.
-    damping: Of Levenberg and Marquardt, [...].
+    point: a and b, [edges, starts, 2]; the first two axes of the others are the
+      same.
+    damping: Damping of Levenberg and Marquardt, [...].
     cost: Sum of squared errors over that of the best constant, [...].
     normal: The normal matrix of a step, [..., 2, 2].
     slope: Its right-hand side, [..., 2].
@@ -42,7 +43,7 @@ class State(NamedTuple):
 
 @_jit
 def propose(state: State) -> jax.Array:
-  """The point that a damped Gauss-Newton step leads to."""
+  """Returns the point that a damped Gauss-Newton step leads to."""
   (p, q), (_, r) = jnp.moveaxis(state.normal, (-2, -1), (0, 1))
   g, h = jnp.moveaxis(state.slope, -1, 0)
   floor = 1e-10 * (p + r) + _TINY  # For a direction that changes nothing.
@@ -56,7 +57,7 @@ def propose(state: State) -> jax.Array:
 
 @_jit
 def choose(old: State, new: State) -> State:
-  """Takes the new state where it is better; else the old one, damped more."""
+  """Takes the new state where it is better, elsewhere the old, damped more."""
   better = new.cost < old.cost
   damping = levenberg_marquardt.adapt(old.damping, better)
   new, old = (state._replace(damping=damping) for state in (new, old))
@@ -71,12 +72,12 @@ def choose(old: State, new: State) -> State:
 def linearize(
     point: jax.Array, f: jax.Array, df: jax.Array, u: jax.Array,
     v: jax.Array) -> State:
-  """The cost at points and the normal equations of a step from there.
+  """Returns the cost at points and the normal equations of a step from there.
 
   Args:
     point: a and b, [edges, starts, 2].
     f: f(a * u + b), [edges, starts, n].
-    df: The derivative of f there, of the same shape.
+    df: Derivative of f there, of the same shape.
     u: Inputs, [edges, n].
     v: Outputs, [edges, n].
   """
@@ -104,7 +105,7 @@ def project(f: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
   scale = jnp.where(varies, size, 1)
   c = jnp.zeros_like(size)
   error = target - target.mean(-1, keepdims=True)
-  for _ in range(2):  # The second time for what the first has rounded.
+  for _ in range(2):  # The second time mends the rounding of the first.
     more = (centred * error).sum(-1, keepdims=True) / scale
     more = jnp.where(varies, more, 0)
     c, error = c + more, error - more * centred
@@ -112,7 +113,12 @@ def project(f: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def correlation(f: jax.Array, v: jax.Array) -> jax.Array:
-  """Squared correlation over the last axis; 0 where f is not finite or flat."""
+  """Returns the squared correlation; 0 where f is not finite or flat.
+
+  Args:
+    f: Values of a function, [..., n].
+    v: Outputs with mean 0, [..., n].
+  """
   centred = f - f.mean(-1, keepdims=True)
   size, total = (centred**2).sum(-1), (f**2).sum(-1)
   varies = jnp.isfinite(total) & (size > 1e-20 * total)

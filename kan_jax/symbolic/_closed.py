@@ -15,8 +15,8 @@ from kan_jax.layers import functions
 from kan_jax.layers import nodes
 from kan_jax.layers import structure
 
-# Changes of a node, relative to what it varies by, that are rounding or left by
-# training; in float64, and in narrower types.
+# Changes of a node, relative to its interquartile range, that are rounding or
+# left by training; in float64, and in narrower types.
 _IDLE, _IDLE_NARROW = 1e-10, 1e-6
 _GROWTH = 10  # What layers may make of such a change at the outputs.
 _ROWS = 256
@@ -106,9 +106,9 @@ def drop_idle(
   """Drops the numbers that change no value.
 
   Layer by layer: shifts of arguments, constants, and edges that change what a
-  term computes by no more than a tiny part of what it varies by. A layer keeps
-  its numbers if the outputs of the model see a difference, as the logarithm of
-  a tiny constant does.
+  term computes by no more than a tiny part of its interquartile range. A layer
+  keeps its numbers if the outputs of the model see a difference, as the
+  logarithm of a tiny constant does.
 
   Args:
     layers: As `read` returns them.
@@ -150,14 +150,20 @@ def _curve(edge: Edge, x: np.ndarray) -> np.ndarray:
 
 
 def _spread(values: np.ndarray) -> float:
-  """What the finite ones of some values vary by."""
+  """Returns the interquartile range of the finite ones of some values.
+
+  The whole range would be that of a pole, beside which nothing matters.
+  """
   values = values[np.isfinite(values)]
-  return float(np.ptp(values)) if values.size else 0.0
+  if not values.size:
+    return 0.0
+  low, high = np.percentile(values, (25, 75))
+  return float(high - low)
 
 
 def _alike(
     values: np.ndarray, wanted: np.ndarray, tolerance: float) -> bool:
-  """Whether outputs [n, out] differ by no more than a part of their spread."""
+  """Whether outputs [n, out] differ by at most a part of their spread."""
   for value, column in zip(values.T, wanted.T, strict=True):
     finite = np.isfinite(column)
     change = np.abs(value - column)[finite]
@@ -176,8 +182,9 @@ def _drop(layer: Layer, x: np.ndarray, tolerance: float) -> Layer:
     limit = tolerance * _spread(sum(curve for _, curve in mine) + 0 * x[:, 0])
     edges = []
     for edge, curve in mine:
-      if np.isfinite(curve).any() and _spread(curve) <= limit:
-        bias[o] += edge.d + curve[np.isfinite(curve)].mean()
+      values = curve[np.isfinite(curve)]
+      if values.size and np.ptp(values) <= limit:
+        bias[o] += edge.d + values.mean()
       else:
         edges.append(_drop_shift(edge, curve, x, limit))
     if abs(bias[o] + sum(edge.d for edge in edges)) <= limit:
@@ -191,4 +198,4 @@ def _drop_shift(
   """Drops the shift b of an edge if that changes its curve by no more."""
   plain = edge._replace(b=0.0)
   change = np.abs(_curve(plain, x) - curve)[np.isfinite(curve)]
-  return plain if (change <= limit).all() else edge
+  return plain if change.size and (change <= limit).all() else edge

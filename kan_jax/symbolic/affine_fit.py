@@ -24,7 +24,7 @@ from kan_jax.symbolic import _affine_steps
 from kan_jax.symbolic import _samples
 
 # The grid: steepness a, and the x where the argument of f is zero, -b / a. Both
-# fall into parts of equal size, the best point of each of which is a start.
+# are split into parts of equal size. The best point of each part is a start.
 _STEEP = np.concatenate([
     np.geomspace(0.03, 1, 14), 1 + 0.94 * np.arange(1, 43)])
 _BEYOND = 1 + np.geomspace(1e-3, 30, 10)
@@ -71,10 +71,10 @@ class AffineFit(NamedTuple):
       dtype of x; in float64 they get far below 1e-16.
     r2: 1 - residual; -inf, and c 0, where f is not finite on all samples in
       float64 and in the dtype of x.
-    parameters: How many of the four the fit needs: c and d always, a where +-1
-      does not do as well, b where 0 does not.
-    at_boundary: Whether a lies where the search ends, or beyond: there may be a
-      better fit still further, or f is wanted only for its tangent.
+    parameters: How many of the four numbers the fit needs: always c and d, a
+      unless +-1 fits as well, b unless 0 fits as well.
+    at_boundary: Whether a lies where the search ends, or beyond. Then a better
+      fit may lie still further, or only the tangent of f is of use.
   """
   a: np.ndarray
   b: np.ndarray
@@ -197,8 +197,8 @@ def _refine(fn, u, v, points, steps):
 def _gentlest(points, costs, count):
   """The best points of each edge, [edges, count, 2].
 
-  Of those that fit alike, as a frequency and its alias or a phase and the next,
-  the ones with the least a and b come first.
+  Some points fit alike, as a frequency and its alias, or a phase and the next.
+  Of these the ones with the least a and b come first.
   """
   points, costs = np.asarray(points), np.asarray(costs)
   alike = np.round(np.log2(np.minimum(costs, 1e9) + _EXACT))
@@ -210,7 +210,8 @@ def _gentlest(points, costs, count):
 def _zoom(fn, u, v, point):
   """Moves the jump of a function that has no slope, as sgn, to where it fits.
 
-  No step leads there. The middle is taken of all the places that fit alike.
+  Steps need a slope, so places are tried. Of those that fit alike, the middle
+  is taken.
   """
   if np.asarray(_slopes(fn, point[:, None], u)[1]).any():
     return point
@@ -270,7 +271,7 @@ def _slopes(fn, points, u):
 
 
 def _tidy(fn, u, v, point, samples: _samples.Samples):
-  """Prefers a = +-1, b = 0 and a > 0, in the units of x, if they do as well.
+  """Chooses a = +-1, b = 0 and a > 0, in the units of x, if they fit as well.
 
   A power or a logarithm fits as well with any a, an exponential with any b, an
   even or odd function with either sign.

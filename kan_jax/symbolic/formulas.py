@@ -45,19 +45,22 @@ def formula(
       `round_digits` on the rows of `x`; None for no rounding.
     zero_below: Size below which a parameter counts as 0; 0.0 keeps all. By
       default a shift, a constant or an edge is left out if it changes what a
-      node computes on the rows of `x` by less than 1e-10 of what the node
-      varies by, or 1e-6 where the parameters are not float64. Training leaves
-      such numbers. They stay if the outputs would change by ten times as much.
+      node computes on the rows of `x` by at most 1e-10 of the interquartile
+      range of the node, or 1e-6 where the parameters are not float64. Training
+      leaves such numbers. They stay where an output would change by more than
+      ten times that part of its own range.
     x: Rows of inputs of the model, [n, in], that decide what `digits` and
       `zero_below` may change. By default rows all over the grids of the inputs;
       give rows if the grids were never moved to the data.
 
   Raises:
     ValueError: If edges are still splines, if a number of names, means or
-      deviations is wrong, or if `digits` is < 1.
+      deviations is wrong, if `digits` is < 1, or if `x` is no finite table.
   """
   layers = _closed.read(model, variables)
-  rows = _closed.grid_rows(model, variables) if x is None else _rows(x)
+  rows = _closed.grid_rows(model, variables)
+  if x is not None:
+    rows = _rows(x, rows.shape[1])
   if zero_below is None:
     layers = _closed.drop_idle(layers, rows, _is_wide(variables))
   else:
@@ -82,11 +85,13 @@ def formula(
   return [simplify.round_digits(expr, digits, symbols, raw) for expr in written]
 
 
-def _rows(x: np.ndarray | jax.Array) -> np.ndarray:
+def _rows(x: np.ndarray | jax.Array, inputs: int) -> np.ndarray:
   """Returns `x` in float64; raises a ValueError if it is no finite table."""
   checks.check_rows('x', x)
-  if np.ndim(x) != 2:
-    raise ValueError(f'`x` needs the shape [n, in]; got {np.shape(x)}.')
+  if np.ndim(x) != 2 or np.shape(x)[1] != inputs:
+    raise ValueError(
+        f'`x` needs the shape [n, {inputs}], a column for each input; got '
+        f'{np.shape(x)}.')
   return np.asarray(x, np.float64)
 
 

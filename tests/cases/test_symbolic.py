@@ -23,8 +23,8 @@ def _function(name):
 
 
 def _fit(name, x, y):
-  found = symbolic.fit_affine(_function(name), x[:, None], y[:, None])
-  return symbolic.AffineFit(*(field[0] for field in found))
+  fit = symbolic.fit_affine(_function(name), x[:, None], y[:, None])
+  return symbolic.AffineFit(*(field[0] for field in fit))
 
 
 @functools.cache
@@ -51,22 +51,22 @@ class SymbolicCases(chex.TestCase):
   @parameterized.parameters(1e-4, 1.0, 1e6)
   def test_y04_small_amplitude(self, scale):
     x = np.linspace(-1, 1, 200)
-    found = _fit('sin', x, scale * np.sin(3 * x))
-    self.assertGreater(found.r2, 0.9999)
-    self.assertAlmostEqual(abs(found.a), 3, delta=0.01)
+    fit = _fit('sin', x, scale * np.sin(3 * x))
+    self.assertGreater(fit.r2, 0.9999)
+    self.assertAlmostEqual(abs(fit.a), 3, delta=0.01)
 
   def test_y05_frequency_beyond_the_search_box(self):
     x = np.linspace(-1, 1, 200)
     for frequency in (12, 20):
-      found = _fit('sin', x, np.sin(frequency * x))
-      self.assertGreater(found.r2, 0.999)
-      self.assertAlmostEqual(abs(found.a), frequency, delta=0.05)
+      fit = _fit('sin', x, np.sin(frequency * x))
+      self.assertGreater(fit.r2, 0.999)
+      self.assertAlmostEqual(abs(fit.a), frequency, delta=0.05)
 
   def test_y06_wide_inputs_alias(self):
     x = np.linspace(0, 1000, 200)
-    found = _fit('sin', x, np.sin(0.01 * x))
-    self.assertGreater(found.r2, 0.9999)
-    self.assertAlmostEqual(abs(found.a), 0.01, delta=1e-4)
+    fit = _fit('sin', x, np.sin(0.01 * x))
+    self.assertGreater(fit.r2, 0.9999)
+    self.assertAlmostEqual(abs(fit.a), 0.01, delta=1e-4)
 
   @parameterized.parameters((jnp.float32, 1e-5), (jnp.float64, 1e-10))
   def test_y07_every_name_has_a_sympy_twin(self, dtype, tolerance):

@@ -27,26 +27,30 @@ class DiscoverTest(parameterized.TestCase):
     """The sum cannot fit, the product does; a third input does not matter."""
     x = _RNG.uniform([3, -20, 0], [5, 10, 1e-3], (300, 3))
     lines = []
-    found = _discover(
+    discovered = _discover(
         x, 0.5 * x[:, 0] * x[:, 1], names=['a', 'b', 'c'],
         shapes=[[3, 1], [3, [0, 1]], [3, 5, 1]], log=lines.append)
     a, b = sympy.symbols('a b')
-    self.assertEqual(found.expression, a * b / 2)
-    self.assertLess(found.relative, 1e-12)
+    self.assertEqual(discovered.expression, a * b / 2)
+    self.assertLess(discovered.relative, 1e-12)
     self.assertIn('[3, 1]: splines', lines[0])
     self.assertFalse(any('[3, 5, 1]' in line for line in lines))
-    self.assertEqual(found.model.features, (3, (0, 1)))
+    self.assertEqual(discovered.model.features, (3, (0, 1)))
+    first, second, third = repr(discovered).splitlines()
+    self.assertEqual(first, 'a*b/2')
+    self.assertRegex(second, '^RMSE .* on test rows, .* standard deviation$')
+    self.assertEqual(third, 'from a KAN of the shape [3, (0, 1)]')
 
   def test_noise(self):
     x = _RNG.uniform(-1, 2, (300, 1))
     y = 3 * np.sin(2 * x[:, 0]) + 0.1 * _RNG.normal(size=300)
-    found = _discover(x, y, shapes=[[1, 1]])
+    discovered = _discover(x, y, shapes=[[1, 1]])
     # Of 60 test rows, the deviation of the noise is known to 10 %.
-    np.testing.assert_allclose(found.error, 0.1, rtol=0.3)
+    np.testing.assert_allclose(discovered.error, 0.1, rtol=0.3)
     points = np.linspace(-1, 2, 7)
     np.testing.assert_allclose(
-        sympy.lambdify('x_0', found.expression)(points), 3 * np.sin(2 * points),
-        atol=0.1)
+        sympy.lambdify('x_0', discovered.expression)(points),
+        3 * np.sin(2 * points), atol=0.1)
 
 
 class ErrorsTest(parameterized.TestCase):

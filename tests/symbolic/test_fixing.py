@@ -31,9 +31,9 @@ class FixTest(chex.TestCase):
     before = model.apply(variables, _X)
     view = traversal.view_layers(model, variables, _X)['layers_0',]
     edge = view.edge_outputs(_X)[:, 1, 2]
-    new, found = fixing.fix(
+    new, fixed = fixing.fix(
         model, variables, None, 0, 1, 2, 'cos', params=(2, 0.5, 3, -1))
-    values = traversal.view_layers(new, found, _X)['layers_0',].edge_outputs(_X)
+    values = traversal.view_layers(new, fixed, _X)['layers_0',].edge_outputs(_X)
     np.testing.assert_allclose(
         values[:, 1, 2], 3 * np.cos(2 * _X[:, 1] + 0.5) - 1, atol=1e-6)
     self.assertGreater(np.abs(values[:, 1, 2] - edge).max(), 1)
@@ -43,8 +43,8 @@ class FixTest(chex.TestCase):
 
   def test_fitted(self):
     model, variables = _model()
-    new, found = fixing.fix(model, variables, _X, 1, 0, 0, 'x')
-    slope = found['params']['layers_1']['affine'][0, 2]
+    new, fixed = fixing.fix(model, variables, _X, 1, 0, 0, 'x')
+    slope = fixed['params']['layers_1']['affine'][0, 2]
     view = traversal.view_layers(model, variables, _X)['layers_1',]
     expected = np.polyfit(
         view.inputs[:, 0], view.edge_outputs(view.inputs)[:, 0, 0], 1)[0]
@@ -59,48 +59,48 @@ class FixTest(chex.TestCase):
         lambda given: fixing.fix(
             model, given, None, 0, 1, 2, 'x', params=(1, 0, 2, 0)),
         lambda given: fixing.remove(model, given, 0, 1, 2)):
-      new, found = edit(arrays)
+      new, fixed = edit(arrays)
       expected_model, expected = edit(variables)
       self.assertEqual(new, expected_model)
-      chex.assert_trees_all_equal(found, expected)
+      chex.assert_trees_all_equal(fixed, expected)
     chex.assert_trees_all_equal(arrays, variables)
 
   def test_back_and_forth(self):
     model, variables = _model()
-    new, found = model, variables
+    new, fixed = model, variables
     edges = [(0, 1, 2, 'sin'), (0, 0, 0, 'x'), (1, 2, 0, 'exp'),
              (0, 0, 1, 'sin'), (0, 1, 2, 'cos')]
     for k, (layer, i, o, name) in enumerate(edges):
-      new, found = fixing.fix(new, found, None, layer, i, o, name,
+      new, fixed = fixing.fix(new, fixed, None, layer, i, o, name,
                               params=(k, 0, 1, 0))
     self.assertEqual(dict(new.symbolic[0]), {
         'cos': ((1, 2),), 'x': ((0, 0),), 'sin': ((0, 1),)})
-    numbers = edits.read(new, found, ('layers_0',))
+    numbers = edits.read(new, fixed, ('layers_0',))
     self.assertEqual(
         {edge: int(row[0]) for edge, (_, row) in numbers.items()},
         {(1, 2): 4, (0, 0): 1, (0, 1): 3})
     for layer, i, o, _ in edges:
-      new, found = fixing.unfix(new, found, layer, i, o)
+      new, fixed = fixing.unfix(new, fixed, layer, i, o)
     self.assertEqual(new, model)
-    chex.assert_trees_all_equal(found, variables)
+    chex.assert_trees_all_equal(fixed, variables)
 
   def test_remove(self):
     model, variables = _model()
-    new, found = fixing.fix(
+    new, fixed = fixing.fix(
         model, variables, None, 0, 0, 0, 'exp', params=(1, 0, 1, 0))
-    new, found = fixing.remove(new, found, 0, 0, 0)
-    new, found = fixing.remove(new, found, 0, 1, 1)
-    values = traversal.view_layers(new, found, _X)['layers_0',].edge_outputs(_X)
+    new, fixed = fixing.remove(new, fixed, 0, 0, 0)
+    new, fixed = fixing.remove(new, fixed, 0, 1, 1)
+    values = traversal.view_layers(new, fixed, _X)['layers_0',].edge_outputs(_X)
     self.assertFalse(values[:, 0, 0].any() or values[:, 1, 1].any())
     self.assertEqual(new, model)
 
   def test_a_single_layer(self):
     layer = linen.KANLayer(2)
     variables = jax.jit(layer.init)(jax.random.key(1), _X)
-    new, found = fixing.fix(
+    new, fixed = fixing.fix(
         layer, variables, None, (), 0, 1, 'sin', params=(1, 0, 1, 0))
     self.assertEqual(new.symbolic, (('sin', ((0, 1),)),))
-    chex.assert_shape(new.apply(found, _X), (200, 2))
+    chex.assert_shape(new.apply(fixed, _X), (200, 2))
 
   def test_numbers_are_refined_to_machine_precision(self):
     with jax.enable_x64(True):

@@ -122,8 +122,9 @@ class FormulaTest(chex.TestCase):
       formulas.formula(model, variables, digits=0)
     with self.assertRaisesRegex(ValueError, '`names`.*2 inputs'):
       formulas.formula(model, variables, names=['x', 'x'])
-    with self.assertRaisesRegex(ValueError, r'`x` needs the shape.*\(2,\)'):
-      formulas.formula(model, variables, x=np.ones(2))
+    for x in np.ones(2), np.ones((3, 1)):
+      with self.assertRaisesRegex(ValueError, r'`x` needs the shape \[n, 2\]'):
+        formulas.formula(model, variables, x=x)
 
 
 def _sum_of_squares(shifts, slope, constant, dtype=np.float64, size=1.0):
@@ -195,6 +196,13 @@ class IdleNumbersTest(parameterized.TestCase):
       # Rows that end at 1 do not see it.
       [written] = formulas.formula(model, variables, x=_X[:, :1] + 1)
       self.assertEqual(written.subs('x_0', 0), sympy.zoo)
+
+  def test_rows_outside_the_domain_say_nothing(self):
+    model, variables = linen.KAN([1, 1]), networks.kan([1, 1])
+    model, variables = fixing.fix(
+        model, variables, None, 0, 0, 0, 'sqrt', params=(1, -5, 1, 0.25))
+    [written] = formulas.formula(model, variables, digits=3)
+    self.assertAlmostEqual(float(written.subs('x_0', 9)), 2.25)
 
   def test_by_hand(self):
     with jax.enable_x64(True):

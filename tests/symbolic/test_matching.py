@@ -81,10 +81,10 @@ class RankTest(chex.TestCase):
     self.assertLess(names.index('sin'), names.index('0'))
 
   def test_scores(self):
-    one = matching.score(1, np.array([2]), np.array([0.5]))
-    self.assertLess(one, matching.score(2, np.array([2]), np.array([0.5])))
-    self.assertLess(one, matching.score(1, np.array([3]), np.array([0.3])))
-    self.assertLess(one, matching.score(1, np.array([2]), np.array([0.6])))
+    base = matching.score(1, np.array([2]), np.array([0.5]))
+    self.assertLess(base, matching.score(2, np.array([2]), np.array([0.5])))
+    self.assertLess(base, matching.score(1, np.array([3]), np.array([0.3])))
+    self.assertLess(base, matching.score(1, np.array([2]), np.array([0.6])))
     with self.assertRaisesRegex(ValueError, '`weight`.*got 2'):
       matching.score(1, np.ones(1), np.ones(1), weight=2)
     with self.assertRaisesRegex(ValueError, '`floor`.*got 0'):
@@ -104,6 +104,14 @@ class SuggestTest(chex.TestCase):
         model, variables, _X, ('layers_0',), 0, 0, library=_SMALL)
     self.assertEqual(by_path, sine)
 
+  def test_who_wants_to_hear_of_every_nan(self):
+    """Functions are tried outside their domain; that is no mistake."""
+    model, variables = _model()
+    expected = matching.suggest(model, variables, _X, 0, 0, 0, library=_SMALL)
+    with jax.debug_nans(True):
+      again = matching.suggest(model, variables, _X, 0, 0, 0, library=_SMALL)
+    self.assertEqual(again, expected)
+
   def test_inside_another_model(self):
     class Mixed(nn.Module):
       @nn.compact
@@ -112,9 +120,9 @@ class SuggestTest(chex.TestCase):
 
     model = Mixed()
     variables = jax.jit(model.init)(jax.random.key(1), _X)
-    found = matching.suggest(
+    candidates = matching.suggest(
         model, variables, _X, ('kan', 'layers_0'), 1, 0, library=_SMALL)
-    self.assertNotEmpty(found)
+    self.assertNotEmpty(candidates)
     with self.assertRaisesRegex(ValueError, '`layer` is a path.*Mixed; got 0'):
       matching.suggest(model, variables, _X, 0, 0, 0)
     with self.assertRaisesRegex(ValueError, r"`layer` is one .*got \('a',\)"):
@@ -162,24 +170,24 @@ class AutoSymbolicTest(chex.TestCase):
 
   def test_live_splines_alone(self):
     model, variables = _model()
-    new, found, report = matching.auto_symbolic(
+    new, fixed, report = matching.auto_symbolic(
         model, variables, _X, library=_SMALL)
     self.assertEqual([(c.layer, c.edge) for c in report], [
         (('layers_1',), (0, 0)), (('layers_1',), (1, 0))])
     self.assertTrue(all(choice.fixed for choice in report))
     self.assertEqual(new.symbolic[0], model.symbolic[0])
     chex.assert_trees_all_equal(
-        found['params']['layers_0'], variables['params']['layers_0'])
-    self.assertFalse(found['grid']['layers_1']['mask'].any())
+        fixed['params']['layers_0'], variables['params']['layers_0'])
+    self.assertFalse(fixed['grid']['layers_1']['mask'].any())
     # Nothing is left to do.
-    again = matching.auto_symbolic(new, found, _X, library=_SMALL)
+    again = matching.auto_symbolic(new, fixed, _X, library=_SMALL)
     self.assertEqual(again[0], new)
     self.assertEmpty(again[2])
 
   def test_least_quality(self):
     model, variables = _model()
-    new, found, report = matching.auto_symbolic(
+    new, fixed, report = matching.auto_symbolic(
         model, variables, _X, library=_SMALL[:1], min_r2=0.5)
     self.assertFalse(any(choice.fixed for choice in report))
     self.assertEqual(new, model)
-    chex.assert_trees_all_equal(found, variables)
+    chex.assert_trees_all_equal(fixed, variables)

@@ -20,10 +20,10 @@ def test_the_best_function_of_a_model_that_is_not_trained():
     y = 2 * x**2 - 1
     model, variables = linen.KAN([1, 1]), networks.kan(
         [1, 1], dtype=jnp.float64)
-    new, found, [choice] = symbolic.auto_symbolic_by_loss(
+    new, fixed, [choice] = symbolic.auto_symbolic_by_loss(
         model, variables, x, y, library=_LIBRARY, steps=30,
         optimizer=optimizers.LevenbergMarquardt())
-    np.testing.assert_allclose(new.apply(found, x), y, atol=1e-6)
+    np.testing.assert_allclose(new.apply(fixed, x), y, atol=1e-6)
     assert (choice.edge, choice.best.name) == ((0, 0), 'x^2')
     assert model.symbolic == ()
     errors = optimizers.squared_error(model.apply(variables, x), y)
