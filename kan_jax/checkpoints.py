@@ -11,7 +11,9 @@ import logging
 import os
 import pathlib
 import shutil
+import sys
 import threading
+import time
 from typing import Any
 
 import jax
@@ -61,6 +63,8 @@ def save(directory: _Path, step: int, state: Any) -> None:
     raise ValueError(f'`step` {step} is there already: {path}.')
   _check_leaves(state)
   try:
+    if jax.process_index() == 0:
+      _try_folder(path)
     with _quiet():
       _write(path, state, incomplete)
     if jax.process_index() == 0:
@@ -195,6 +199,17 @@ def _way_out(dtype: Any) -> str:
   return " (jax.config.update('jax_enable_x64', True) lets it)" if wide else ''
 
 
+def _try_folder(path: pathlib.Path) -> None:
+  """Raises an OSError if nothing can be written beside a checkpoint.
+
+  orbax does not say so for minutes: its threads wait for the one that failed.
+  """
+  trial = path.with_name(path.name + _DELETED)  # `clean` knows it.
+  trial.mkdir(parents=True, exist_ok=True)
+  (trial / 'trial').write_bytes(bytes(4096))
+  shutil.rmtree(trial)
+
+
 def _write(path: pathlib.Path, state: Any, overwrite: bool) -> None:
   """Lets orbax write a state; where that fails, it has ended, too."""
   before = set(threading.enumerate())
@@ -205,6 +220,7 @@ def _write(path: pathlib.Path, state: Any, overwrite: bool) -> None:
     for thread in set(threading.enumerate()) - before:
       if type(thread).__module__.startswith('orbax'):
         threading.Thread.join(thread, timeout=10)  # Its own raises.
+    time.sleep(1)  # Writes that tensorstore has begun, not to be joined.
     raise
 
 
@@ -231,15 +247,23 @@ def _remove(path: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """Keeps orbax from logging, with tracebacks, the error that it raises."""
-  logger = logging.getLogger('absl')
+  """Keeps orbax from printing, with tracebacks, the error that it raises."""
+  logger, hook = logging.getLogger('absl'), sys.unraisablehook
+
   def is_of_another(record: logging.LogRecord) -> bool:
     return 'orbax' not in record.pathname
+
+  def report(unraisable: Any) -> None:  # Of writes whose reader gave up.
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      hook(unraisable)
+
   logger.addFilter(is_of_another)
+  sys.unraisablehook = report
   try:
     yield
   finally:
     logger.removeFilter(is_of_another)
+    sys.unraisablehook = hook
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
-"""Export: a function and the arrays it holds, as bytes that JAX alone can run.
+"""Export: a function and its arrays, as bytes that JAX alone can run.
 
-Needs flatbuffers: pip install 'kan_jax[export]'. What is kept is StableHLO, see
-https://docs.jax.dev/en/latest/export/export.html; neither this library nor Flax
-is needed to load it.
+The bytes hold a StableHLO program, see
+https://docs.jax.dev/en/latest/export/export.html. Whoever loads them needs
+neither this library nor Flax. Needs flatbuffers: pip install 'kan_jax[export]'.
 """
 
 from collections.abc import Callable
@@ -23,20 +23,21 @@ def serialize(
     platforms: Sequence[str] = PLATFORMS) -> bytes:
   """Returns a function of a batch as a program for any number of rows.
 
-  `jax.export.deserialize(data).call(x)` computes it again.
+      predict = functools.partial(model.apply, variables)
+      data = export.serialize(predict, (2,))
+      y = jax.export.deserialize(data).call(x)  # In any process.
 
   Args:
-    fn: A pure function of [batch, *shape], such as
-      `functools.partial(model.apply, variables)`. The arrays that it holds go
-      along.
+    fn: Pure function of [batch, *shape]. The arrays that it closes over become
+      part of the program.
     shape: Shape of a row; () for one number.
     dtype: Type of the inputs.
-    platforms: What the program shall run on: of 'cpu', 'cuda', 'rocm' and
-      'tpu', none of which need be here.
+    platforms: Platforms that the program can run on, of 'cpu', 'cuda', 'rocm'
+      and 'tpu'. This machine need not have them.
 
   Raises:
-    ValueError: If a platform is not known, a size is not a whole number >= 1,
-      or `fn` does not work for any number of rows.
+    ValueError: If a platform is unknown, a size is not a whole number >= 1, or
+      `fn` does not work for every number of rows.
   """
   unknown = sorted(set(platforms).difference(_KNOWN))
   if unknown or not platforms:
@@ -51,7 +52,7 @@ def serialize(
     program = export.export(jax.jit(fn), platforms=tuple(platforms))(
         jax.ShapeDtypeStruct((rows, *shape), dtype))
   except (jax.errors.InconclusiveDimensionOperation, TypeError) as error:
-    # A TypeError is what len() of a batch without a size raises.
+    # len() of a batch whose size is a symbol raises a TypeError.
     raise ValueError(
         '`fn` needs to work for any number of rows, as with x.shape[0] for '
         f'len(x): {error}') from error

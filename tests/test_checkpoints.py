@@ -55,14 +55,13 @@ import numpy as np
 from kan_jax import checkpoints
 
 folder, small = sys.argv[1], {'a': jnp.ones(3)}
-noise = np.random.default_rng(0).normal(size=(3, 20_000)).astype(np.float32)
+noise = np.random.default_rng(0).normal(size=20_000).astype(np.float32)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 checkpoints.save(folder, 1, small)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
 try:
-  checkpoints.save(
-      folder, 2, {'a': jnp.asarray(noise[0]), 'b': noise[1], 'c': noise[2]})
+  checkpoints.save(folder, 2, {'a': jnp.asarray(noise)})
 except checkpoints.CheckpointError as error:
   print(error)
 resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -268,6 +267,13 @@ class CheckpointsTest(parameterized.TestCase):
       checkpoints._write_checksums(self.path / '3')
       with self.assertRaisesRegex(checkpoints.CheckpointError, r'^[^\n]*/3 '):
         checkpoints.load(self.path, 3, _trained())
+
+  def test_a_folder_that_cannot_be_is_one_line_at_once(self):
+    (self.path / 'file').write_text('mine')
+    with self.assertRaisesRegex(
+        checkpoints.CheckpointError, r'^\S*/file/3 cannot be written: [^\n]*$'):
+      checkpoints.save(self.path / 'file', 3, {'a': jnp.ones(2)})
+    self.assertEqual((self.path / 'file').read_text(), 'mine')
 
   def test_a_full_disk_is_one_line(self):
     ran = subprocess.run(

@@ -139,6 +139,29 @@ class RecordTest(parameterized.TestCase):
             step=jnp.asarray(step), params={}, grid={}, opt_state=())))
     self.assertEqual(checkpoints.steps(self.path / 'checkpoints'), [8, 13, 21])
 
+  def test_what_a_kill_left_of_old_checkpoints_goes(self):
+    progress = _progress(train_steps.TrainState(
+        step=jnp.asarray(5), params={}, grid={}, opt_state=()))
+    with run_folder.open_recorder(str(self.path), _CONFIG) as recorder:
+      recorder.checkpoint(progress)
+    folder = self.path / 'checkpoints'
+    for name in ('3.deleted', '8.orbax-checkpoint-tmp'):
+      (folder / name).mkdir()
+      (folder / name / 'half').write_text('of it')
+    with run_folder.open_recorder(
+        str(self.path), _CONFIG, resume=True) as recorder:
+      recorder.restore(progress)
+    self.assertEqual([file.name for file in folder.iterdir()], ['5'])
+
+  def test_a_checkpoint_that_cannot_be_written_is_one_line(self):
+    progress = _progress(train_steps.TrainState(
+        step=jnp.asarray(5), params={}, grid={}, opt_state=()))
+    with run_folder.open_recorder(str(self.path), _CONFIG) as recorder:
+      (self.path / 'checkpoints').write_text('in the way')
+      with self.assertRaisesRegex(
+          cli.RunError, r'^[^\n]*/5 cannot be written: [^\n]*--resume[^\n]*$'):
+        recorder.checkpoint(progress)
+
   def test_same_config_needs_resume(self):
     self._open()
     (self.path / 'metrics.csv').write_text('kept')
