@@ -1,43 +1,48 @@
-"""Fitting a KAN to a table whose noise is not known: shrinkage that suits it.
+"""Fits a KAN to a noisy table; the rows choose how strong its prior is.
 
-A prior pulls every edge towards a straight line and every line towards zero. It
-counts as much as `alpha` rows do, whatever there are of them, and how much that
-should be the rows themselves tell: networks that each leave some of them out
-are fitted side by side with the one of all rows, and the alpha is taken with
-which they foresee best what they left out. All of them share one program and,
-since their first grid is the same, one evaluation of the inputs' splines.
+The prior pulls every edge towards a straight line, and every line towards zero.
+Its weight, `alpha`, is counted in rows: with alpha 10 it counts as much as ten
+rows do. The best alpha depends on the noise, which is not known. So several
+networks are fitted side by side: one to all rows, and for each part of the rows
+one to the others. The alpha is taken with which these networks predict best
+what they have not seen. All networks share one program and one first grid, so
+the splines of the inputs are evaluated once for all of them.
 
-Alphas are gone through in both directions from one in the middle, each fit
-going on from that of its neighbour. To begin with the largest is worse: a
-network that was shrunk to nothing is at a saddle, from which it finds less.
+The search begins in the middle. It tries larger alphas first, then smaller ones
+from the middle again, and each fit goes on from its neighbour's. To begin with
+the largest is worse: a network that was shrunk to nothing is at a saddle, from
+which it finds less.
+
+The state and the losses are those of `training` and optax. What has its place
+here is not there: the prior, networks side by side, and the path over alphas.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 import functools
 import itertools
 from typing import Any
-from typing import get_args
-from typing import Literal
 from typing import NamedTuple
+import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from sklearn import exceptions
 
-from kan_jax import _progress as progress_lib
 from kan_jax import compiling
 from kan_jax.layers import linen
 from kan_jax.splines import bsplines
 from kan_jax.splines import grids
+from kan_jax.training import train_steps
 
-Loss = Literal['squared', 'sigmoid', 'softmax']
-
-_FIRST, _FACTOR, _LIMITS = 1.0, 10**0.5, (1e-4, 1e3)
+# Alphas that 'auto' may try: 10^(k / 2), in rows of mean weight.
+_EXPONENTS = range(-8, 7)
 _PATIENCE = 2  # Alphas in one direction without a lower loss.
 _FIRST_ROUNDS, _ROUNDS = 2, 3  # Of steps: on the first alpha, on a given one.
 # A straight line is what is left of a spline under a strong prior.
 _ROUGHNESS, _SPLINE, _LINE = 1.0, 0.1, 1.0
+_STRONGEST = 1e15  # The squares of its gradients are finite in float32.
 _HIDDEN = 3.0  # Half the width of the hidden nodes' grids.
 # Mostly quantiles: columns may have long tails.
 _GRID_UPDATE = grids.GridUpdate(eps=0.1)
@@ -51,11 +56,10 @@ class Table(NamedTuple):
 
   Attributes:
     x: Inputs, [n, in], n >= 1.
-    y: Targets, [n, out]; for 'sigmoid' 0 or 1, for 'softmax' a part for each
-      class.
+    y: Targets, [n, out], as the loss takes them.
     weight: How often each row counts, [n], > 0.
-    part: Which of the parts that are left out in turn a row belongs to, [n],
-      whole numbers from 0.
+    part: Part of the table that the row belongs to, [n], whole numbers from 0.
+      Parts are left out in turn.
   """
   x: np.ndarray
   y: np.ndarray
@@ -64,14 +68,15 @@ class Table(NamedTuple):
 
 
 class FittedPath(NamedTuple):
-  """A fit and how it was chosen.
+  """A fitted network, and how its alpha was chosen.
 
   Attributes:
-    variables: Of the model, numpy arrays.
-    alpha: What was chosen.
-    path: All that was tried: columns `alpha`, `validation_loss`, the mean loss
-      of rows that were left out (NaN for a given alpha), and `loss`, that of
-      all rows by the model that was fitted to them.
+    variables: Variables of the model, numpy arrays.
+    alpha: Weight of the prior.
+    path: Columns with an entry for each alpha that was tried: `alpha`;
+      `validation_loss`, the mean loss of rows that were left out (NaN for a
+      given alpha); `loss`, the mean loss of all rows by the network that was
+      fitted to all of them.
     steps: Steps that led to these variables.
   """
   variables: dict[str, Any]
@@ -80,169 +85,235 @@ class FittedPath(NamedTuple):
   steps: int
 
 
-def make_model(features: tuple[int, ...], grid: int, order: int, *,
-               dtype: jax.typing.DTypeLike = jnp.float32) -> linen.KAN:
-  """Returns a KAN that `fit` takes: straight lines plus splines, [in] first."""
+def squared(outputs: jax.Array, y: jax.Array) -> jax.Array:
+  """Returns half the squared error of each row, summed over outputs, [n]."""
+  return optax.l2_loss(outputs, y).sum(-1)
+
+
+def sigmoid(outputs: jax.Array, y: jax.Array) -> jax.Array:
+  """Returns the cross entropy of log-odds [n, 1] and targets 0 or 1, [n]."""
+  return optax.sigmoid_binary_cross_entropy(outputs, y)[:, 0]
+
+
+# The cross entropy of log-odds and the share of each class, both [n, classes].
+softmax: train_steps.LossFn = optax.softmax_cross_entropy
+
+
+def make_model(
+    features: tuple[int, ...], grid: int, order: int, *,
+    dtype: jax.typing.DTypeLike = jnp.float32) -> linen.KAN:
+  """Returns a KAN that `fit_path` takes: straight lines plus splines."""
   return linen.KAN(
       features, grid=grid, order=order, base_fn=jax.nn.identity,
       outside='linear', grid_range=(-_HIDDEN, _HIDDEN), param_dtype=dtype)
 
 
 def fit_path(
-    model: linen.KAN, table: Table, loss: Loss, *, alpha: float | None = None,
-    steps: int = 150, rate: float = 0.01,
-    random: np.random.Generator, progress: bool = False) -> FittedPath:
+    model: linen.KAN, table: Table, loss_fn: train_steps.LossFn, *,
+    random: np.random.Generator, alpha: float | None = None, steps: int = 150,
+    rate: float = 0.01,
+    log: Callable[[str], None] = lambda line: None) -> FittedPath:
   """Fits a model of `make_model` to a table.
 
-  Compiles once for each model and each size of the table; sizes are rounded
+  Compiles once for each model, loss and size of the table. Sizes are rounded
   up, by a third at most, so that the folds of a cross-validation share one.
 
   Args:
     model: The model.
     table: The rows.
-    loss: 'squared' is half the square summed over the outputs; 'sigmoid' and
-      'softmax' are cross entropies of log-odds.
-    alpha: Weight of the prior against that of a row, >= 0. None chooses it, by
+    loss_fn: Loss of each row, such as `squared`, of outputs and targets.
+    random: Source of the first parameters and of the order of the rows.
+    alpha: Weight of the prior against that of a row, >= 0. None chooses it by
       leaving out the parts of the table in turn; of more than 2000 rows the
-      part 0 alone.
-    steps: Of Adam, on each alpha.
-    rate: Of its steps.
-    random: For the first parameters and the order of the rows.
-    progress: Whether a terminal shows a bar.
+      part 0 alone. What is tried then follows the mean weight of the rows, so
+      that weights of another size choose the same network.
+    steps: Steps of Adam on each alpha.
+    rate: Learning rate of Adam.
+    log: Function that gets a line on each alpha.
 
   Raises:
-    ValueError: If `loss` is another one.
+    ValueError: If the loss does not stay finite.
   """
-  if loss not in get_args(Loss):
-    raise ValueError(
-        f'`loss` is one of {", ".join(get_args(Loss))}; got {loss!r}.')
+  # Within, rows weigh 1 on average. The largest goes first: a sum of weights
+  # might overflow.
+  largest = table.weight.max()
+  unit = largest * (table.weight / largest).mean()
   parts = 0
   if alpha is None:
     parts = 1 if len(table.x) > _MANY else int(table.part.max()) + 1
-  rounds = _Rounds(model, table, loss, steps, rate, parts, random)
-  with progress_lib.Bar(steps * 6, progress) as bar:
-    if alpha is None:
-      tried = list(_search(rounds, bar))
-    else:
-      tried = [rounds.take(rounds.start(), alpha, _ROUNDS)]
-  best = min(tried, key=lambda one: one.validation_loss)
+  networks = _Networks(
+      model, table._replace(weight=table.weight / unit), loss_fn, steps, rate,
+      parts, random)
+
+  def take(point: _Point, alpha: float, rounds: int) -> _Point:
+    point = networks.take(point, alpha, rounds)._replace(alpha=alpha * unit)
+    log(f'alpha {point.alpha:.3g}: loss {point.loss:.4g}' + (
+        f', of rows left out {point.validation_loss:.4g}' if parts else ''))
+    return point
+
+  if alpha is None:
+    tried = _search(take, networks.start())
+  else:
+    # Beyond the strongest one, nothing is left to pull.
+    relative = _STRONGEST if alpha / _STRONGEST > unit else alpha / unit
+    tried = [take(networks.start(), relative, _ROUNDS)._replace(alpha=alpha)]
+  best = min(tried, key=lambda point: point.validation_loss)
   columns = {
-      name: np.array([getattr(one, name) for one in tried])
+      name: np.array([getattr(point, name) for point in tried])
       for name in ('alpha', 'validation_loss', 'loss')}
-  return FittedPath(rounds.variables(best), best.alpha, columns, best.steps)
+  return FittedPath(
+      _last_network(best.state), best.alpha, columns, int(best.state.step))
 
 
 class _Point(NamedTuple):
-  """Where some models have come to on one alpha."""
-  params: Any  # A leading axis counts models; the last is that of all rows.
-  opt_state: Any
+  """Where the networks have come to on one alpha."""
+  state: train_steps.TrainState  # Of all networks; the last has all rows.
   alpha: float
   validation_loss: float
   loss: float
-  steps: int
 
 
-def _search(rounds: '_Rounds', bar: progress_lib.Bar) -> Iterator[_Point]:
-  """Yields points from the middle upwards and, from there again, downwards."""
-  def take(*args):
-    point = rounds.take(*args)
-    bar.show(rounds.steps, {'validation_loss': point.validation_loss})
-    return point
-
-  middle = take(rounds.start(), _FIRST, _FIRST_ROUNDS)
-  least = middle.validation_loss
-  yield middle
-  for factor in (_FACTOR, 1 / _FACTOR):
-    point, idle = middle, 0
-    while idle < _PATIENCE and (
-        _LIMITS[0] <= point.alpha * factor <= _LIMITS[1]):
-      point = take(point, point.alpha * factor, 1)
+def _search(
+    take: Callable[[_Point, float, int], _Point],
+    start: _Point) -> list[_Point]:
+  """Returns points from the middle upwards and, from there again, downwards."""
+  points = {0: take(start, 1.0, _FIRST_ROUNDS)}
+  least = points[0].validation_loss
+  for direction in (1, -1):
+    k, idle = 0, 0
+    while idle < _PATIENCE and k + direction in _EXPONENTS:
+      point = take(points[k], 10**((k + direction) / 2), 1)
+      k += direction
+      points[k] = point
       idle = 0 if point.validation_loss < least else idle + 1
       least = min(least, point.validation_loss)
-      yield point
+  _warn_of_limits(points)
+  return list(points.values())
 
 
-class _Rounds:
-  """Rows and models on the device, and rounds of steps on one alpha."""
+def _warn_of_limits(points: dict[int, _Point]) -> None:
+  """Warns if the best alpha is the largest or the smallest that is tried."""
+  best = min(points, key=lambda k: points[k].validation_loss)
+  if best not in (_EXPONENTS[0], _EXPONENTS[-1]):
+    return
+  limit, further, why = ('smallest', 'smaller', 'there is hardly any noise')
+  if best > 0:
+    limit, further, why = ('largest', 'larger', 'there is hardly any signal')
+  warnings.warn(
+      f"alpha='auto' ended at the {limit} alpha that it tries, "
+      f'{points[best].alpha:.3g}: {why}. To try a {further} one, set `alpha` '
+      'to a number.', exceptions.ConvergenceWarning, stacklevel=5)
+
+
+class _Rows(NamedTuple):
+  """Rows on the device, in blocks: a step takes one of them.
+
+  Attributes:
+    x: Inputs, [blocks, rows, in].
+    y: Targets, [blocks, rows, out].
+    weight: Weight in the fit of each network, [blocks, networks, rows]; 0 for
+      rows that it leaves out.
+    judged: Weight in the loss that is reported of it, of the same shape: for
+      the last network all rows, for the others those that they leave out.
+    total: Sum of the weights, [networks].
+  """
+  x: np.ndarray
+  y: np.ndarray
+  weight: np.ndarray
+  judged: np.ndarray
+  total: np.ndarray
+
+
+class _Networks:
+  """Networks side by side, each without one part of the rows; the last has all.
+  """
 
   def __init__(
-      self, model: linen.KAN, table: Table, loss: Loss, steps: int,
-      rate: float, parts: int, random: np.random.Generator):
-    self.model, self.loss, self.rate = model, loss, rate
-    self.steps = steps
+      self, model: linen.KAN, table: Table, loss_fn: train_steps.LossFn,
+      steps: int, rate: float, parts: int, random: np.random.Generator):
+    self._options = {'model': model, 'loss_fn': loss_fn, 'steps': steps}
+    self._rate = rate
     kept = np.concatenate(
         [table.part != np.arange(parts)[:, None], np.ones((1, len(table.x)))])
-    weight = kept * table.weight
-    self._held_out = ((1 - kept) * table.weight)[:-1]
-    self._all = table.weight
-    self._where, blocks = _arrange(len(table.x), random)
-    dtype = model.param_dtype
-
-    def arranged(rows):  # [..., n] -> [blocks, ..., rows in each]
-      rows = rows[..., self._where % len(table.x)]
-      rows = np.where(self._where < len(table.x), rows, 0)
-      return np.moveaxis(rows.reshape(*rows.shape[:-1], *blocks), -2, 0)
-
-    shape = (blocks[0], blocks[1], -1)
-    x, y = (np.asarray(a[self._where % len(table.x)], dtype).reshape(shape)
-            for a in (table.x, table.y))
-    self._data = x, y, arranged(weight).astype(dtype)
-    self._total = np.maximum(weight.sum(1), np.finfo(dtype).tiny).astype(dtype)
+    judged = np.concatenate([1 - kept[:-1], kept[-1:]]) * table.weight
+    self._judged = judged.sum(1)
+    self._rows = _arrange(
+        table, kept * table.weight, judged, model.param_dtype, random)
     self._grid, self._params = _init(
-        model, x.reshape(-1, x.shape[-1]), len(weight), random)
+        model, self._rows.x.reshape(-1, table.x.shape[1]), len(kept), random)
 
   def start(self) -> _Point:
-    """Returns where all models begin."""
-    return _Point(self._params, optax.adam(self.rate).init(self._params),
-                  np.nan, np.nan, np.nan, 0)
+    """Returns where all networks begin."""
+    state = train_steps.TrainState(
+        step=jnp.zeros((), jnp.int32), params=self._params, grid=self._grid,
+        opt_state=optax.adam(self._rate).init(self._params))
+    return _Point(state, np.nan, np.nan, np.nan)
 
   def take(self, point: _Point, alpha: float, rounds: int) -> _Point:
     """Goes on from a point with an alpha."""
-    params, opt_state = point.params, point.opt_state
+    state = point.state
     for _ in range(rounds):
-      params, opt_state, losses = _descend(
-          params, opt_state, self._grid, self._data, self._total, alpha,
-          self.rate, model=self.model, loss=self.loss, steps=self.steps)
-    # Of [blocks, models, rows], the models' losses in the order of the table.
-    losses = np.moveaxis(np.asarray(losses, np.float64), 0, 1)
-    losses = losses.reshape(len(losses), -1)[:, np.argsort(self._where)]
-    losses = losses[:, :len(self._all)]
-    held_out = self._held_out
+      state, losses = _descend(
+          state, self._rows, alpha, self._rate, **self._options)
+    sums = np.asarray(losses, np.float64).sum(0)
+    if not np.isfinite(sums).all():
+      raise ValueError(
+          f'the loss is not finite after {int(state.step)} steps: '
+          f'`learning_rate` {self._rate} is too large.')
+    left_out = self._judged[:-1].sum()
     return _Point(
-        params, opt_state, alpha,
-        float((losses[:-1] * held_out).sum() / held_out.sum())
-        if held_out.any() else np.nan,
-        float(losses[-1] @ self._all / self._all.sum()),
-        point.steps + rounds * self.steps)
+        state, alpha, sums[:-1].sum() / left_out if left_out else np.nan,
+        sums[-1] / self._judged[-1])
 
-  def variables(self, point: _Point) -> dict[str, Any]:
-    """Returns those of the model of all rows."""
-    params = jax.tree.map(lambda leaf: np.asarray(leaf[-1]), point.params)
-    return {'params': params, 'grid': jax.tree.map(np.asarray, self._grid)}
+
+def _last_network(state: train_steps.TrainState) -> dict[str, Any]:
+  """Returns the variables of the network of all rows."""
+  params = jax.tree.map(lambda leaf: np.asarray(leaf[-1]), state.params)
+  return {'params': params, 'grid': jax.tree.map(np.asarray, state.grid)}
 
 
 def _arrange(
-    n: int, random: np.random.Generator) -> tuple[np.ndarray, tuple[int, int]]:
-  """Shuffles rows and what fills them up, into blocks of equal size.
+    table: Table, weight: np.ndarray, judged: np.ndarray,
+    dtype: jax.typing.DTypeLike, random: np.random.Generator) -> _Rows:
+  """Shuffles rows into blocks of equal size, filled up with rows of weight 0.
 
-  Returns:
-    The row at each place, where n and more fill up, and blocks by rows. A block
-    has 2^k or 3 * 2^(k - 1) rows, so that few programs are compiled.
+  A block has 2^k or 3 * 2^(k - 1) rows, so that few programs are compiled.
+
+  Args:
+    table: The rows.
+    weight: Weight of each row in each fit, [networks, n].
+    judged: Weight of each row in each loss, [networks, n].
+    dtype: Type of the arrays.
+    random: Source of the order.
   """
-  rows = 1 << max(_LEAST_BITS, (n - 1).bit_length())
-  if rows > 2**_LEAST_BITS and n <= 3 * rows // 4:
-    rows = 3 * rows // 4
-  rows = min(rows, _BLOCK)
-  blocks = -(-n // rows), rows
-  return random.permutation(blocks[0] * rows), blocks
+  n = len(table.x)
+  size = 1 << max(_LEAST_BITS, (n - 1).bit_length())
+  if size > 2**_LEAST_BITS and n <= 3 * size // 4:
+    size = 3 * size // 4
+  size = min(size, _BLOCK)
+  blocks = -(-n // size)
+  order = random.permutation(blocks * size)
+
+  def by_row(rows: np.ndarray) -> np.ndarray:  # [n, k] -> [blocks, size, k]
+    return rows[order % n].reshape(blocks, size, -1).astype(dtype)
+
+  def by_network(weights: np.ndarray) -> np.ndarray:
+    counted = np.where(order < n, weights[:, order % n], 0)
+    return np.moveaxis(
+        counted.reshape(-1, blocks, size), 1, 0).astype(dtype)
+
+  total = np.maximum(weight.sum(1), np.finfo(dtype).tiny).astype(dtype)
+  return _Rows(by_row(table.x), by_row(table.y), by_network(weight),
+               by_network(judged), total)
 
 
 def _init(
     model: linen.KAN, x: np.ndarray, count: int,
     random: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Grids, which all models share, and first parameters, the same for each.
+  """Returns grids, shared by all networks, and the same parameters for each.
 
-  In numpy: a compiled `model.init` would take longer than the fit.
+  In numpy: compiling `model.init` takes as long as compiling the fit does, and
+  only tracing it for the shapes a tenth of that.
   """
   sizes = [layer.size for layer in model.nodes]
   grid, params = {}, {}
@@ -266,60 +337,67 @@ def _knots(x: jax.Array, grid: int, order: int) -> jax.Array:
 
 
 @functools.partial(
-    jax.jit, static_argnames=('model', 'loss', 'steps'),
+    jax.jit, static_argnames=('model', 'loss_fn', 'steps'),
     # Not only compiling them, also the steps take two thirds of the time.
     compiler_options=compiling.OLDER_CPU)
 def _descend(
-    params, opt_state, grid, data, total, alpha, rate, *, model, loss, steps):
-  """Takes steps of all models; returns losses [blocks, models, rows], too.
+    state: train_steps.TrainState, rows: _Rows, alpha: jax.Array,
+    rate: jax.Array, *, model: linen.KAN, loss_fn: train_steps.LossFn,
+    steps: int) -> tuple[train_steps.TrainState, jax.Array]:
+  """Takes steps of Adam, each on a block of rows, with all networks.
+
+  Not by `make_train_step`: that it leaves out steps that are not finite costs a
+  fifth of the time to compile, and here a look at the losses is enough.
 
   Args:
-    params: With a leading axis of models, as in `opt_state`.
-    opt_state: Of Adam.
-    grid: Of all models.
-    data: x [blocks, rows, in], y [blocks, rows, out], weights [blocks, models,
-      rows].
-    total: Sums of the weights, [models].
-    alpha: Weight of the prior.
-    rate: Of Adam.
+    state: State of all networks: a leading axis of `params` counts them, and
+      they have one grid.
+    rows: The rows.
+    alpha: Weight of the prior, [].
+    rate: Learning rate of Adam, [].
     model: The model.
-    loss: The loss.
-    steps: How many.
+    loss_fn: Loss of each row.
+    steps: How many steps.
+
+  Returns:
+    The state, and the sums of the losses of the rows that count for each
+    network, [blocks, networks].
   """
+  def row_losses(params, grid, x, y):  # [networks, rows]
+    return jax.vmap(lambda params: train_steps.row_losses(
+        loss_fn, model.apply({'params': params, 'grid': grid}, x), y))(params)
+
+  def objective(params, grid, x, y, weight):
+    params = _freeze(params)
+    counted = jnp.maximum(weight.sum(1), jnp.finfo(x.dtype).tiny)
+    means = (weight * row_losses(params, grid, x, y)).sum(1) / counted
+    # Adam takes objectives of any size; networks do not mix in their sum.
+    return (means + alpha / rows.total * jax.vmap(_prior)(params)).sum()
+
+  def step(i, state):
+    k = i % len(rows.x)
+    grads = jax.grad(objective)(
+        state.params, state.grid, rows.x[k], rows.y[k], rows.weight[k])
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    return state.replace(
+        step=state.step + 1, opt_state=opt_state,
+        params=optax.apply_updates(state.params, updates))
+
   tx = optax.adam(rate)
-  x, y, weight = data
-
-  def row_losses(params, k):
-    return jax.vmap(lambda params: _loss(loss, model.apply(
-        {'params': params, 'grid': grid}, x[k]), y[k]))(params)
-
-  def objective(params, k):
-    params = jax.tree.map_with_path(
-        lambda path, leaf: jax.lax.stop_gradient(leaf)
-        if path[-1].key == 'scale_spline' else leaf, params)
-    counted = jnp.maximum(weight[k].sum(1), jnp.finfo(x.dtype).tiny)
-    means = (weight[k] * row_losses(params, k)).sum(1) / counted
-    # Adam takes objectives of any size; models do not mix in their sum.
-    return (means + alpha / total * jax.vmap(_prior)(params)).sum()
-
-  def step(i, carry):
-    params, opt_state = carry
-    grads = jax.grad(objective)(params, i % len(x))
-    updates, opt_state = tx.update(grads, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state
-
-  params, opt_state = jax.lax.fori_loop(0, steps, step, (params, opt_state))
-  return params, opt_state, jax.lax.map(
-      lambda k: row_losses(params, k), jnp.arange(len(x)))
+  state = jax.lax.fori_loop(0, steps, step, state)
+  return state, jax.lax.map(lambda k: (rows.judged[k] * row_losses(
+      state.params, state.grid, rows.x[k], rows.y[k])).sum(1),
+                            jnp.arange(len(rows.x)))
 
 
-def _loss(loss: Loss, outputs: jax.Array, y: jax.Array) -> jax.Array:
-  """The loss of each row, [n]."""
-  if loss == 'squared':
-    return jnp.square(outputs - y).sum(-1) / 2
-  if loss == 'sigmoid':
-    return optax.sigmoid_binary_cross_entropy(outputs, y)[:, 0]
-  return optax.softmax_cross_entropy(outputs, y)
+def _freeze(params: Any) -> Any:
+  """Lets no gradient reach scale_spline, which only repeats the coefficients.
+
+  Not by optax's `freeze`, for which its gradients would have to be computed.
+  """
+  return jax.tree.map_with_path(
+      lambda path, leaf: jax.lax.stop_gradient(leaf)
+      if path[-1].key == 'scale_spline' else leaf, params)
 
 
 def _prior(params: Any) -> jax.Array:

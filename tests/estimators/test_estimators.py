@@ -23,6 +23,7 @@ import sympy
 
 import kan_jax
 from kan_jax import symbolic
+from kan_jax.estimators import _base
 from kan_jax.estimators import _regularization_path
 from kan_jax.estimators import estimators
 from kan_jax.pruning import scores
@@ -96,13 +97,13 @@ class FitTest(parameterized.TestCase):
     """Other rows and about as many, other alphas and rates: one program."""
     _regressor().fit(_X, _Y).predict(_X)
     counts = (_regularization_path._descend._cache_size(),
-              estimators._apply._cache_size())
+              _base._apply._cache_size())
     for rows, options in ((100, {'alpha': 0.1}), (80, {'random_state': 3}),
                           (110, {'learning_rate': 0.01})):
       _regressor(**options).fit(_X[:rows], _Y[:rows]).predict(_X[:7])
     self.assertEqual(counts, (
         _regularization_path._descend._cache_size(),
-        estimators._apply._cache_size()))
+        _base._apply._cache_size()))
 
   def test_blocks(self):
     """More rows than a step sees."""
