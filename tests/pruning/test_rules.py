@@ -1,0 +1,54 @@
+"""Which parts go: by threshold, fraction or name, on scores made by hand."""
+
+import numpy as np
+import pytest
+
+from kan_jax.pruning import _rules
+
+_SCORES = [np.array([0.5, 0.1, 0.0]), np.array([0.2, 0.3])]
+_ALL = [np.ones(3, bool), np.ones(2, bool)]
+
+
+def _gone(spare_best=False, candidates=None, **options):
+  rule = _rules.Rule('nodes', *(
+      options.get(name) for name in ('threshold', 'fraction', 'named')))
+  rule.check()
+  return _rules.names(_rules.choose(
+      rule, _SCORES, candidates or _ALL, spare_best=spare_best))
+
+
+def test_what_scores_less_than_the_threshold_goes():
+  assert _gone(threshold=0.2) == ((0, 1), (0, 2))
+  assert _gone(threshold=1) == ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1))
+
+
+def test_the_best_of_each_layer_may_be_spared():
+  assert _gone(threshold=1, spare_best=True) == ((0, 1), (0, 2), (1, 0))
+
+
+@pytest.mark.parametrize(('fraction', 'count'), [
+    (0, 0), (0.39, 1), (0.4, 2), (0.6, 3), (1, 5)])
+def test_a_fraction_is_rounded_down_and_takes_the_lowest(fraction, count):
+  order = ((0, 2), (0, 1), (1, 0), (1, 1), (0, 0))  # By score.
+  assert set(_gone(fraction=fraction)) == set(order[:count])
+
+
+def test_only_candidates_go():
+  candidates = [np.array([True, False, True]), np.zeros(2, bool)]
+  assert _gone(threshold=1, candidates=candidates) == ((0, 0), (0, 2))
+  with pytest.raises(ValueError, match=r'`nodes` has \(1, 0\)'):
+    _gone(named=[(1, 0)], candidates=candidates)
+
+
+def test_names_are_taken_as_they_are():
+  assert _gone(named=[(1, 1), (0, 0)]) == ((0, 0), (1, 1))
+  with pytest.raises(ValueError, match='leaves none of layer 1'):
+    _gone(named=[(1, 0), (1, 1)], spare_best=True)
+
+
+@pytest.mark.parametrize('options', [
+    {}, {'threshold': 1, 'fraction': 0.5}, {'threshold': float('nan')},
+    {'fraction': 1.5}])
+def test_errors(options):
+  with pytest.raises(ValueError, match=r'`(threshold|fraction)`'):
+    _gone(**options)
