@@ -19,10 +19,9 @@ class _Terminal(io.StringIO):
 
 def test_a_terminal_shows_steps_and_losses_that_are_known():
   terminal = _Terminal()
-  with contextlib.redirect_stderr(terminal):
-    with _progress.Bar(10, True) as bar:
-      bar.show(10, {'loss': 0.25, 'validation_loss': math.nan})
-      text = str(bar._bar)
+  with contextlib.redirect_stderr(terminal), _progress.Bar(10, True) as bar:
+    bar.show(10, {'loss': 0.25, 'validation_loss': math.nan})
+    text = str(bar._bar)
   assert '10/10' in text and 'loss=0.25' in text
   assert 'validation_loss' not in text
   assert '0/10' in terminal.getvalue()
