@@ -229,6 +229,13 @@ class CommandLineTest(parameterized.TestCase):
     self.assertStartsWith(lines[0], 'error: ')
     self.assertIn(message, lines[0])
 
+  def test_a_sweep_that_cannot_be_written_does_not_begin(self):
+    done = command.call('mnist.sweep', '--csv=nowhere/sweep.csv')
+    self.assertEqual((done.returncode, done.stdout), (2, ''))
+    self.assertEqual(
+        done.stderr, 'error: --csv=nowhere/sweep.csv cannot be written: No '
+        'such file or directory\n')
+
   @parameterized.parameters(
       (8, {}, '32'), (8, {'NPROC': '5'}, '5'), (1, {}, None), (-1, {}, None))
   def test_devices_that_share_a_cpu_get_threads(self, devices, given, wanted):

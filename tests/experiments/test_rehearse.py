@@ -72,9 +72,11 @@ class RehearseTest(parameterized.TestCase):
     self.assertEndsWith(done.stdout, 'Nothing larger than the largest shard is '
                         'gathered.\n')
 
-  def test_one_line_for_a_mistake(self):
-    done = self._call('--batch_size=12')
+  @parameterized.parameters(
+      ('--batch_size=12', '--mesh=data:8,model:8: `batch_size` 12 cannot be'),
+      ('--mesh=data:99999999999', '--mesh: 99999999999 devices are too many; '))
+  def test_one_line_for_a_mistake(self, arg, message):
+    done = self._call(arg)
     self.assertEqual((done.returncode, done.stdout), (2, ''))
-    self.assertStartsWith(
-        done.stderr, 'error: --mesh=data:8,model:8: `batch_size` 12 cannot be')
+    self.assertStartsWith(done.stderr, f'error: {message}')
     self.assertLen(done.stderr.splitlines(), 1)

@@ -14,10 +14,10 @@ def call(
   """Runs `python -m experiments.NAME` and returns how it ended.
 
   Args:
-    name: Of the program.
+    name: Name of the program, such as 'mnist' or 'devices.rehearse'.
     *args: Its flags.
-    cwd: Folder that it runs in.
-    **env: Added to the environment of the tests.
+    cwd: Folder in which it runs.
+    **env: Variables that are added to the environment of the tests.
   """
   return subprocess.run(
       [sys.executable, '-m', f'experiments.{name}', *args], cwd=cwd,
