@@ -9,6 +9,7 @@ from . import traversal
 from .edge_moments import Scores
 from .edges import Edges
 from .edges import EdgeStats
+from .edits import add_biases
 from .edits import refine
 from .edits import refine_variables
 from .functions import Function
@@ -37,6 +38,7 @@ __all__ = [
     'Penalty',
     'Scores',
     'Structure',
+    'add_biases',
     'edge_moments',
     'edge_scores',
     'edges',

@@ -42,6 +42,27 @@ def add_to_biases(
   return traverse_util.unflatten_dict(flat)
 
 
+def add_biases(
+    model: nn.Module, variables: Mapping[str, Any]) -> tuple[
+        Any, dict[str, Any]]:
+  """Gives a KAN or a KANLayer with `bias=False` biases, all 0 for now.
+
+  Args:
+    model: The model.
+    variables: Its variables.
+
+  Returns:
+    The same function, as a model with `bias=True` and its variables.
+  """
+  flat = _flatten(variables)
+  for path in structure.paths(model):
+    scale = flat['params', *path, 'scale_base']
+    flat.setdefault(
+        ('params', *path, 'node_bias'),
+        jnp.zeros(scale.shape[-1:], scale.dtype))
+  return model.clone(bias=True), traverse_util.unflatten_dict(flat)
+
+
 def cut(
     model: nn.Module, variables: Mapping[str, Any], net: structure.Structure,
     kept: Sequence[np.ndarray]) -> tuple[

@@ -2,7 +2,7 @@
 
 Model and variables in, new ones out; to undo, keep the old ones. What a removed
 part gave on average becomes a bias, so that every sum keeps its mean. Where
-there is no bias (`bias=False`), nothing takes that mean over.
+there is no bias (`bias=False`) to take it over, it is refused.
 
 Edges are masked: the arrays keep their shapes, and so does the optimizer's
 state. Nodes and inputs are cut out of the arrays: the model is smaller, it
@@ -31,6 +31,9 @@ from kan_jax.pruning import scores as scores_lib
 
 Node = tuple[int, int]  # Layer, where the inputs are 0, and node.
 Edge = tuple[int, int, int]  # Layer, counted from 0, input and term.
+
+# Part of a sum, and of its deviation, that rounding may have left.
+_NEGLIGIBLE = 1e-6
 
 _LISTED = 20  # How many names a report shows of each kind.
 
@@ -97,7 +100,8 @@ def prune_edges(
 
   Raises:
     ValueError: If an argument is not what it says, the model is another one,
-      `x` is empty, or an edge is not finite on it.
+      `x` is empty, or an edge is not finite on it. Also if the model has no
+      biases and what goes has a mean; `layers.add_biases` gives it some.
   """
   rule = _rules.Rule('edges', threshold, fraction, edges)
   rule.check()
@@ -115,8 +119,7 @@ def prune_edges(
       edges_gone = zip(*np.nonzero(layer), strict=True)
       new, pruned = edits.assign(
           new, pruned, path, dict.fromkeys(edges_gone))
-      pruned = edits.add_to_biases(
-          pruned, path, (found.mean * layer).sum(0))
+      pruned = _absorb(pruned, path, found, layer)
   return new, pruned, _report(
       net, structure.remove_edges(net, gone),
       removed_edges=_rules.names(gone))
@@ -264,11 +267,30 @@ def _cut_nodes(
   kept = _rules.alive(net, [~layer for layer in gone], scores.nodes)
   pruned = dict(variables)
   for path, inputs, found in zip(net.paths, kept, moments, strict=False):
-    pruned = edits.add_to_biases(pruned, path, found.mean[~inputs].sum(0))
+    pruned = _absorb(pruned, path, found, ~inputs[:, None])
   new, pruned, left = edits.cut(model, pruned, net, kept)
   return new, pruned, _report(
       net, left, inputs=np.flatnonzero(kept[0]),
       removed_nodes=_rules.names([~layer for layer in kept]))
+
+
+def _absorb(
+    variables: Mapping[str, Any], path: structure.Path,
+    layer: edge_moments.Moments, gone: np.ndarray) -> dict[str, Any]:
+  """Gives a layer's biases what edges that go, [in, terms], have on average."""
+  shift = np.where(gone, layer.mean, 0).sum(0)
+  size = (np.abs(layer.mean) + layer.std).sum(0)
+  if 'node_bias' in structure.part(variables['params'], path):
+    return edits.add_to_biases(variables, path, shift)
+  lost = np.abs(shift) > _NEGLIGIBLE * size
+  if lost.any():
+    term = int(np.abs(shift).argmax())
+    raise ValueError(
+        '`model` has no biases (bias=False) to take over what the removed '
+        f'edges give on average: {shift[term]:.3g} for term {term} of the '
+        f'layer {"/".join(path)}. Give it some first: model, variables = '
+        'kan_jax.layers.add_biases(model, variables).')
+  return dict(variables)
 
 
 def _report(

@@ -24,6 +24,13 @@ def values(model, variables, x=X):
           for view in traversal.view_layers(model, variables, x).values()]
 
 
+def without_biases():
+  """The model with `bias=False`, and its variables."""
+  params = {path: {k: v for k, v in layer.items() if k != 'node_bias'}
+            for path, layer in VARIABLES['params'].items()}
+  return MODEL.clone(bias=False), VARIABLES | {'params': params}
+
+
 class Case(parameterized.TestCase):
   """Fails if a test changes the variables."""
 

@@ -183,6 +183,17 @@ class PruneEdgesTest(wide.Case):
     np.testing.assert_allclose(
         model.apply(variables, wide.X), before, rtol=1e-5, atol=1e-5)
 
+  def test_without_biases(self):
+    model, variables = wide.without_biases()
+    with self.assertRaisesRegex(
+        ValueError, r'`model` has no biases.*layers_1.*add_biases'):
+      prune.prune_edges(model, variables, wide.X, edges=[(1, 0, 0)])
+    new, pruned, _ = prune.prune_edges(
+        *edits.add_biases(model, variables), wide.X, edges=[(1, 0, 0)])
+    np.testing.assert_allclose(
+        new.apply(pruned, wide.X).mean(0),
+        model.apply(variables, wide.X).mean(0), atol=1e-5)
+
   def test_threshold(self):
     found = scores.attribution(wide.MODEL, wide.VARIABLES, wide.X)
     _, variables, _ = prune.prune_edges(

@@ -107,15 +107,30 @@ class PruneNodesTest(wide.Case):
           net.apply(held, wide.X), np.tile(mean, (60, 1)), atol=1e-5)
 
   def test_without_biases(self):
-    params = {path: {k: v for k, v in layer.items() if k != 'node_bias'}
-              for path, layer in wide.VARIABLES['params'].items()}
-    model = wide.MODEL.clone(bias=False)
-    new, variables, _ = pruning.prune_nodes(
-        model, wide.VARIABLES | {'params': params}, wide.X, nodes=[(1, 0)])
-    gone = wide.values(wide.MODEL, wide.VARIABLES)[1][:, 0]
+    """Means that nothing takes over are not dropped without a word."""
+    model, variables = wide.without_biases()
+    with self.assertRaisesRegex(
+        ValueError, r'`model` has no biases.*layers_1.*add_biases'):
+      pruning.prune_nodes(model, variables, wide.X, nodes=[(1, 0)])
+    new, pruned, _ = pruning.prune_nodes(
+        *edits.add_biases(model, variables), wide.X, nodes=[(1, 0)])
+    gone = wide.values(model, variables)[1][:, 0]
     np.testing.assert_allclose(
-        new.apply(variables, wide.X),
-        wide.MODEL.apply(wide.VARIABLES, wide.X) - gone, atol=1e-5)
+        new.apply(pruned, wide.X),
+        model.apply(variables, wide.X) - (gone - gone.mean(0)), atol=1e-5)
+
+  def test_without_biases_what_has_no_mean_goes(self):
+    model, variables = wide.without_biases()
+    model, variables = edits.assign(model, variables, ('layers_0',), {
+        (0, 0): ('x', (0, 0, 1, 0)), (1, 0): None, (2, 0): None})
+    model, variables = edits.assign(model, variables, ('layers_1',), {
+        (0, o): ('x', (1, 0, 2, 0)) for o in range(2)})
+    before = model.apply(variables, wide.X)
+    new, pruned, report = pruning.prune_nodes(
+        model, variables, wide.X, nodes=[(1, 0)])
+    self.assertEqual(report.removed_nodes, ((1, 0),))
+    np.testing.assert_allclose(
+        new.apply(pruned, wide.X), before, rtol=1e-5, atol=1e-5)
 
 
 class PruneInputsTest(wide.Case):
