@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
 from typing import Any
+from typing import TypeVar
 
 from flax import linen as nn
 from flax import traverse_util
@@ -21,6 +22,8 @@ from kan_jax.layers import structure
 from kan_jax.layers import symbolic_edges
 from kan_jax.splines import bsplines
 from kan_jax.splines import grids
+
+_Model = TypeVar('_Model', bound=nn.Module)
 
 Edge = tuple[int, int]  # Input and output.
 Carried = tuple[str | functions.Function, Any]  # Function and a, b, c, d.
@@ -114,7 +117,7 @@ def _cut_array(
   return jnp.asarray(values)
 
 
-def _resize(model: nn.Module, net: structure.Structure) -> nn.Module:
+def _resize(model: _Model, net: structure.Structure) -> _Model:
   """Returns the model with the nodes and symbolic edges of a structure."""
   if isinstance(model, linen.KANLayer):
     return model.clone(symbolic=net.symbolic[0])
@@ -127,9 +130,9 @@ def _resize(model: nn.Module, net: structure.Structure) -> nn.Module:
 
 
 def assign(
-    model: nn.Module, variables: Mapping[str, Any], path: tuple[str, ...],
+    model: _Model, variables: Mapping[str, Any], path: tuple[str, ...],
     changes: Mapping[Edge, Carried | None],
-    mask: float = 0) -> tuple[nn.Module, dict[str, Any]]:
+    mask: float = 0) -> tuple[_Model, dict[str, Any]]:
   """Changes the functions of some edges of one layer.
 
   Args:
@@ -182,8 +185,8 @@ def group(assigned: Assigned) -> tuple[symbolic_edges.Groups, list[Any]]:
 
 
 def with_groups(
-    model: nn.Module, path: tuple[str, ...],
-    layer_groups: symbolic_edges.Groups) -> nn.Module:
+    model: _Model, path: tuple[str, ...],
+    layer_groups: symbolic_edges.Groups) -> _Model:
   """Returns the model with other symbolic edges in one layer."""
   if isinstance(model, linen.KANLayer):
     return model.clone(symbolic=layer_groups)
@@ -192,7 +195,7 @@ def with_groups(
 
 
 def refine(
-    model: nn.Module, variables: Mapping[str, Any],
+    model: _Model, variables: Mapping[str, Any],
     grid: int) -> tuple[Any, dict[str, Any]]:
   """Splits the intervals of every KAN layer; the functions stay as they are.
 

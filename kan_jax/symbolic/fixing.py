@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import TypeVar
 
 from flax import linen as nn
 import jax
@@ -20,13 +21,15 @@ from kan_jax.layers import structure
 from kan_jax.layers import traversal
 from kan_jax.symbolic import affine_fit
 
+_Model = TypeVar('_Model', bound=nn.Module)
+
 
 def fix(
-    model: nn.Module, variables: Mapping[str, Any], x: jax.Array | None,
+    model: _Model, variables: Mapping[str, Any], x: jax.Array | None,
     layer: structure.LayerName, i: int, o: int, name: str | functions.Function,
     *, params: Sequence[float] | None = None,
     library: Iterable[functions.Function] = functions.LIBRARY) -> tuple[
-        nn.Module, dict[str, Any]]:
+        _Model, dict[str, Any]]:
   """Lets an edge carry a function, c * f(a * x + b) + d.
 
       model, variables = fix(model, variables, x, 0, 1, 2, 'sin')
@@ -87,8 +90,8 @@ def _fit_params(
 
 
 def unfix(
-    model: nn.Module, variables: Mapping[str, Any], layer: structure.LayerName,
-    i: int, o: int) -> tuple[nn.Module, dict[str, Any]]:
+    model: _Model, variables: Mapping[str, Any], layer: structure.LayerName,
+    i: int, o: int) -> tuple[_Model, dict[str, Any]]:
   """Gives an edge its spline back, the one it had before `fix`.
 
       model, variables = unfix(model, variables, 0, 1, 2)
@@ -111,8 +114,8 @@ def unfix(
 
 
 def remove(
-    model: nn.Module, variables: Mapping[str, Any], layer: structure.LayerName,
-    i: int, o: int) -> tuple[nn.Module, dict[str, Any]]:
+    model: _Model, variables: Mapping[str, Any], layer: structure.LayerName,
+    i: int, o: int) -> tuple[_Model, dict[str, Any]]:
   """Removes an edge, with or without a function: its value is exactly 0.
 
       model, variables = remove(model, variables, 0, 1, 2)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import itertools
 from typing import Any
 from typing import NamedTuple
+from typing import TypeVar
 
 from flax import linen as nn
 import jax
@@ -18,6 +19,8 @@ from kan_jax.layers import structure
 from kan_jax.layers import traversal
 from kan_jax.symbolic import _samples
 from kan_jax.symbolic import affine_fit
+
+_Model = TypeVar('_Model', bound=nn.Module)
 
 # Defaults of `score`. Every function of LIBRARY was put on [-1, 1], exactly and
 # with errors of 1e-3 to 1e-2. With these defaults it comes first, except those
@@ -206,10 +209,10 @@ def _candidate(
 
 
 def auto_symbolic(
-    model: nn.Module, variables: Mapping[str, Any], x: jax.Array, *,
+    model: _Model, variables: Mapping[str, Any], x: jax.Array, *,
     library: Sequence[functions.Function] = functions.LIBRARY,
     weight: float = WEIGHT, floor: float = FLOOR,
-    min_r2: float = 0.0) -> tuple[nn.Module, dict[str, Any], list[Choice]]:
+    min_r2: float = 0.0) -> tuple[_Model, dict[str, Any], list[Choice]]:
   """Gives every spline its best function.
 
       model, variables, report = auto_symbolic(model, variables, x)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import TypeVar
 from typing import Unpack
 
 from flax import linen as nn
@@ -19,17 +20,19 @@ from kan_jax.training import fitting
 from kan_jax.training import optimizers
 from kan_jax.training import train_steps
 
+_Model = TypeVar('_Model', bound=nn.Module)
+
 _FIT: fitting.FitOptions = {
     'steps': 20, 'log_every': 20, 'update_steps': (), 'progress': False}
 
 
 def auto_symbolic_by_loss(
-    model: nn.Module, variables: Mapping[str, Any], x: jax.Array,
+    model: _Model, variables: Mapping[str, Any], x: jax.Array,
     y: jax.Array, *, candidates: int = 3,
     library: Sequence[functions.Function] = functions.LIBRARY,
     weight: float = matching.WEIGHT, floor: float = matching.FLOOR,
     **fit_options: Unpack[fitting.FitOptions]) -> tuple[
-        nn.Module, dict[str, Any], list[matching.Choice]]:
+        _Model, dict[str, Any], list[matching.Choice]]:
   """Gives every live spline the function with which the model does best.
 
   The edges take turns, layer by layer. Each candidate is fixed, and all
@@ -72,10 +75,10 @@ def auto_symbolic_by_loss(
 
 
 def _choose(
-    model: nn.Module, variables: Mapping[str, Any], x: jax.Array, y: jax.Array,
+    model: _Model, variables: Mapping[str, Any], x: jax.Array, y: jax.Array,
     worst: float, candidates: int, library: Sequence[functions.Function],
     weight: float, floor: float, options: fitting.FitOptions) -> tuple[
-        nn.Module, dict[str, Any], list[matching.Choice]]:
+        _Model, dict[str, Any], list[matching.Choice]]:
   """Chooses the function of one edge after the other; `worst` is a loss."""
   report = []
   for path, edge in _live(model, variables, x):

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import math
 from typing import Any
+from typing import Generic
 from typing import NamedTuple
 from typing import TypedDict
+from typing import TypeVar
 
 from flax import linen as nn
 import jax
@@ -27,6 +29,8 @@ from kan_jax.training import _batches
 from kan_jax.training import _fit_loop
 from kan_jax.training import optimizers
 from kan_jax.training import train_steps
+
+_Model = TypeVar('_Model', bound=nn.Module)
 
 _PENALTY = regularization.Penalty()
 _LBFGS = optimizers.LBFGS()
@@ -53,7 +57,7 @@ class FitOptions(TypedDict, total=False):
   compiler_options: Mapping[str, Any] | None
 
 
-class Fitted(NamedTuple):
+class Fitted(NamedTuple, Generic[_Model]):
   """What `fit` returns.
 
   Attributes:
@@ -67,7 +71,7 @@ class Fitted(NamedTuple):
       of the steps, NaN without validation data.
     reason: Why it ended: 'steps', 'patience', or what was not finite.
   """
-  model: nn.Module
+  model: _Model
   variables: dict[str, Any]
   history: dict[str, np.ndarray]
   reason: str
@@ -104,7 +108,7 @@ def _ends(grid: np.ndarray) -> list[tuple[float, int]]:
 
 
 def fit(
-    model: nn.Module, variables: Mapping[str, Any], x: Rows, y: Rows, *,
+    model: _Model, variables: Mapping[str, Any], x: Rows, y: Rows, *,
     optimizer: optimizers.Optimizer | optax.GradientTransformation = _LBFGS,
     steps: int = 100,
     loss_fn: train_steps.LossFn = optimizers.squared_error,
@@ -115,7 +119,7 @@ def fit(
     penalty: train_steps.PenaltyFn = _PENALTY,
     grid_update: grids.GridUpdate = _GRID_UPDATE, log_every: int = 10,
     progress: bool = True,
-    compiler_options: Mapping[str, Any] | None = None) -> Fitted:
+    compiler_options: Mapping[str, Any] | None = None) -> Fitted[_Model]:
   """Fits a model to data. Pure: the arguments stay as they are.
 
     fitted = kan_jax.fit(
@@ -197,7 +201,8 @@ def fit(
           break
       if loop.reason != 'steps':
         break
-  return Fitted(*loop.result())
+  result: Any = loop.result()  # Refinement returns a model of the same class.
+  return Fitted(*result)
 
 
 def _check_update_steps(update_steps: Collection[int]) -> frozenset[int]:

@@ -1,5 +1,6 @@
 """Fitting from several first parameters, since the first may end badly."""
 
+from typing import TypeVar
 from typing import Unpack
 
 from flax import linen as nn
@@ -9,11 +10,13 @@ import numpy as np
 from kan_jax import checks
 from kan_jax.training import fitting
 
+_Model = TypeVar('_Model', bound=nn.Module)
+
 
 def fit_best(
-    model: nn.Module, x: fitting.Rows, y: fitting.Rows, *,
+    model: _Model, x: fitting.Rows, y: fitting.Rows, *,
     key: jax.Array, starts: int = 5, trial: int | None = None,
-    **options: Unpack[fitting.FitOptions]) -> fitting.Fitted:
+    **options: Unpack[fitting.FitOptions]) -> fitting.Fitted[_Model]:
   """Fits a model from some random starts and goes on from the best one.
 
   Deep networks and few intervals have bad optima, where finer grids do not
@@ -70,7 +73,9 @@ def fit_best(
       key=jax.random.fold_in(shuffles, starts), **options))
 
 
-def _join(before: fitting.Fitted, after: fitting.Fitted) -> fitting.Fitted:
+def _join(
+    before: fitting.Fitted[_Model],
+    after: fitting.Fitted[_Model]) -> fitting.Fitted[_Model]:
   """Returns the later fit, with a history of both."""
   later = after.history | {
       'step': after.history['step'] + before.history['step'][-1]}

@@ -12,7 +12,7 @@ def data(rows: int) -> tuple[np.ndarray, np.ndarray]:
   return x, np.exp(np.sin(np.pi * x[:, :1]) + x[:, 1:]**2)
 
 
-def train() -> kan_jax.training.Fitted:
+def train() -> kan_jax.Fitted[kan_jax.KAN]:
   x, y = data(1000)
   model = kan_jax.KAN([2, [3, 1], 1], grid=5, order=3)
   variables = model.init(jax.random.key(0), x)
@@ -27,7 +27,8 @@ def train() -> kan_jax.training.Fitted:
       optimizer=kan_jax.LevenbergMarquardt(smooth=1e-14))
 
 
-def prune(fitted: kan_jax.training.Fitted, x: jax.Array) -> kan_jax.KAN:
+def prune(
+    fitted: kan_jax.Fitted[kan_jax.KAN], x: jax.Array) -> kan_jax.KAN:
   scores = kan_jax.attribution(fitted.model, fitted.variables, x)
   model, variables, report = kan_jax.prune_edges(
       fitted.model, fitted.variables, x, threshold=0.03, scores=scores)
@@ -58,8 +59,9 @@ def table() -> float:
   return float(regressor.predict(x).mean())
 
 
-def keep(fitted: kan_jax.training.Fitted) -> kan_jax.KAN:
+def keep(fitted: kan_jax.Fitted[kan_jax.KAN]) -> kan_jax.KAN:
   kan_jax.save('model.kan', fitted.model, fitted.variables)
   model, variables = kan_jax.load('model.kan')
+  assert isinstance(model, kan_jax.KAN)
   print(sorted(variables), model.grid)
   return model
