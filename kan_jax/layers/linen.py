@@ -1,15 +1,14 @@
 """KAN layers for Flax: thin modules over the pure functions of `edges`."""
 
 from collections.abc import Sequence
-import dataclasses
 import functools
 from typing import Any
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from kan_jax import checks
 from kan_jax.layers import _named
 from kan_jax.layers import edges
 from kan_jax.layers import nodes
@@ -27,12 +26,6 @@ def _check_options(module: Any) -> None:
   bsplines.check_order(module.order)
   bsplines.check_range(module.grid_range)
   bsplines.check_outside(module.outside)
-
-
-def _check_features(features: Any) -> None:
-  if not isinstance(features, int | np.integer) or features < 1:
-    raise ValueError(
-        f'`features` counts outputs, a whole number >= 1; got {features!r}.')
 
 
 def _as_input(x: jax.typing.ArrayLike, size: int | None) -> jax.Array:
@@ -129,7 +122,7 @@ class KANLayer(nn.Module):
   symbolic: symbolic_edges.Groups = ()
 
   def __post_init__(self):
-    _check_features(self.features)
+    checks.check_whole('features', self.features, 1)
     _check_options(self)
     self.symbolic = symbolic_edges.normalize(self.symbolic)
     super().__post_init__()
@@ -270,15 +263,17 @@ class KAN(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:  # [..., in] -> [..., out]
-    inputs, *found = self.nodes
+    inputs, *layers = self.nodes
     x = _as_input(x, inputs.size)
-    options = {field.name: getattr(self, field.name)
-               for field in dataclasses.fields(KANLayer)
-               if field.name not in (
-                   'features', 'symbolic', 'parent', 'name')}
-    for i, layer in enumerate(found):
-      symbolic = self.symbolic[i] if self.symbolic else ()
+    for i, layer in enumerate(layers):
       terms = KANLayer(
-          layer.terms, symbolic=symbolic, **options, name=f'layers_{i}')(x)
+          layer.terms, grid=self.grid, order=self.order,
+          grid_range=self.grid_range, base_fn=self.base_fn,
+          outside=self.outside, noise=self.noise,
+          scale_base_init=self.scale_base_init,
+          scale_spline_init=self.scale_spline_init, bias=self.bias,
+          dtype=self.dtype, param_dtype=self.param_dtype,
+          symbolic=self.symbolic[i] if self.symbolic else (),
+          name=f'layers_{i}')(x)
       x = nodes.combine(terms, layer)
     return x

@@ -1,5 +1,6 @@
 """The Flax modules: values, types, transforms, and grids inside any model."""
 
+import dataclasses
 import functools
 
 from absl.testing import parameterized
@@ -94,6 +95,34 @@ class KANLayerTest(chex.TestCase):
 
 
 class KANTest(chex.TestCase):
+
+  def test_every_option_reaches_the_layers(self):
+    """All fields that KAN shares with KANLayer, each with another value."""
+    options = {
+        'grid': 4, 'order': 2, 'grid_range': (-2.0, 3.0), 'base_fn': jnp.sin,
+        'outside': 'linear', 'noise': 0.3,
+        'scale_base_init': nn.initializers.ones,
+        'scale_spline_init': nn.initializers.zeros, 'bias': False,
+        'dtype': jnp.bfloat16, 'param_dtype': jnp.float16}
+    shared = {field.name for field in dataclasses.fields(linen.KANLayer)} - {
+        'features', 'symbolic', 'parent', 'name'}
+    self.assertEqual(options.keys(), shared)
+    layers = []
+
+    def look(next_fun, args, kwargs, context):
+      if (isinstance(context.module, linen.KANLayer)
+          and context.method_name == '__call__'):
+        layers.append(context.module)
+      return next_fun(*args, **kwargs)
+
+    model = linen.KAN([2, 3, 1], **options)
+    with nn.intercept_methods(look):
+      jax.eval_shape(model.init, jax.random.key(0), _X)
+    self.assertLen(layers, 2)
+    for layer in layers:
+      for name, value in options.items():
+        self.assertNotEqual(getattr(linen.KAN([2, 1]), name), value)
+        self.assertEqual(getattr(layer, name), value)
 
   def test_leading_shapes(self):
     model = linen.KAN([2, 3, 1])
