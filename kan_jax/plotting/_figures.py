@@ -1,8 +1,40 @@
 """Figures that a notebook shows as pictures."""
 
 import io
+from typing import NamedTuple
 
+import matplotlib as mpl
+from matplotlib import colors
 from matplotlib import figure
+
+Color = tuple[float, float, float]
+
+
+class Palette(NamedTuple):
+  """Colors of a picture, as the style in force has them.
+
+  Attributes:
+    ink: Color of curves and text.
+    paper: Color of what they are drawn on.
+  """
+  ink: Color
+  paper: Color
+
+  @property
+  def pale(self) -> Color:
+    """A color a quarter of the way from paper to ink."""
+    red, green, blue = (
+        0.75 * paper + 0.25 * ink
+        for ink, paper in zip(self.ink, self.paper, strict=True))
+    return red, green, blue
+
+
+def palette() -> Palette:
+  """Returns the colors of the style in force, such as 'dark_background'."""
+  paper = colors.to_rgba(mpl.rcParams['figure.facecolor'])
+  if not paper[-1]:  # Transparent: whatever is below should suit the axes.
+    paper = colors.to_rgba(mpl.rcParams['axes.facecolor'])
+  return Palette(colors.to_rgb(mpl.rcParams['text.color']), paper[:3])
 
 
 class Figure(figure.Figure):

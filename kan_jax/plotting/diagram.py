@@ -24,8 +24,7 @@ from kan_jax.layers import structure
 from kan_jax.plotting import _edge_curves
 from kan_jax.plotting import _figures
 
-_SPLINE, _SYMBOLIC = (0.0, 0.0, 0.0), (0.84, 0.15, 0.16)
-_IDLE = '0.75'  # Nodes and terms without an edge.
+_SYMBOLIC = (0.84, 0.15, 0.16)  # Seen on white and on black.
 _FAINTEST = 0.06  # Opacity of an edge that scores 0: it is not removed.
 # All in inches. Insets and terms move together once they fill the width; here
 # are the least and the most from one to the next.
@@ -118,10 +117,11 @@ def plot(
   width = _width(drawn, net.nodes, shown)
   rows = _rows(drawn, net.nodes, shown, width)
   fig, ax = _canvas(rows, labels, width, max(map(len, map(_note, drawn))))
+  palette = _figures.palette()
   for k, layer in enumerate(drawn):
-    _draw_layer(ax, k, layer, rows[k], rows[k + 1], width, beta)
+    _draw_layer(ax, k, layer, rows[k], rows[k + 1], width, beta, palette)
   for row in rows:
-    _draw_nodes(ax, row, row is rows[0])
+    _draw_nodes(ax, row, row is rows[0], palette)
   return fig
 
 
@@ -263,14 +263,16 @@ def _fit(labels: Sequence[str], pitch: float) -> tuple[float, float, float]:
 
 def _draw_layer(
     ax: axes.Axes, k: int, layer: _edge_curves.DrawnEdges, source: _Row,
-    target: _Row, width: float, beta: float) -> None:
+    target: _Row, width: float, beta: float,
+    palette: _figures.Palette) -> None:
   """Draws the edges of a layer: lines, squares, curves and names."""
   pitch = width / max(len(layer.i), 1)
   side = min(0.55, 0.8 * pitch)
   x = (np.arange(len(layer.i)) + 0.5) * pitch
   y = (source.y + target.factors_y) / 2
-  colors = _colors(layer, beta)
-  sizes = _draw_names(ax, layer.names, x, y + side / 2, pitch)
+  colors = _colors(layer, beta, palette.ink)
+  sizes = _draw_names(
+      ax, layer.names, x, y + side / 2, pitch, palette.paper)
   corners = side / 2 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
   middles = np.stack([x, np.full_like(x, y)], -1)[:, None]
   curves = np.stack([_center(layer.x), _center(layer.y)], -1)
@@ -279,7 +281,8 @@ def _draw_layer(
           _lines(layer, source, target, x, y, side, sizes),
           colors=np.repeat(colors, 2, 0), linewidths=0.9, zorder=1),
       'squares': collections.PolyCollection(
-          [*(middles + corners)], facecolors='w', edgecolors=colors,
+          [*(middles + corners)], facecolors=palette.paper,
+          edgecolors=colors,
           linewidths=0.8, zorder=2),
       'curves': collections.LineCollection(
           [*(middles + 0.84 * side * curves)], colors=colors, linewidths=1.3,
@@ -290,11 +293,13 @@ def _draw_layer(
     ax.text(width + 0.1, y, note, size=8, va='center')
 
 
-def _colors(layer: _edge_curves.DrawnEdges, beta: float) -> np.ndarray:
+def _colors(
+    layer: _edge_curves.DrawnEdges, beta: float,
+    ink: _figures.Color) -> np.ndarray:
   """Returns the color of each edge, [k, 4]."""
   opacity = _FAINTEST + (1 - _FAINTEST) * np.tanh(beta * layer.strength)
   return np.array([
-      (*(_SYMBOLIC if name else _SPLINE), alpha)
+      (*(_SYMBOLIC if name else ink), alpha)
       for name, alpha in zip(layer.names, opacity, strict=True)]).reshape(-1, 4)
 
 
@@ -328,7 +333,7 @@ def _center(values: np.ndarray) -> np.ndarray:
 
 def _draw_names(
     ax: axes.Axes, names: Sequence[str | None], x: np.ndarray, y: float,
-    pitch: float) -> list[float]:
+    pitch: float, paper: _figures.Color) -> list[float]:
   """Writes functions' names on their squares; returns sizes in points."""
   sizes = []
   for at, name in zip(x, names, strict=True):
@@ -337,35 +342,39 @@ def _draw_names(
       sizes[-1] = max(min(8, 0.95 * pitch / _POINT / (0.62 * len(name))), 4)
       ax.text(at, y + 0.03, name, size=sizes[-1], color=_SYMBOLIC, zorder=4,
               ha='center', va='bottom', parse_math=False,
-              bbox={'facecolor': 'w', 'edgecolor': 'none', 'pad': 0.6})
+              bbox={'facecolor': paper, 'edgecolor': 'none', 'pad': 0.6})
   return sizes
 
 
-def _draw_nodes(ax: axes.Axes, row: _Row, inputs: bool) -> None:
+def _draw_nodes(
+    ax: axes.Axes, row: _Row, inputs: bool,
+    palette: _figures.Palette) -> None:
   """Draws a row of nodes: dots, or circles that show what they do."""
   sums = row.layer.sums
   for n, group in enumerate(row.layer.groups):
     if n not in row.nodes:
       continue
-    ink = 'k' if n in row.busy else _IDLE
-    at = row.nodes[n], row.y
+    ink = palette.ink if n in row.busy else palette.pale
+    place = row.nodes[n], row.y
     if inputs:
-      ax.plot(*at, 'o', color=ink, markersize=0.7 * row.size, zorder=4)
+      ax.plot(*place, 'o', color=ink, markersize=0.7 * row.size, zorder=4)
       continue
     if n >= sums:
       for term in group:
         spot = row.terms[term], row.factors_y
-        ax.plot(*zip(spot, at, strict=True), color=ink, lw=0.9, zorder=1)
-        _circle(ax, spot, 0.75 * row.size, '+',
-                'k' if term in row.fed else _IDLE)
-    _circle(ax, at, row.size, '+' if n < sums else 'x', ink)
+        ax.plot(*zip(spot, place, strict=True), color=ink, lw=0.9, zorder=1)
+        _circle(
+            ax, spot, 0.75 * row.size, '+',
+            palette.ink if term in row.fed else palette.pale, palette.paper)
+    _circle(
+        ax, place, row.size, '+' if n < sums else 'x', ink, palette.paper)
 
 
 def _circle(
-    ax: axes.Axes, at: tuple[float, float], size: float, sign: str,
-    ink: str) -> None:
+    ax: axes.Axes, place: tuple[float, float], size: float, sign: str,
+    ink: _figures.Color, paper: _figures.Color) -> None:
   """Draws a circle with a sign, that of a sum or of a product."""
-  ax.plot(*at, 'o', color=ink, markerfacecolor='w', markersize=size,
+  ax.plot(*place, 'o', color=ink, markerfacecolor=paper, markersize=size,
           markeredgewidth=0.9, zorder=4)
-  ax.plot(*at, sign, color=ink, markersize=0.55 * size,
+  ax.plot(*place, sign, color=ink, markersize=0.55 * size,
           markeredgewidth=0.9, zorder=5)

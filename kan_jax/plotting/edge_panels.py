@@ -13,6 +13,7 @@ from matplotlib import axes
 from matplotlib import figure
 import numpy as np
 
+from kan_jax import checks
 from kan_jax.layers import edge_moments
 from kan_jax.layers import symbolic_edges
 from kan_jax.layers import traversal
@@ -33,9 +34,9 @@ def plot_edges(
   Args:
     model: A Flax module that holds KAN layers.
     variables: Its variables.
-    x: A batch of inputs: decides the activity of the edges, and the histogram
-      of samples under each curve.
-    most: Curves to draw for each layer.
+    x: A batch of inputs: decides the activity of the edges, the standard
+      deviations of their values, and the histogram of samples under each curve.
+    most: Number of curves to draw for each layer, >= 1.
 
   Returns:
     A figure with a row of panels for each layer, the most active edge first.
@@ -43,8 +44,9 @@ def plot_edges(
     in the title, and has gaps outside its domain.
 
   Raises:
-    ValueError: If the model has no KAN layer.
+    ValueError: If the model has no KAN layer, or none that can be looked at.
   """
+  most = checks.check_whole('most', most, 1)
   views = traversal.view_layers(model, variables, x)
   if not views:
     raise ValueError(
@@ -75,7 +77,7 @@ def _draw_edge(
   values = np.asarray(view.edge_outputs(jnp.asarray(rows))[:, i, o])
   name = symbolic_edges.names(view.symbolic).get((i, o))
   ax.plot(points, np.where(np.isfinite(values), values, np.nan),
-          'C3' if name else 'k', lw=1.5)
+          color='C3' if name else _figures.palette().ink, lw=1.5)
   samples = ax.twinx()
   samples.hist(
       np.asarray(view.inputs[:, i]), bins=30, range=(grid[0], grid[-1]),

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from matplotlib import colors
 from matplotlib import pyplot
+from matplotlib import style
 import numpy as np
 
 from kan_jax.layers import edge_moments
@@ -69,7 +70,7 @@ def _texts(fig):
 
 def _marks(fig, marker):
   """Places of all markers of a kind, and their colors."""
-  return [(*line.get_xydata()[0], line.get_color())
+  return [(*line.get_xydata()[0], colors.to_hex(line.get_color()))
           for line in fig.axes[0].lines if line.get_marker() == marker]
 
 
@@ -161,7 +162,8 @@ class PlotTest(parameterized.TestCase):
     self.assertEqual([_edges(fig, k) for k in (0, 1)], [(4,) * 3, (2,) * 3])
     # The node that they leave behind is pale.
     self.assertEqual(
-        [at[2] for at in _marks(fig, '+')], ['k', 'k', '0.75', 'k'])
+        [at[2] for at in _marks(fig, '+')],
+        ['#000000', '#000000', '#bfbfbf', '#000000'])
 
   def test_nothing_left(self):
     variables = jax.tree.map(jnp.array, _VARIABLES)
@@ -212,6 +214,24 @@ class PlotTest(parameterized.TestCase):
     self.assertContainsSubset({tuple(factor) for factor, _ in joins}, ends)
     begins = _part(fig, 1, 'lines').get_segments()[2][0]
     np.testing.assert_allclose(begins, (x, y))
+
+  def test_dark_style(self):
+    """Ink and paper are those of the style: nothing is black on black."""
+    with style.context('dark_background'):
+      fig = edge_panels.plot(_MODEL, _VARIABLES, _X)
+    self.assertEqual(colors.to_hex(fig.get_facecolor()), '#000000')
+    self.assertEqual({at[2] for at in _marks(fig, '+')}, {'#ffffff'})
+    for k in (0, 1):
+      for what in ('curves', 'lines'):
+        drawn = _part(fig, k, what).get_colors()
+        np.testing.assert_array_equal(drawn[:, :3], 1)
+      np.testing.assert_array_equal(
+          _part(fig, k, 'squares').get_facecolor()[:, :3], 0)
+    circles = [line for line in fig.axes[0].lines
+               if line.get_marker() == 'o'][2:]
+    self.assertEqual(
+        {colors.to_hex(line.get_markerfacecolor()) for line in circles},
+        {'#000000'})
 
   def test_one_layer(self):
     fig = edge_panels.plot(

@@ -7,7 +7,9 @@ from flax import linen as nn
 from helpers import networks
 import jax
 import jax.numpy as jnp
+from matplotlib import colors
 from matplotlib import pyplot
+from matplotlib import style
 import numpy as np
 import pytest
 
@@ -139,6 +141,16 @@ class PlotEdgesTest(parameterized.TestCase):
     x, y = title[0].lines[0].get_data()
     np.testing.assert_array_equal(np.isfinite(y), x > 0)
     np.testing.assert_allclose(y[x > 0], np.log(x[x > 0]), atol=1e-5)
+
+  def test_dark_style(self):
+    with style.context('dark_background'):
+      panel = _drawn(_plot(most=1))[0]
+    self.assertEqual(colors.to_hex(panel.lines[0].get_color()), '#ffffff')
+    self.assertEqual(colors.to_hex(panel.get_facecolor()), '#000000')
+
+  def test_impossible_number_of_panels(self):
+    with self.assertRaisesRegex(ValueError, '`most`.*got 0'):
+      _plot(most=0)
 
   @parameterized.parameters(1, 40)
   def test_rows_that_do_not_vary(self, rows):
