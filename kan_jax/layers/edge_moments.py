@@ -102,10 +102,11 @@ def check_scores(scores: Scores, net: structure.Structure) -> Scores:
   for name, arrays, shapes in (
       ('edges', given.edges, [layer.shape for layer in net.live_edges]),
       ('nodes', given.nodes, [(layer.size,) for layer in net.nodes])):
-    found = [array.shape for array in arrays]
-    if found != shapes:
+    given_shapes = [array.shape for array in arrays]
+    if given_shapes != shapes:
       raise ValueError(
-          f'`scores` needs the shapes {shapes} in `{name}`; got {found}. Are '
+          f'`scores` needs the shapes {shapes} in `{name}`; got '
+          f'{given_shapes}. Are '
           'they of another model?')
     _check_values(name, arrays)
   return given

@@ -27,12 +27,13 @@ _CHUNK = 2**19
 # the caches, fewer make small products and many rounds of a loop.
 _BLOCK = 2**20
 
-# What a batch is taken for whose size is a symbol, as when it is exported.
+# Assumed number of rows where it is a symbol, as when a model is exported.
 _ROWS = 1024
 
-# With more B-splines than this, `node_sums` looks up those that are not zero:
-# cubics on two cores broke even near 100 of them for few outputs and between 40
-# and 55 for at least _WIDE. Accelerators, not measured, have fast products.
+# With more B-splines than this, `node_sums` looks up those that are not zero.
+# For cubics on two cores both ways took as long near 100 B-splines if there
+# were few outputs, and between 40 and 55 with at least _WIDE. Accelerators were
+# not measured; their products are fast.
 _MANY = 128
 _MANY_IN_WIDE = 48
 _WIDE = 64
@@ -130,6 +131,7 @@ def node_sums(
   Returns:
     [n, out] in `dtype`.
   """
+  # Some inputs: the base functions and the B-splines, each a matrix product.
   def of_inputs(x, knots, table, base_weight, weight):
     values = bsplines.basis_by_input(
         x, knots, order, outside=outside, table=table)
@@ -139,12 +141,14 @@ def node_sums(
         weight.reshape(inputs * size, -1), values.reshape(inputs * size, n),
         dtype)
 
+  # Many B-splines: those that are not zero are looked up.
   base_weight = edges.mask * edges.scale_base
   scale = edges.mask * edges.scale_spline
   if _lookup_pays(*edges.coef.shape[1:]):
     return (_product(base_weight, base_fn(x.T), dtype).T + _lookup.sums(
         x.T, edges.knots, scale.astype(dtype), edges.coef.astype(dtype), order,
         outside)).astype(dtype)
+  # Few: all of them are evaluated, of some inputs at a time.
   weight = scale[:, None] * edges.coef
   arrays = (x.T, edges.knots, _polynomials.tabulate(edges.knots, order),
             base_weight, weight)
@@ -190,11 +194,11 @@ def _map_inputs(
   """Joins `fn` of parts of arrays whose first axis counts inputs."""
   blocks, rest = _split(arrays, parts)
   if len(blocks[0]) == 1:
-    found = fn(*(a[0] for a in blocks))
+    joined = fn(*(a[0] for a in blocks))
   else:
-    found = jax.lax.map(lambda block: fn(*block), blocks)
-    found = found.reshape(-1, *found.shape[2:])
-  return jnp.concatenate([found, fn(*rest)]) if len(rest[0]) else found
+    mapped = jax.lax.map(lambda block: fn(*block), blocks)
+    joined = mapped.reshape(-1, *mapped.shape[2:])
+  return jnp.concatenate([joined, fn(*rest)]) if len(rest[0]) else joined
 
 
 def _split(
@@ -253,7 +257,7 @@ def statistics(
       width=grid[:, -1] - grid[:, 0])
 
 
-# What the backward pass of `_mean_abs` keeps: no sign for every edge value.
+# The backward pass of `_mean_abs` keeps the signed sums, not every sign.
 _SIGNED = jax.checkpoint_policies.save_only_these_names('signed')
 
 

@@ -1,8 +1,8 @@
 """Functions that an edge may turn out to be, each with its sympy twin.
 
-Outside its domain a function is NaN or infinite, in float32 as in float64, and
-never a guarded value: whoever fits it sees that it does not apply there. sympy
-is imported when a formula is made, not before.
+Outside its domain a function is NaN or infinite, in float32 and in float64. It
+never returns a guarded value there, so a fit notices that it does not apply.
+sympy is imported when a formula is made, not before.
 """
 
 from collections.abc import Callable
@@ -24,9 +24,9 @@ class Function:
 
   Attributes:
     name: What users call it.
-    fn: Elementwise, of a floating array, made of jax.numpy; any shape.
+    fn: The function, elementwise on floating arrays of any shape, in jax.numpy.
     to_sympy: The same function of a sympy expression.
-    complexity: What it costs in the ranking of candidates, >= 0.
+    complexity: Cost in the ranking of candidates, >= 0.
   """
   name: str
   fn: Callable[[jax.Array], jax.Array]

@@ -51,12 +51,12 @@ class Nodes(NamedTuple):
   @property
   def groups(self) -> list[list[int]]:
     """The terms of each node."""
-    found = [[k] for k in range(self.sums)]
+    groups = [[k] for k in range(self.sums)]
     start = self.sums
     for arity in self.arities:
-      found.append(list(range(start, start + arity)))
+      groups.append(list(range(start, start + arity)))
       start += arity
-    return found
+    return groups
 
 
 def combine(terms: jax.Array, nodes: Nodes) -> jax.Array:
@@ -115,14 +115,14 @@ def _arities(
     if isinstance(arity, Sequence):
       if len(arity) != layers:
         raise ValueError(arity)
-      found = tuple(operator.index(n) for n in arity[layer])
+      arities = tuple(operator.index(n) for n in arity[layer])
     else:
-      found = (operator.index(arity),) * products
-    if len(found) != products or any(n < 1 for n in found):
+      arities = (operator.index(arity),) * products
+    if len(arities) != products or any(n < 1 for n in arities):
       raise ValueError(arity)
   except (TypeError, ValueError) as error:
     raise ValueError(
         '`arity` is a whole number >= 1 for all multiplication nodes, or has '
         f'an entry for the inputs and each of the {layers - 1} layers with one '
         f'for each, {products} at index {layer}; got {arity!r}.') from error
-  return found
+  return arities

@@ -39,10 +39,12 @@ def normalize(symbolic: Any) -> Groups:
         f"((0, 1), (1, 1))),); got {symbolic!r}.") from error
   for name, _ in groups:
     functions.find(name)
-  found = pairs(groups)
-  if len(set(found)) < len(found) or any(min(edge) < 0 for edge in found):
+  carrying = pairs(groups)
+  if len(set(carrying)) < len(carrying) or any(
+      min(edge) < 0 for edge in carrying):
     raise ValueError(
-        f'`symbolic` names each edge once, and counts from 0; got {found}.')
+        f'`symbolic` names each edge once, and counts from 0; got '
+        f'{carrying}.')
   return groups
 
 

@@ -25,7 +25,7 @@ from kan_jax.layers import symbolic_edges
 from kan_jax.splines import bsplines
 from kan_jax.splines import grids
 
-# Most edge values that are computed at a time: 64 MiB in float32.
+# Most edge values that are computed at once: 64 MiB in float32.
 _CHUNK = 2**24
 _GRID_UPDATE = grids.GridUpdate()
 
@@ -34,12 +34,12 @@ class LayerView(NamedTuple):
   """One KAN layer as seen from outside, on one batch.
 
   Attributes:
-    inputs: What the layer was applied to, [n, in].
-    edges: Its arrays.
+    inputs: Inputs that the layer was applied to, [n, in].
+    edges: Arrays of the layer.
     order: Degree of its splines.
-    edge_outputs: Of inputs [n, in], the value of every edge, [n, in, out],
-      symbolic ones included.
-    symbolic: Its symbolic edges.
+    edge_outputs: Function that returns the values of all edges, [n, in, out],
+      symbolic ones included, for inputs [n, in].
+    symbolic: Symbolic edges of the layer.
   """
   inputs: jax.Array
   edges: edges.Edges
@@ -236,7 +236,7 @@ def edge_samples(
 
   Args:
     layer: The view of their layer, of a batch of n rows.
-    edges: Which ones, as (input, output).
+    edges: The edges, as (input, output).
 
   Returns:
     x and y, each [n, edges], in the layer's dtype.

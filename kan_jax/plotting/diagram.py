@@ -111,12 +111,15 @@ def plot(
     raise ValueError(f'`beta` is a finite number > 0; got {beta!r}.')
   labels = (_labels('names', names, 'x', net.nodes[0].size),
             _labels('output_names', output_names, 'y', net.nodes[-1].size))
+  # What is drawn: edges, then the nodes that they touch.
   drawn = _edge_curves.strongest(
       model, variables, x, net, scores=scores, most=most)
   shown = _shown(drawn, net.nodes, most)
+  # Where it goes, in inches.
   width = _width(drawn, net.nodes, shown)
   rows = _rows(drawn, net.nodes, shown, width)
   fig, ax = _canvas(rows, labels, width, max(map(len, map(_note, drawn))))
+  # Edges first, nodes over their ends.
   palette = _figures.palette()
   for k, layer in enumerate(drawn):
     _draw_layer(ax, k, layer, rows[k], rows[k + 1], width, beta, palette)
@@ -202,9 +205,9 @@ def _rows(
     if k:
       y += float(np.clip(0.2 * width, 1.8, 2.8)) + _DROP * bool(row.arities)
     pitch = width / max(len(_terms(row, shown[k])), 1)
-    at, terms = _spread(row, shown[k], pitch)
+    places, terms = _spread(row, shown[k], pitch)
     rows.append(_Row(
-        row, y, at, terms, _busy(drawn, layers, k), _fed(drawn, k),
+        row, y, places, terms, _busy(drawn, layers, k), _fed(drawn, k),
         min(11.0, 0.6 * pitch / _POINT)))
   return rows
 
@@ -213,15 +216,16 @@ def _spread(
     row: nodes.Nodes, shown: Sequence[int],
     pitch: float) -> tuple[dict[int, float], dict[int, float]]:
   """Returns places of nodes and of their terms, which stay close to them."""
-  at, terms, start = {}, {}, 0
+  places, terms, start = {}, {}, 0
   groups = row.groups
   for n in shown:
     count = len(groups[n])
-    at[n] = (start + count / 2) * pitch
+    places[n] = (start + count / 2) * pitch
     for j, term in enumerate(groups[n]):
-      terms[term] = at[n] + (j - (count - 1) / 2) * min(pitch, _TERM_PITCH[1])
+      terms[term] = places[n] + (j - (count - 1) / 2) * min(
+          pitch, _TERM_PITCH[1])
     start += count
-  return at, terms
+  return places, terms
 
 
 def _canvas(
@@ -241,8 +245,8 @@ def _canvas(
   ax.set_axis_off()
   for row, text, (size, rotation, _), side in zip(
       ends, texts, fits, (-1, 1), strict=True):
-    for at, label in zip(row.nodes.values(), text, strict=True):
-      ax.text(at, row.y + 0.14 * side, label, size=size, rotation=rotation,
+    for place, label in zip(row.nodes.values(), text, strict=True):
+      ax.text(place, row.y + 0.14 * side, label, size=size, rotation=rotation,
               ha='center', va='bottom' if side > 0 else 'top')
   return fig, ax
 
@@ -309,11 +313,11 @@ def _lines(
     sizes: Sequence[float]) -> list[list[tuple[float, float]]]:
   """Returns two lines for each edge: to its square and on from its name."""
   lines = []
-  for at, i, o, size in zip(
+  for middle, i, o, size in zip(
       x.tolist(), layer.i.tolist(), layer.o.tolist(), sizes, strict=True):
     top = y + side / 2 + 1.4 * size * _POINT
-    lines += [[(source.nodes[i], source.y), (at, y - side / 2)],
-              [(at, top), (target.terms[o], target.height(o))]]
+    lines += [[(source.nodes[i], source.y), (middle, y - side / 2)],
+              [(middle, top), (target.terms[o], target.height(o))]]
   return lines
 
 
@@ -336,11 +340,11 @@ def _draw_names(
     pitch: float, paper: _figures.Color) -> list[float]:
   """Writes functions' names on their squares; returns sizes in points."""
   sizes = []
-  for at, name in zip(x, names, strict=True):
+  for middle, name in zip(x, names, strict=True):
     sizes.append(0.0)
     if name:
       sizes[-1] = max(min(8, 0.95 * pitch / _POINT / (0.62 * len(name))), 4)
-      ax.text(at, y + 0.03, name, size=sizes[-1], color=_SYMBOLIC, zorder=4,
+      ax.text(middle, y + 0.03, name, size=sizes[-1], color=_SYMBOLIC, zorder=4,
               ha='center', va='bottom', parse_math=False,
               bbox={'facecolor': paper, 'edgecolor': 'none', 'pad': 0.6})
   return sizes

@@ -15,10 +15,10 @@ class Rule(NamedTuple):
   """What the user says; exactly one of the last three is not None.
 
   Attributes:
-    name: What the caller calls the last of them.
-    threshold: What scores less goes.
-    fraction: This part goes, 0 to 1, rounded down: the lowest scores.
-    named: These go, as tuples of layer and indices.
+    name: Name that the caller has for the last of them.
+    threshold: Least score of what stays.
+    fraction: Part that goes, 0 to 1, rounded down: the lowest scores.
+    named: Tuples of layer and indices that go.
   """
   name: str
   threshold: float | None
@@ -46,8 +46,8 @@ def choose(
 
   Args:
     rule: The rule.
-    scores: Of every layer an array.
-    candidates: What may go, bool, of the same shapes.
+    scores: Scores of every layer.
+    candidates: Bool arrays of the same shapes: what may go.
     spare_best: Whether something of each layer has to stay; where the rule does
       not name what goes, it is the candidate with the highest score.
 
@@ -57,24 +57,24 @@ def choose(
   """
   if rule.named is not None:
     gone = _named(rule, candidates)
-    for k, (layer, those) in enumerate(zip(gone, candidates, strict=True)):
-      if spare_best and layer.any() and (layer == those).all():
+    for k, (layer, free) in enumerate(zip(gone, candidates, strict=True)):
+      if spare_best and layer.any() and (layer == free).all():
         raise ValueError(
             f'`{rule.name}` leaves none of layer {k}; one has to stay.')
     return gone
   values = np.concatenate([layer.ravel() for layer in scores])
-  free = np.concatenate([
-      (_but_best(layer, those) if spare_best else those).ravel()
-      for layer, those in zip(scores, candidates, strict=True)])
+  may_go = np.concatenate([
+      (_but_best(layer, free) if spare_best else free).ravel()
+      for layer, free in zip(scores, candidates, strict=True)])
   if rule.threshold is not None:
-    flat = free & (values < rule.threshold)
+    flat = may_go & (values < rule.threshold)
   else:
     total = sum(int(layer.sum()) for layer in candidates)
     # A little more: 0.29 * 100 is less than 29 in floats.
     count = math.floor(rule.fraction * total + 1e-9)  # type: ignore[operator]
-    order = np.argsort(np.where(free, values, np.inf), kind='stable')
-    flat = np.zeros_like(free)
-    flat[order[:min(count, int(free.sum()))]] = True
+    order = np.argsort(np.where(may_go, values, np.inf), kind='stable')
+    flat = np.zeros_like(may_go)
+    flat[order[:min(count, int(may_go.sum()))]] = True
   ends = np.cumsum([layer.size for layer in scores])[:-1]
   return [part.reshape(layer.shape) for part, layer in zip(
       np.split(flat, ends), scores, strict=True)]
@@ -89,13 +89,13 @@ def names(chosen: Sequence[np.ndarray]) -> tuple[Any, ...]:
 def alive(
     net: structure.Structure, kept: Sequence[np.ndarray],
     scores: Sequence[np.ndarray]) -> list[np.ndarray]:
-  """Leaves those nodes that are on a way of live edges from inputs to outputs.
+  """Keeps the nodes on a path of live edges from inputs to outputs.
 
   Args:
     net: The structure of the network.
     kept: For the inputs and every layer, which nodes there are, [size], bool.
-    scores: Scores of the nodes, [size]: of a hidden layer where no way leads
-      through, the best one is left.
+    scores: Scores of the nodes, [size]: where no path leads through a
+      hidden layer, its best node is kept.
 
   Returns:
     Bool arrays like `kept`; inputs and outputs as they are there.

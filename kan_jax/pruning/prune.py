@@ -90,10 +90,11 @@ def prune_edges(
     x: A batch of inputs, [..., in], on which edges are scored and averaged.
     threshold: Edges that score less go. By default the scores are shares of
       1 / outputs; pykan 0.2 takes 0.03.
-    fraction: This part of the live edges goes, 0 to 1, rounded down: those with
+    fraction: Part of the live edges that goes, 0 to 1, rounded down: those with
       the lowest scores.
-    edges: These go: (layer, input, term), all counted from 0.
-    scores: What to go by; `scores.attribution` by default.
+    edges: Edges that go: (layer, input, term), all counted from 0. Edges of
+      layer 0 leave the inputs.
+    scores: Scores to go by; `scores.attribution` by default.
 
   Returns:
     Model and variables without the edges, and a report.
@@ -114,12 +115,12 @@ def prune_edges(
       net.live_edges, _rules.choose(rule, scores.edges, candidates),
       strict=True)]
   new, pruned = model, dict(variables)
-  for path, layer, found in zip(net.paths, gone, moments, strict=True):
+  for path, layer, edges_of in zip(net.paths, gone, moments, strict=True):
     if layer.any():
       edges_gone = zip(*np.nonzero(layer), strict=True)
       new, pruned = edits.assign(
           new, pruned, path, dict.fromkeys(edges_gone))
-      pruned = _absorb(pruned, path, found, layer)
+      pruned = _absorb(pruned, path, edges_of, layer)
   return new, pruned, _report(
       net, structure.remove_edges(net, gone),
       removed_edges=_rules.names(gone))
@@ -133,9 +134,9 @@ def prune_nodes(
         nn.Module, dict[str, Any], Report]:
   """Cuts hidden nodes out, a multiplication node with all its terms.
 
-  Exactly one of `threshold`, `fraction` and `nodes` says which. With them go
-  those that no live edge connects to an input or to an output, which changes no
-  prediction. Every hidden layer keeps a node: the best, where none would stay.
+  Exactly one of `threshold`, `fraction` and `nodes` says which. Nodes that no
+  path of live edges connects to an input and to an output go, too, which
+  changes no prediction. Every hidden layer keeps its best node at least.
 
   Args:
     model: A KAN or a KANLayer.
@@ -143,11 +144,11 @@ def prune_nodes(
     x: A batch of inputs, [..., in], on which nodes are scored and averaged.
     threshold: Nodes that score less go. By default the scores are shares of
       1 / outputs; pykan 0.2 takes 0.01.
-    fraction: This part of all hidden nodes goes, 0 to 1, rounded down: those
+    fraction: Part of all hidden nodes that goes, 0 to 1, rounded down: those
       with the lowest scores.
-    nodes: These go: (layer, node), where layer 1 is the first hidden one, as in
-      `scores.Scores.nodes`, and nodes count from 0.
-    scores: What to go by; `scores.attribution` by default.
+    nodes: Nodes that go: (layer, node), both counted from 0. Layer 0 is the
+      inputs, so the first hidden layer is 1.
+    scores: Scores to go by; `scores.attribution` by default.
 
   Returns:
     The smaller model, its variables, and a report.
@@ -178,10 +179,10 @@ def prune_inputs(
     x: A batch of inputs with all the columns of before, [..., in].
     threshold: Inputs that score less go. By default the scores are shares of
       1 / outputs; pykan 0.2 takes 0.01.
-    fraction: This part of the inputs goes, 0 to 1, rounded down: those with the
+    fraction: Part of the inputs that goes, 0 to 1, rounded down: those with the
       lowest scores.
-    inputs: These go, counted from 0.
-    scores: What to go by; `scores.attribution` by default.
+    inputs: Inputs that go, counted from 0.
+    scores: Scores to go by; `scores.attribution` by default.
 
   Returns:
     The model of fewer inputs, its variables, and a report.
@@ -266,8 +267,8 @@ def _cut_nodes(
   gone = _rules.choose(rule, scores.nodes, candidates, spare_best=True)
   kept = _rules.alive(net, [~layer for layer in gone], scores.nodes)
   pruned = dict(variables)
-  for path, inputs, found in zip(net.paths, kept, moments, strict=False):
-    pruned = _absorb(pruned, path, found, ~inputs[:, None])
+  for path, inputs, edges_of in zip(net.paths, kept, moments, strict=False):
+    pruned = _absorb(pruned, path, edges_of, ~inputs[:, None])
   new, pruned, left = edits.cut(model, pruned, net, kept)
   return new, pruned, _report(
       net, left, inputs=np.flatnonzero(kept[0]),
