@@ -67,9 +67,9 @@ def add_biases(
 
 
 def cut(
-    model: nn.Module, variables: Mapping[str, Any], net: structure.Structure,
+    model: _Model, variables: Mapping[str, Any], net: structure.Structure,
     kept: Sequence[np.ndarray]) -> tuple[
-        nn.Module, dict[str, Any], structure.Structure]:
+        _Model, dict[str, Any], structure.Structure]:
   """Takes nodes out, with all the terms of those that multiply.
 
   Args:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import math
 from typing import Any
 from typing import NamedTuple
+from typing import TypeVar
 
 from flax import linen as nn
 from flax import traverse_util
@@ -29,6 +30,7 @@ from kan_jax.layers import structure
 from kan_jax.pruning import _rules
 from kan_jax.pruning import scores as scores_lib
 
+_Model = TypeVar('_Model', bound=nn.Module)
 Node = tuple[int, int]  # Layer, where the inputs are 0, and node.
 Edge = tuple[int, int, int]  # Layer, counted from 0, input and term.
 
@@ -73,11 +75,11 @@ class Report(NamedTuple):
 
 
 def prune_edges(
-    model: nn.Module, variables: Mapping[str, Any], x: jax.Array, *,
+    model: _Model, variables: Mapping[str, Any], x: jax.Array, *,
     threshold: float | None = None, fraction: float | None = None,
     edges: Sequence[Edge] | None = None,
     scores: edge_moments.Scores | None = None) -> tuple[
-        nn.Module, dict[str, Any], Report]:
+        _Model, dict[str, Any], Report]:
   """Removes edges, splines as well as symbolic ones.
 
   Exactly one of `threshold`, `fraction` and `edges` says which. All of them may
@@ -127,11 +129,11 @@ def prune_edges(
 
 
 def prune_nodes(
-    model: nn.Module, variables: Mapping[str, Any], x: jax.Array, *,
+    model: _Model, variables: Mapping[str, Any], x: jax.Array, *,
     threshold: float | None = None, fraction: float | None = None,
     nodes: Sequence[Node] | None = None,
     scores: edge_moments.Scores | None = None) -> tuple[
-        nn.Module, dict[str, Any], Report]:
+        _Model, dict[str, Any], Report]:
   """Cuts hidden nodes out, a multiplication node with all its terms.
 
   Exactly one of `threshold`, `fraction` and `nodes` says which. Nodes that no
@@ -162,11 +164,11 @@ def prune_nodes(
 
 
 def prune_inputs(
-    model: nn.Module, variables: Mapping[str, Any], x: jax.Array, *,
+    model: _Model, variables: Mapping[str, Any], x: jax.Array, *,
     threshold: float | None = None, fraction: float | None = None,
     inputs: Sequence[int] | None = None,
     scores: edge_moments.Scores | None = None) -> tuple[
-        nn.Module, dict[str, Any], Report]:
+        _Model, dict[str, Any], Report]:
   """Cuts inputs out: the model then takes fewer columns, x[..., report.inputs].
 
   Exactly one of `threshold`, `fraction` and `inputs` says which; the best one
@@ -254,9 +256,9 @@ def _look(
 
 
 def _cut_nodes(
-    model: nn.Module, variables: Mapping[str, Any], x: jax.Array,
+    model: _Model, variables: Mapping[str, Any], x: jax.Array,
     rule: _rules.Rule, scores: edge_moments.Scores | None,
-    where: slice) -> tuple[nn.Module, dict[str, Any], Report]:
+    where: slice) -> tuple[_Model, dict[str, Any], Report]:
   """Cuts nodes out of the layers `where`, and those that are dead then."""
   rule.check()
   net = structure.read(model, variables)
