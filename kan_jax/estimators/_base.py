@@ -241,7 +241,12 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
   def _check_inputs(self, x: Any) -> np.ndarray:
     """Returns inputs [n, in], float64; raises a ValueError for bad ones."""
     validation.check_is_fitted(self)
-    return validation.validate_data(self, x, reset=False, dtype=np.float64)
+    return self._validate(x, reset=False)
+
+  def _validate(self, *data: Any, **options: Any) -> Any:
+    """Checks data as scikit-learn does, without its warning of a large sum."""
+    with np.errstate(invalid='ignore'):
+      return validation.validate_data(self, *data, dtype=np.float64, **options)
 
   def _compute(self, x: np.ndarray) -> np.ndarray:
     """Returns raw outputs for raw inputs, [n, out], float64."""

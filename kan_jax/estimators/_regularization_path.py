@@ -137,7 +137,7 @@ def fit_path(
   # Within, rows weigh 1 on average. The largest goes first: a sum of weights
   # might overflow.
   largest = table.weight.max()
-  unit = largest * (table.weight / largest).mean()
+  unit = float(largest * (table.weight / largest).mean())
   parts = 0
   if alpha is None:
     parts = 1 if len(table.x) > _MANY else int(table.part.max()) + 1
@@ -262,8 +262,9 @@ class _Networks:
           f'`learning_rate` {self._rate} is too large.')
     left_out = self._judged[:-1].sum()
     return _Point(
-        state, alpha, sums[:-1].sum() / left_out if left_out else np.nan,
-        sums[-1] / self._judged[-1])
+        state, alpha,
+        float(sums[:-1].sum() / left_out) if left_out else np.nan,
+        float(sums[-1] / self._judged[-1]))
 
 
 def _last_network(state: train_steps.TrainState) -> dict[str, Any]:

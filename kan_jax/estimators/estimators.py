@@ -12,7 +12,6 @@ from scipy import special
 from sklearn import base
 from sklearn import metrics
 from sklearn.utils import multiclass
-from sklearn.utils import validation
 
 from kan_jax.estimators import _base
 from kan_jax.estimators import _regularization_path
@@ -61,9 +60,8 @@ class KANRegressor(base.RegressorMixin, _base.KANEstimator):
 
   def fit(self, X: Any, y: Any, sample_weight: Any = None) -> 'KANRegressor':  # noqa: N803
     """Fits to inputs [n, in] and targets [n] or [n, out]; n >= 2."""
-    X, y = validation.validate_data(  # noqa: N806
-        self, X, y, dtype=np.float64, multi_output=True, y_numeric=True,
-        ensure_min_samples=2)
+    X, y = self._validate(  # noqa: N806
+        X, y, multi_output=True, y_numeric=True, ensure_min_samples=2)
     weight = _tables.check_weights(sample_weight, X)
     self._many = np.ndim(y) > 1
     self._fit(X, np.asarray(y, np.float64).reshape(len(X), -1),
@@ -103,8 +101,7 @@ class KANClassifier(base.ClassifierMixin, _base.KANEstimator):
 
   def fit(self, X: Any, y: Any, sample_weight: Any = None) -> 'KANClassifier':  # noqa: N803
     """Fits to inputs [n, in] and labels [n] of at least two classes."""
-    X, y = validation.validate_data(  # noqa: N806
-        self, X, y, dtype=np.float64, ensure_min_samples=2)
+    X, y = self._validate(X, y, ensure_min_samples=2)  # noqa: N806
     multiclass.check_classification_targets(y)
     weight = _tables.check_weights(sample_weight, X)
     X, y, weight = (rows[weight > 0] for rows in (X, y, weight))  # noqa: N806

@@ -81,6 +81,44 @@ class FitTest(parameterized.TestCase):
         # 1e-8 of float64's offset is lost, and training magnifies it.
         scale * plain.predict(_X) + offset, atol=1e-3 * scale, rtol=0)
 
+  @parameterized.parameters(
+      (2.0**1023, 1.0), (1.7e308, 1.0), (1.0, 1e200), (1.0, 2.0**1020),
+      (1e-290, 1e-200), (2.0**-1000, 2.0**-1000))
+  def test_ends_of_float64(self, x_scale, y_scale):
+    """Neither infinite, nor 0, nor NaN, and without a warning."""
+    plain = _regressor().fit(_X, _Y).predict(_X)
+    scaled = _regressor().fit(x_scale * _X, y_scale * _Y).predict(x_scale * _X)
+    exact = all(np.frexp(scale)[0] == 0.5 for scale in (x_scale, y_scale))
+    # As in `test_raw_units`, where rounding is magnified; else to the bit.
+    np.testing.assert_allclose(
+        scaled / y_scale, plain, rtol=0, atol=0 if exact else 1e-3)
+
+  @parameterized.parameters(100.0, 1e300, 1e-300)
+  def test_size_of_the_weights(self, size):
+    """'auto' chooses the same network for weights of any size."""
+    weight, noisy = np.arange(120.0), _Y + _RNG.normal(size=120)
+    options = {'alpha': 'auto', 'folds': 2}
+    plain, equal = (_regressor(**options).fit(_X, noisy, weight)
+                    for weight in (None, np.full(120, size)))
+    np.testing.assert_allclose(equal.alpha_, size * plain.alpha_, rtol=1e-12)
+    np.testing.assert_allclose(
+        equal.predict(_X), plain.predict(_X), rtol=0, atol=1e-3)
+    ratios = _regressor(**options).fit(_X, noisy, weight / weight.mean())
+    scaled = _regressor(**options).fit(_X, noisy, size * weight)
+    np.testing.assert_allclose(scaled.alpha_, (
+        size * weight.mean() * ratios.alpha_), rtol=1e-12)
+    np.testing.assert_allclose(
+        scaled.predict(_X), ratios.predict(_X), rtol=0, atol=1e-3)
+
+  def test_verbose(self):
+    """A line for each alpha that is tried."""
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+      model = _regressor(alpha='auto', folds=2, verbose=True).fit(_X, _Y)
+    lines = shown.getvalue().splitlines()
+    self.assertLen(lines, len(model.path_['alpha']))
+    self.assertRegex(lines[0], '^alpha 1: loss 0.*, of rows left out 0')
+
   @parameterized.parameters('auto', 0.3)
   def test_weights_and_order(self, alpha):
     """A weight counts rows; their order does not matter. To the bit."""
@@ -140,6 +178,13 @@ class FitTest(parameterized.TestCase):
       ({'alpha': -1}, "`alpha`.*'auto'.*got -1"), ({'alpha': 'x'}, '`alpha`'),
       ({'folds': 1}, '`folds`.*>= 2'), ({'steps': 1.5}, '`steps`.*got 1.5'),
       ({'learning_rate': 0}, '`learning_rate`.*> 0'),
+      ({'learning_rate': 'a'}, "`learning_rate`.*got 'a'"),
+      ({'learning_rate': None}, '`learning_rate`.*got None'),
+      ({'learning_rate': True}, '`learning_rate`.*got True'),
+      ({'learning_rate': 1e300}, '`learning_rate`.*got 1e[+]300'),
+      ({'learning_rate': float('nan')}, '`learning_rate`.*got nan'),
+      ({'learning_rate': 1e30}, '`learning_rate` 1e[+]30 is too large'),
+      ({'alpha': [1.0]}, '`alpha`'), ({'steps': True}, '`steps`.*got True'),
       ({'grid': 0}, '`grid`'), ({'order': 9}, '`order`'))
   def test_options(self, options, message):
     with self.assertRaisesRegex(ValueError, message):
@@ -218,12 +263,20 @@ class FormulaTest(parameterized.TestCase):
       self.assertEqual(model.formula_, 5 * sympy.Symbol('length (cm)')**2)
     self.assertIs(model.formula_, model.formula_)
     self.assertIn('formula_', dir(model))
+    x = pd.DataFrame({'c': np.ones(3), 'length (cm)': [1.0, 3.0, 10.0]})
+    np.testing.assert_allclose(
+        model.predict_by_formula(x), [5, 45, 500], rtol=1e-12)
+    report = model.formula_report_
+    self.assertAlmostEqual(report['formula'], 1)
+    self.assertAlmostEqual(
+        report['network'], model.score(table, 5 * table['length (cm)']**2))
     with mock.patch.object(discovery, 'discover') as unused:
       self.assertNotIn('formula_', dir(model.fit(table, _Y)))
     unused.assert_not_called()
 
   def test_unfitted(self):
-    for name in ('formula_', 'feature_importances_', 'model_'):
+    for name in ('formula_', 'formula_report_', 'feature_importances_',
+                 'model_'):
       with self.assertRaises(exceptions.NotFittedError):
         getattr(_regressor(), name)
 
@@ -237,6 +290,11 @@ class FormulaTest(parameterized.TestCase):
     odds = symbolic.lambdify([formula], ['length (cm)'])(table.to_numpy())
     # Log-odds of the second class, whose sign decides.
     agrees = (odds[:, 0] > 0) == (model.predict(table) == 'near')
+    np.testing.assert_array_equal(
+        model.predict_by_formula(table) == 'near', odds[:, 0] > 0)
+    self.assertAlmostEqual(
+        model.formula_report_['formula'],
+        np.mean((odds[:, 0] > 0) == near))
     self.assertGreater(agrees.mean(), 0.95)
     self.assertGreater(
         np.corrcoef(odds[:, 0], model.decision_function(table))[0, 1], 0.95)
