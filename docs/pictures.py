@@ -88,13 +88,14 @@ def blends() -> figure.Figure:
   count, edges = np.histogram(x, bins=80)
   ax.bar(edges[:-1], count / count.max(), np.diff(edges), align='edge',
          color='C0', alpha=0.3)
-  for row, grid_eps in enumerate((1.0, 0.5, 0.0)):
+  for row, eps in enumerate((1.0, 0.5, 0.0)):
     knots = grids.knots_from_samples(
-        jnp.asarray(x, jnp.float32)[:, None], 10, _ORDER, grid_eps=grid_eps)
+        jnp.asarray(x, jnp.float32)[:, None], 10, _ORDER,
+        grid_update=grids.GridUpdate(eps=eps))
     inner = bsplines.interior(knots, _ORDER)[0]
     ax.plot(inner, np.full(len(inner), -0.2 - 0.25 * row), 'k|-', lw=0.5, ms=10)
   ax.set_yticks([-0.2, -0.45, -0.7], labels=[
-      'grid_eps = 1', 'grid_eps = 0.5', 'grid_eps = 0'])
+      'eps = 1', 'eps = 0.5', 'eps = 0'])
   ax.set_ylim(-0.9, 1.05)
   ax.set_xlabel('input')
   return fig
