@@ -23,6 +23,7 @@ from experiments.mnist import configs
 from experiments.mnist import export as program
 from experiments.mnist import models
 from experiments.mnist import run_folder
+import kan_jax
 from kan_jax import export
 from kan_jax.estimators import estimators
 from kan_jax.layers import linen
@@ -189,7 +190,8 @@ class DocumentTest(chex.TestCase):
         r'^```python\n(.*?)^```$', text, re.DOTALL | re.M)
     table = np.random.default_rng(0).normal(3, 2, (40, 2))
     regressor = estimators.KANRegressor((), grid=2, steps=2, alpha=1.0)
-    names = {'table': table, 'regressor': regressor.fit(table, table[:, 0])}
+    names = {'kan_jax': kan_jax, 'table': table,
+             'regressor': regressor.fit(table, table[:, 0])}
     for script in (prepare, serve):
       exec(compile(script, 'serving.md', 'exec'), names)
     # float32 inputs against float64.
