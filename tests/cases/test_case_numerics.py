@@ -158,7 +158,7 @@ import jax
 import numpy as np
 before, state = dict(jax.config.values), np.random.get_state()[1].tolist()
 import kan_jax, kan_jax.training, kan_jax.checkpoints, kan_jax.plotting
-import kan_jax.pruning, kan_jax.refinement, kan_jax.diagnosis
+import kan_jax.pruning.prune, kan_jax.training.fitting, kan_jax.layers.linen
 assert before['jax_enable_x64'] is False and len(before) > 50
 assert dict(jax.config.values) == before, 'settings'
 assert np.random.get_state()[1].tolist() == state, 'random state'
