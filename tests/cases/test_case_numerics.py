@@ -157,7 +157,7 @@ class DtypeCasesTest(parameterized.TestCase):
 import jax
 import numpy as np
 before, state = dict(jax.config.values), np.random.get_state()[1].tolist()
-import kan_jax, kan_jax.training, kan_jax.checkpoints, kan_jax.plotting
+import kan_jax, kan_jax.checkpoints, kan_jax.plotting.diagram
 import kan_jax.pruning.prune, kan_jax.training.fitting, kan_jax.layers.linen
 assert before['jax_enable_x64'] is False and len(before) > 50
 assert dict(jax.config.values) == before, 'settings'
