@@ -2,10 +2,10 @@
 
   python -m experiments.accuracy.real_tables --tables=iris,wine
 
-Five tables, 5-fold cross-validation, shuffled, the same folds for all; every
-model with its defaults, on standardized columns where it needs them. Scores are
-R2 for numbers and accuracy for classes. Nothing is written without --workdir,
-which gets the tables.
+There are five tables. All models see the same five shuffled folds, have their
+defaults, and get standardized columns where they need them. Scores are R2 for
+numbers and accuracy for classes. --workdir gets the tables; without it nothing
+is written.
 """
 
 from collections.abc import Callable
@@ -43,12 +43,12 @@ _FOLDS = 5
 
 
 class Score(NamedTuple):
-  """What one model reached on one fold."""
+  """Result of one model on one fold."""
   table: str
   model: str
   fold: int
   score: float
-  seconds: float  # Of the fit, compilation included.
+  seconds: float  # Time of the fit, compilation included.
 
 
 def make(model: str, numbers: bool) -> Any:
@@ -59,18 +59,18 @@ def make(model: str, numbers: bool) -> Any:
     return (ensemble.HistGradientBoostingRegressor(random_state=0) if numbers
             else ensemble.HistGradientBoostingClassifier(random_state=0))
   if model == 'mlp':
-    chosen = (neural_network.MLPRegressor if numbers else
-              neural_network.MLPClassifier)(random_state=0, max_iter=1000)
+    estimator = (neural_network.MLPRegressor if numbers else
+                 neural_network.MLPClassifier)(random_state=0, max_iter=1000)
   else:
-    chosen = (linear_model.RidgeCV() if numbers else
-              linear_model.LogisticRegression(max_iter=1000))
-  return pipeline.make_pipeline(preprocessing.StandardScaler(), chosen)
+    estimator = (linear_model.RidgeCV() if numbers else
+                 linear_model.LogisticRegression(max_iter=1000))
+  return pipeline.make_pipeline(preprocessing.StandardScaler(), estimator)
 
 
 def compare(
     table: str, models: tuple[str, ...] = MODELS,
     seed: int = 0) -> Iterator[Score]:
-  """Cross-validates models on a table; yields the score of each on each fold.
+  """Cross-validates models on a table; yields a score for each and each fold.
   """
   x, y = TABLES[table](return_X_y=True)
   numbers = table == 'diabetes'
@@ -80,7 +80,9 @@ def compare(
   for model in models:
     for fold, (train, test) in enumerate(split.split(x, y)):
       started = time.monotonic()
-      with warnings.catch_warnings():  # An MLP that wants still more steps.
+      with warnings.catch_warnings():
+        # The MLP and the logistic regression stop after 1000 steps; the KAN
+        # may end at the largest or smallest alpha.
         warnings.simplefilter('ignore', exceptions.ConvergenceWarning)
         fitted = base.clone(make(model, numbers)).fit(x[train], y[train])
       seconds = time.monotonic() - started
@@ -118,7 +120,7 @@ def report(scores: list[Score]) -> str:
 
 
 def main() -> None:
-  """Runs what the flags say."""
+  """Compares the models on the tables that the flags name."""
   values = flags.FLAGS
   names = cli.choose('tables', values.tables, TABLES)
   folder = cli.new_folder(values.workdir)
@@ -137,7 +139,7 @@ def main() -> None:
 
 if __name__ == '__main__':
   flags.DEFINE_list(
-      'tables', [], f'Which of {", ".join(TABLES)}; all by default.')
+      'tables', [], f'Names of tables: {", ".join(TABLES)}; all by default.')
   cli.define_seed('Decides the folds.')
   flags.DEFINE_string(
       'workdir', None, 'Folder for the tables; it must not hold anything yet. '

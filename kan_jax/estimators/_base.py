@@ -225,9 +225,10 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
       raise ValueError(f"`alpha` is 'auto' or >= 0; got {self.alpha!r}.")
     checks.check_whole('folds', self.folds, 2)
     checks.check_whole('steps', self.steps, 1)
-    float32 = np.finfo(np.float32)
+    least, largest = (float(value) for value in (
+        np.finfo(np.float32).tiny, np.finfo(np.float32).max))
     if not _is_number(self.learning_rate) or not (
-        float32.tiny <= self.learning_rate <= float32.max):
+        least <= self.learning_rate <= largest):
       raise ValueError(
           '`learning_rate` is a number > 0 that float32 can hold; got '
           f'{self.learning_rate!r}.')

@@ -46,8 +46,9 @@ class KANRegressor(base.RegressorMixin, _base.KANEstimator):
     grid: Intervals of each spline.
     order: Degree of the splines.
     alpha: Weight of the prior: as much as so many rows of weight 1. 'auto'
-      chooses it, and warns if the largest or the smallest that it tries is the
-      best: 1000 and 0.0001 rows of mean weight.
+      chooses it, from 0.0001 to 1000 rows of mean weight, and warns if it ends
+      at one of these limits; not at the lower one if rows that are left out are
+      predicted almost exactly.
     folds: Number of parts that are left out in turn, for 'auto'; of more than
       2000 different rows one part alone.
     steps: Steps of Adam on each weight.
