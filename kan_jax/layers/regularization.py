@@ -184,12 +184,15 @@ def entropy(scores: jax.Array, metric: Metric = 'mean_abs') -> jax.Array:
   Returns:
     [...]: a scalar, or a number for each of the layers that are stacked.
   """
-  if metric == 'mean_abs':
-    total = scores.sum((-2, -1), keepdims=True)
-    return _bits(scores / jnp.where(total > 0, total, 1)).sum((-2, -1))
-  rows = _bits(scores / (scores.sum(-2, keepdims=True) + 1)).sum(-2).mean(-1)
-  columns = _bits(scores / (scores.sum(-1, keepdims=True) + 1)).sum(-1).mean(-1)
-  return rows + columns
+  def of_layer(scores):
+    if metric == 'mean_abs':
+      total = scores.sum()
+      return _bits(scores / jnp.where(total > 0, total, 1)).sum()
+    rows = _bits(scores / (scores.sum(0, keepdims=True) + 1)).sum(0).mean()
+    columns = _bits(scores / (scores.sum(1, keepdims=True) + 1)).sum(1).mean()
+    return rows + columns
+
+  return jnp.vectorize(of_layer, signature='(i,o)->()')(scores)
 
 
 def _bits(shares: jax.Array) -> jax.Array:
