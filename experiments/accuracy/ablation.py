@@ -81,12 +81,12 @@ def table(runs: list[Run]) -> str:
   floor = function.floors[scaling.GRIDS.index(GRIDS[-1])]
   rows = []
   for names in dict.fromkeys(run[:3] for run in runs):
-    found = [run for run in runs if run[:3] == names]
-    errors = np.array([run.rmse for run in found])
+    group = [run for run in runs if run[:3] == names]
+    errors = np.array([run.rmse for run in group])
     rows.append((
-        *names, len(found), f'{np.median(errors):.1e}', f'{errors.max():.1e}',
+        *names, len(group), f'{np.median(errors):.1e}', f'{errors.max():.1e}',
         f'{np.median(errors) / floor:.3g}',
-        f'{np.median([run.seconds for run in found]):.1f}'))
+        f'{np.median([run.seconds for run in group]):.1f}'))
   return tables.markdown((
       'dtype', 'solver', 'blend', 'seeds', f'test RMSE at G = {GRIDS[-1]}, '
       'median', 'greatest', 'median / floor', 'seconds, median'), rows)

@@ -67,20 +67,20 @@ def learn(
   for number, centre in enumerate(CENTRES, 1):
     started = time.monotonic()
     x = rng.uniform(centre - _REACH, centre + _REACH, (rows, 1))
-    found = fitting.fit(
+    fitted = fitting.fit(
         model, variables, x, peaks(x), steps=20, update_steps=(),
         optimizer=optimizers.LevenbergMarquardt(
             frozen=('scale_base', 'scale_spline')),
         progress=progress)
     seen = np.linspace(CENTRES[0] - _REACH, centre + _REACH, 4001)[:, None]
     outputs, before = (np.asarray(model.apply(v, seen))
-                       for v in (found.variables, variables))
+                       for v in (fitted.variables, variables))
     old = seen < centre - _REACH
     phases.append(Phase(
         order, number, float(np.sqrt(np.square(outputs - peaks(seen)).mean())),
         least, float(np.abs(outputs - before)[old].max(initial=0)),
         time.monotonic() - started))
-    variables = found.variables
+    variables = fitted.variables
   return phases
 
 

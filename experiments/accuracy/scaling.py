@@ -130,19 +130,19 @@ def climb(
       'update_steps': range(0, last, log_every)}
   started = time.monotonic()
   coarse = tuple(grid for grid in grids if grid < _FINE)
-  found = multistart.fit_best(
+  fitted = multistart.fit_best(
       _model(function, coarse[0]), *train, key=jax.random.key(seed),
       starts=function.starts, **first)
   # Test points beyond all rows are best met by polynomials, but a start must
   # not lose itself there.
-  model = found.model.clone(outside='polynomial')
+  model = fitted.model.clone(outside='polynomial')
   for rows, part in ((train, coarse),
                      (sample(_TRAIN_FINE), grids[len(coarse):])):
     if part:
       finer['refine'] = part
-      found = fitting.fit(model, found.variables, *rows, **finer)
-      model = found.model
-      yield from _points(name, seed, found, time.monotonic() - started)
+      fitted = fitting.fit(model, fitted.variables, *rows, **finer)
+      model = fitted.model
+      yield from _points(name, seed, fitted, time.monotonic() - started)
 
 
 def _model(function: Function, grid: int) -> linen.KAN:
@@ -156,10 +156,10 @@ def _model(function: Function, grid: int) -> linen.KAN:
 
 
 def _points(
-    name: str, seed: int, found: fitting.Fitted,
+    name: str, seed: int, fitted: fitting.Fitted,
     seconds: float) -> Iterator[Point]:
   """What the last entry of the history says on each grid."""
-  history = found.history
+  history = fitted.history
   features = np.array(FUNCTIONS[name].features)
   edges, nodes = int(features[:-1] @ features[1:]), int(features[1:].sum())
   for grid in dict.fromkeys(history['grid'].tolist()):

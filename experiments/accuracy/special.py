@@ -78,13 +78,13 @@ def run(
   test, train, validation = sample(1000), sample(3000), sample(1000)
   model = linen.KAN([2, 5, 1], grid=grids[0], grid_range=(-0.1, 1.6),
                      base_fn=jax.nn.identity, param_dtype=jnp.float64)
-  found = multistart.fit_best(
+  fitted = multistart.fit_best(
       model, *train, key=jax.random.key(seed), starts=tries, refine=grids,
       optimizer=optimizers.LevenbergMarquardt(tolerance=0.05, smooth=1e-14),
       steps=100, log_every=5, update_steps=range(0, 20, 5),
       grid_update=grids_lib.GridUpdate(margin=0.02),
       validation=validation, patience=100, progress=progress)
-  outputs = np.asarray(found.predict(test[0]))
+  outputs = np.asarray(fitted.predict(test[0]))
   rmse = float(np.sqrt(np.square(outputs - test[1]).mean()))
   return Result(rmse, time.monotonic() - started)
 

@@ -138,12 +138,12 @@ def table(counts: list[Count]) -> str:
     if row.gflop is not None:
       whole = first.setdefault(row.program, row.gflop * devices)
       work, share = f'{row.gflop:.4f}', f'{whole / devices / row.gflop:.0%}'
-    held, peak, exchanged, gathered, shard = (
+    stored, peak, exchanged, gathered, shard = (
         f'{size:.2f} MiB' for size in (
             row.state_mib, row.peak_mib, row.exchanged_mib, row.gathered_mib,
             row.shard_mib))
-    lines.append((row.mesh, row.program, work, share, held, peak, row.messages,
-                  exchanged, gathered, shard))
+    lines.append((row.mesh, row.program, work, share, stored, peak,
+                  row.messages, exchanged, gathered, shard))
   return tables.markdown(_HEADER, lines)
 
 

@@ -82,35 +82,35 @@ def values(
     return jnp.stack(_recursion(x, around, order), 1)
 
   if outside == 'linear':
-    found, slope = jax.jvp(of, (nearest,), (jnp.ones_like(nearest),))
-    found += (x - nearest)[:, None] * slope
+    splines, slope = jax.jvp(of, (nearest,), (jnp.ones_like(nearest),))
+    splines += (x - nearest)[:, None] * slope
   else:
-    found = of(x if outside == 'polynomial' else nearest)
+    splines = of(x if outside == 'polynomial' else nearest)
   if outside == 'zero':
-    found = jnp.where(
-        ((x < knots[:, :1]) | (x > knots[:, -1:]))[:, None], 0, found)
+    splines = jnp.where(
+        ((x < knots[:, :1]) | (x > knots[:, -1:]))[:, None], 0, splines)
   # Near the outermost knots, those that do not exist make room for zeros.
   first = (cell - order).clip(0, knots.shape[1] - 2 * order - 2)
   shift = first - (cell - order)
   return first, jnp.stack([
-      sum(jnp.where(shift == s - r, found[:, s], 0) for s in range(order + 1))
+      sum(jnp.where(shift == s - r, splines[:, s], 0) for s in range(order + 1))
       for r in range(order + 1)], 1)
 
 
 def _recursion(
     x: jax.Array, around: list[jax.Array], order: int) -> list[jax.Array]:
   """De Boor's triangle; `around` has the 2 * order knots next to `x`."""
-  found = [jnp.ones_like(x)]
+  triangle = [jnp.ones_like(x)]
   for k in range(1, order + 1):
     saved = jnp.zeros_like(x)
     raised = []
     for r in range(k):
       left, right = around[order + r - k], around[order + r]
-      part = found[r] / (right - left)
+      part = triangle[r] / (right - left)
       raised.append(saved + (right - x) * part)
       saved = (x - left) * part
-    found = [*raised, saved]
-  return found
+    triangle = [*raised, saved]
+  return triangle
 
 
 def sums(
@@ -148,15 +148,16 @@ def _sums_jvp(order, outside, primals, tangents):
   x, cell, knots, scale, coef = primals
   x_tangent, _, _, scale_tangent, coef_tangent = tangents
 
-  def found(x):
+  def of_inputs(x):
     first, value = values(x, cell, knots, order, outside)
     return value, first
 
-  value, slope, first = jax.jvp(found, (x,), (jnp.ones_like(x),), has_aux=True)
+  value, slope, first = jax.jvp(
+      of_inputs, (x,), (jnp.ones_like(x),), has_aux=True)
 
   @functools.partial(jax.checkpoint, prevent_cse=False)
   def along_x(first, slope, scale, coef, x_tangent):
-    # Broadcast by a product, as in `pieces`: it is transposed to a product.
+    # Broadcast by a product, as in `_polynomials`: it is transposed to a product.
     moved = jax.lax.dot_general(
         x_tangent[:, None].astype(coef.dtype),
         jnp.ones((1, coef.shape[1]), coef.dtype),

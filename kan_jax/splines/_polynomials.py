@@ -68,12 +68,12 @@ def tabulate(knots: jax.Array, order: int) -> jax.Array:
     coefficients of its polynomials, piece by piece, then its knots.
   """
   knots = jax.lax.stop_gradient(knots)
-  found = _Recursion([[jnp.ones_like(knots[:, 1:])]], knots)
+  recursion = _Recursion([[jnp.ones_like(knots[:, 1:])]], knots)
   for _ in range(order):
-    found = found.raised()
+    recursion = recursion.raised()
   size = knots.shape[1] - order - 1
   bounds = _half_open(knots, order)
-  rows = [c for piece in found.pieces for c in piece]
+  rows = [c for piece in recursion.pieces for c in piece]
   rows += [knots[:, p:p + size] for p in range(order + 1)]
   rows += [bounds[:, p:p + size] for p in range(order + 2)]
   return jnp.stack(rows, 1)
@@ -81,14 +81,14 @@ def tabulate(knots: jax.Array, order: int) -> jax.Array:
 
 def _half_open(knots: jax.Array, order: int) -> jax.Array:
   """Knots to compare with by >=, so that `hi` still belongs to the grid."""
-  at = knots.shape[1] - order - 1
-  high = knots[:, at]
+  last = knots.shape[1] - order - 1
+  high = knots[:, last]
   above = jnp.nextafter(high, jnp.full_like(high, jnp.inf))
   # What is too small to be normal may be flushed to zero.
   tiny = jnp.finfo(knots.dtype).tiny
   above = jnp.where(jnp.abs(above) < tiny, tiny, above)
   return jnp.concatenate(
-      [knots[:, :at], above[:, None], knots[:, at + 1:]], 1)
+      [knots[:, :last], above[:, None], knots[:, last + 1:]], 1)
 
 
 def evaluate(

@@ -38,14 +38,14 @@ def _modes(size: int, order: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _splines(params: Any, grid: Any) -> dict[tuple, int]:
   """Paths of the coefficients of splines, and the order of each."""
-  held = traverse_util.flatten_dict(grid)
-  found = {}
+  arrays = traverse_util.flatten_dict(grid)
+  orders = {}
   for path, coef in traverse_util.flatten_dict(params).items():
-    knots = held.get((*path[:-1], 'knots'))
+    knots = arrays.get((*path[:-1], 'knots'))
     if path[-1] == 'coef' and knots is not None:
-      _, found[path] = bsplines.grid_and_order(
+      _, orders[path] = bsplines.grid_and_order(
           knots.shape[-1], coef.shape[1])
-  return found
+  return orders
 
 
 def to_modes(params: Any, grid: Any) -> Any:

@@ -336,11 +336,11 @@ def insert_knots(
   first = np.asarray(parents)[middle]
   blossoms = [coef[:, first + i] for i in range(order + 1)]
   for level in range(1, order + 1):
-    at = new_knots[:, index + level]
+    point = new_knots[:, index + level]
     for i in range(order, level - 1, -1):
       left = knots[:, first + i]
       right = knots[:, first + i + order + 1 - level]
-      part = ((at - left) / (right - left))[..., None]
+      part = ((point - left) / (right - left))[..., None]
       blossoms[i] = (1 - part) * blossoms[i - 1] + part * blossoms[i]
   return blossoms[order]
 

@@ -218,13 +218,13 @@ class _Search(NamedTuple):
 
   def fit(self, model, variables, **options) -> _Fit:
     """Fits by least squares; the best on the validation rows counts."""
-    found = _fit(
+    fitted = _fit(
         model, variables, *self.train, validation=self.validation,
         compiler_options=self.compiler_options(model, **options),
         **{'steps': self.steps, 'patience': self.steps, 'log_every': 5} |
         options)
-    loss = found.history['validation_loss'].min()
-    return _Fit(found.model, found.variables, float(loss)**0.5)
+    loss = fitted.history['validation_loss'].min()
+    return _Fit(fitted.model, fitted.variables, float(loss)**0.5)
 
   def compiler_options(
       self, model, refine=(), **unused) -> dict[str, bool | int]:
@@ -262,10 +262,10 @@ def _fit_shape(search: _Search, shape: Shape) -> _Fit:
   best: _Fit | None = None
   for k in range(search.restarts):
     variables = init(jax.random.fold_in(search.key, k), search.train[0])
-    found = search.fit(
+    fitted = search.fit(
         model, variables, update_steps=range(0, search.steps // 2, 5))
-    if best is None or found.error < best.error:
-      best = found
+    if best is None or fitted.error < best.error:
+      best = fitted
     if best.error < _COARSE:
       break
   assert best is not None

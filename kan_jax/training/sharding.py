@@ -169,16 +169,16 @@ class Placement:
     Raises:
       ValueError: If there are more or fewer rows than this process holds.
     """
-    held = self.local_rows(size)
-    if local.shape[axis] != held.stop - held.start:
+    own = self.local_rows(size)
+    if local.shape[axis] != own.stop - own.start:
       raise ValueError(
-          f'`local` needs the rows {held.start} to {held.stop} of {size}; got '
+          f'`local` needs the rows {own.start} to {own.stop} of {size}; got '
           f'{local.shape[axis]} rows.')
 
     def part(index):
       low, high, _ = index[axis].indices(self._padded(size))
       rows = local[(slice(None),) * axis + (
-          slice(low - held.start, high - held.start),)]
+          slice(low - own.start, high - own.start),)]
       missing = high - low - rows.shape[axis]
       if not missing:
         return rows  # Not a copy.
