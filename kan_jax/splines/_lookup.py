@@ -157,7 +157,7 @@ def _sums_jvp(order, outside, primals, tangents):
 
   @functools.partial(jax.checkpoint, prevent_cse=False)
   def along_x(first, slope, scale, coef, x_tangent):
-    # Broadcast by a product, as in `_polynomials`: it is transposed to a product.
+    # Broadcast by a product, as in `_polynomials`: transposed, it is one, too.
     moved = jax.lax.dot_general(
         x_tangent[:, None].astype(coef.dtype),
         jnp.ones((1, coef.shape[1]), coef.dtype),
