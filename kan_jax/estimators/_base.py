@@ -19,6 +19,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils import validation
 
 from kan_jax import checks
+from kan_jax.estimators import _losses
 from kan_jax.estimators import _regularization_path
 from kan_jax.estimators import _tables
 from kan_jax.estimators import inputs
@@ -185,7 +186,7 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
     self.input_mean_, self.input_scale_ = _tables.find_moments(x, weight)
     self.output_mean_ = np.zeros(y.shape[1])
     self.output_scale_ = np.ones(y.shape[1])
-    if loss_fn is _regularization_path.squared:
+    if loss_fn is _losses.squared:
       self.output_mean_, self.output_scale_ = _tables.find_moments(y, weight)
     table = _regularization_path.Table(
         self._standardize(x),
@@ -202,7 +203,7 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
         log=self._log)
     self.variables_, self.alpha_ = fitted.variables, fitted.alpha
     self.path_, self.n_iter_ = fitted.path, fitted.steps
-    if loss_fn is _regularization_path.squared:
+    if loss_fn is _losses.squared:
       # What does not vary is predicted exactly.
       self.output_scale_ = np.where((y == y[0]).all(0), 0, self.output_scale_)
     kept = np.sort(random.permutation(len(x))[:_KEPT])

@@ -31,6 +31,7 @@ import optax
 from sklearn import exceptions
 
 from kan_jax import compiling
+from kan_jax.estimators import _losses
 from kan_jax.layers import linen
 from kan_jax.splines import bsplines
 from kan_jax.splines import grids
@@ -41,8 +42,6 @@ _EXPONENTS = range(-8, 7)
 _NEGLIGIBLE = 1e-3  # Loss of rows left out; numbers about 1 lose 0.5 unfitted.
 _PATIENCE = 2  # Alphas in one direction without a lower loss.
 _FIRST_ROUNDS, _ROUNDS = 2, 3  # Of steps: on the first alpha, on a given one.
-# A straight line is what is left of a spline under a strong prior.
-_ROUGHNESS, _SPLINE, _LINE = 1.0, 0.1, 1.0
 _STRONGEST = 1e15  # The squares of its gradients are finite in float32.
 _HIDDEN = 3.0  # Half the width of the hidden nodes' grids.
 # Mostly quantiles: columns may have long tails.
@@ -86,20 +85,6 @@ class FittedPath(NamedTuple):
   steps: int
 
 
-def squared(outputs: jax.Array, y: jax.Array) -> jax.Array:
-  """Returns half the squared error of each row, summed over outputs, [n]."""
-  return optax.l2_loss(outputs, y).sum(-1)
-
-
-def sigmoid(outputs: jax.Array, y: jax.Array) -> jax.Array:
-  """Returns the cross entropy of log-odds [n, 1] and targets 0 or 1, [n]."""
-  return optax.sigmoid_binary_cross_entropy(outputs, y)[:, 0]
-
-
-# The cross entropy of log-odds and the share of each class, both [n, classes].
-softmax: train_steps.LossFn = optax.softmax_cross_entropy
-
-
 def make_model(
     features: tuple[int, ...], grid: int, order: int, *,
     dtype: jax.typing.DTypeLike = jnp.float32) -> linen.KAN:
@@ -122,7 +107,7 @@ def fit_path(
   Args:
     model: The model.
     table: The rows.
-    loss_fn: Loss of each row, such as `squared`, of outputs and targets.
+    loss_fn: Loss of each row, such as those of `_losses`.
     random: Source of the first parameters and of the order of the rows.
     alpha: Weight of the prior against that of a row, >= 0. None chooses it by
       leaving out the parts of the table in turn; of more than 2000 rows the
@@ -381,7 +366,7 @@ def _descend(
     counted = jnp.maximum(weight.sum(1), jnp.finfo(x.dtype).tiny)
     means = (weight * row_losses(params, grid, x, y)).sum(1) / counted
     # Adam takes objectives of any size; networks do not mix in their sum.
-    return (means + alpha / rows.total * jax.vmap(_prior)(params)).sum()
+    return (means + alpha / rows.total * jax.vmap(_losses.prior)(params)).sum()
 
   def step(i, state):
     k = i % len(rows.x)
@@ -400,19 +385,7 @@ def _descend(
 
 
 def _freeze(params: Any) -> Any:
-  """Lets no gradient reach scale_spline, which only repeats the coefficients.
-  """
+  """Lets no gradient reach scale_spline, a factor that coef has already."""
   return jax.tree.map_with_path(
       lambda path, leaf: jax.lax.stop_gradient(leaf)
       if path[-1].key == 'scale_spline' else leaf, params)
-
-
-def _prior(params: Any) -> jax.Array:
-  """Minus the logarithm of the prior's density, up to a constant, []."""
-  total = jnp.zeros(())
-  for layer in params.values():
-    coef = layer['coef']
-    for weight, leaf in ((_ROUGHNESS, jnp.diff(coef, 2, axis=1)),
-                         (_SPLINE, coef), (_LINE, layer['scale_base'])):
-      total += weight / 2 * jnp.square(leaf).sum()
-  return total

@@ -14,7 +14,7 @@ from sklearn import metrics
 from sklearn.utils import multiclass
 
 from kan_jax.estimators import _base
-from kan_jax.estimators import _regularization_path
+from kan_jax.estimators import _losses
 from kan_jax.estimators import _tables
 
 
@@ -66,7 +66,7 @@ class KANRegressor(base.RegressorMixin, _base.KANEstimator):
     weight = _tables.check_weights(sample_weight, X)
     self._many = np.ndim(y) > 1
     self._fit(X, np.asarray(y, np.float64).reshape(len(X), -1),
-              np.zeros(len(X)), weight, _regularization_path.squared)
+              np.zeros(len(X)), weight, _losses.squared)
     return self
 
   def _uncode(self, outputs: np.ndarray) -> np.ndarray:
@@ -115,8 +115,7 @@ class KANClassifier(base.ClassifierMixin, _base.KANEstimator):
     coded = np.eye(len(self.classes_))[labels] if self._many else (
         labels[:, None].astype(float))
     self._fit(X, coded, labels.astype(float), weight,
-              _regularization_path.softmax if self._many else
-              _regularization_path.sigmoid)
+              _losses.softmax if self._many else _losses.sigmoid)
     return self
 
   def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803

@@ -63,7 +63,7 @@ class FitTest(parameterized.TestCase):
     """Much noise asks for a stronger prior than none."""
     options = {'alpha': 'auto', 'folds': 2}
     exact = _regressor(**options).fit(_X, _Y)
-    noise = _RNG.normal(size=120)
+    noise = np.random.default_rng(1).normal(size=120)
     noisy = _regressor(**options).fit(_X, _X[:, 0] + 2 * noise)
     self.assertGreater(noisy.alpha_, 30 * exact.alpha_)
     self.assertGreater(exact.score(_X, _Y), 0.99)
@@ -96,7 +96,8 @@ class FitTest(parameterized.TestCase):
   @parameterized.parameters(100.0, 1e300, 1e-300)
   def test_size_of_the_weights(self, size):
     """'auto' chooses the same network for weights of any size."""
-    weight, noisy = np.arange(120.0), _Y + _RNG.normal(size=120)
+    weight = np.arange(120.0)
+    noisy = _Y + 0.5 * np.random.default_rng(1).normal(size=120)
     options = {'alpha': 'auto', 'folds': 2}
     plain, equal = (_regressor(**options).fit(_X, noisy, weight)
                     for weight in (None, np.full(120, size)))

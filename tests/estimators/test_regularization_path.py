@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn import exceptions
 
+from kan_jax.estimators import _losses
 from kan_jax.estimators import _regularization_path
 from kan_jax.estimators import estimators
 
@@ -29,7 +30,7 @@ def _search(loss_of_alpha):
 
 def _fit(weight, **options):
   return _regularization_path.fit_path(
-      _MODEL, _TABLE._replace(weight=weight), _regularization_path.squared,
+      _MODEL, _TABLE._replace(weight=weight), _losses.squared,
       **{'random': np.random.default_rng(0), 'steps': 10} | options)
 
 
@@ -73,7 +74,7 @@ class FitPathTest(parameterized.TestCase):
 
   def test_weights_of_another_size(self):
     """They choose the same network, with as many times the alpha."""
-    weight = _RNG.uniform(0.5, 2, 60)
+    weight = np.random.default_rng(1).uniform(0.5, 2, 60)
     lines = []
     first = _fit(weight, log=lines.append)
     self.assertLen(lines, len(first.path['alpha']))
@@ -115,10 +116,18 @@ class LossTest(parameterized.TestCase):
     """By hand; the log-odds of log 3 are a probability of 3 / 4."""
     outputs, y = np.array([[1.0, 2.0]]), np.array([[0.0, 4.0]])
     np.testing.assert_allclose(
-        _regularization_path.squared(outputs, y), [2.5])
-    np.testing.assert_allclose(_regularization_path.sigmoid(
+        _losses.squared(outputs, y), [2.5])
+    np.testing.assert_allclose(_losses.sigmoid(
         jnp.log(jnp.array([[3.0], [3.0]])), jnp.array([[1.0], [0.0]])),
                                -np.log([0.75, 0.25]), rtol=1e-6)
-    np.testing.assert_allclose(_regularization_path.softmax(
+    np.testing.assert_allclose(_losses.softmax(
         jnp.log(jnp.array([[3.0, 1.0]])), jnp.array([[0.0, 1.0]])),
                                [-np.log(0.25)], rtol=1e-6)
+
+  def test_prior(self):
+    """By hand: half of squared second differences, coefficients and lines."""
+    params = {'layers_0': {
+        'coef': np.array([1.0, 2, 4])[None, :, None],
+        'scale_base': np.array([[3.0]])}}
+    np.testing.assert_allclose(
+        _losses.prior(params), (1**2 + 0.1 * 21 + 3**2) / 2, rtol=1e-6)
