@@ -25,6 +25,7 @@ from kan_jax.layers import _options
 from kan_jax.layers import edits
 from kan_jax.layers import functions
 from kan_jax.layers import linen
+from kan_jax.layers import structure
 
 _X = np.random.default_rng(0).uniform(-1, 1, (8, 2)).astype(np.float32)
 _PLAIN = linen.KAN([2, 3, 1])
@@ -161,8 +162,10 @@ class ModelFileTest(parameterized.TestCase):
     """Refined, pruned, with an edge that carries a function."""
     model, variables = _PLAIN, networks.kan([2, 3, 1])
     model, variables = kan_jax.refine(model, variables, 8)
-    model, variables = edits.cut(model, variables, [
-        np.array(kept) for kept in ([True] * 2, [True, False, True], [True])])
+    model, variables, _ = edits.cut(
+        model, variables, structure.read(model, variables), [
+            np.array(kept)
+            for kept in ([True] * 2, [True, False, True], [True])])
     model, variables = edits.assign(model, variables, ('layers_0',), {
         (1, 1): ('sin', np.array([2.0, 0.1, -1.0, 0.5]))})
     kan_jax.save(self.path, model, variables)
