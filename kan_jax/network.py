@@ -25,7 +25,7 @@ from kan_jax.layers import edits
 from kan_jax.layers import functions
 from kan_jax.layers import linen
 from kan_jax.layers import structure
-from kan_jax.pruning import prune as pruning
+from kan_jax.pruning import prune
 from kan_jax.pruning import scores
 from kan_jax.symbolic import fixing
 from kan_jax.symbolic import matching
@@ -75,7 +75,8 @@ class Network:
     model: The KAN. Its parameters become float64.
     variables: Its variables; None until the first `fit`.
     x: Inputs of the last `fit`, [n, in].
-    y: Targets of the last `fit`, [n] or [n, out].
+    y: Targets of the last `fit`, [n] or [n, out], or as its `loss_fn` takes
+      them.
     history: What the last `fit` went through; see `training.Fitted`.
     report: What the last `prune` removed.
     choices: What the last `auto_symbolic` did, an entry for each edge.
@@ -87,7 +88,7 @@ class Network:
   x: np.ndarray | None = None
   y: np.ndarray | None = None
   history: dict[str, np.ndarray] | None = None
-  report: pruning.Report | None = None
+  report: prune.Report | None = None
   choices: Sequence[matching.Choice] = ()
   seed: int = 0
 
@@ -98,6 +99,11 @@ class Network:
           f'{self.model!r}.')
     object.__setattr__(
         self, 'model', self.model.clone(param_dtype=jnp.float64))
+    if self.variables is not None:
+      with jax.enable_x64(True):
+        variables = jax.tree.map(
+            lambda leaf: jnp.asarray(leaf, jnp.float64), self.variables)
+      object.__setattr__(self, 'variables', variables)
 
   def __repr__(self) -> str:
     text = f'Network {list(self.model.features)}'
@@ -120,7 +126,7 @@ class Network:
 
     Args:
       x: Inputs, [n, in]; by default the rows seen before.
-      y: Targets, [n] or [n, out].
+      y: Targets, [n] or [n, out]; with a `loss_fn`, as that takes them.
       starts: Random starts of a network without variables; the best one goes
         on, see `training.fit_best`.
       **options: Options of `training.fit`. By default small networks without
@@ -131,11 +137,13 @@ class Network:
       ValueError: If there are no rows, or an option is not what it says.
     """
     x = self.x if x is None else np.asarray(x, np.float64)
-    y = self.y if y is None else np.asarray(y, np.float64)
+    y = self.y if y is None else np.asarray(y)
     if x is None or y is None:
       raise ValueError(
           '`x` and `y` are needed: the network saw no rows so far.')
-    targets = y[:, None] if y.ndim == 1 else y
+    targets = y
+    if 'loss_fn' not in options:
+      targets = y.reshape(len(y), -1).astype(np.float64)
     options = {**self._defaults(x, options), **options}
     if self.variables is None:
       fitted = multistart.fit_best(
@@ -155,7 +163,9 @@ class Network:
         self._known(), np.asarray(x, np.float64)))
     return outputs[..., 0] if self._is_flat() else outputs
 
-  def _defaults(self, x: np.ndarray, options: Any) -> fitting.FitOptions:
+  def _defaults(
+      self, x: np.ndarray,
+      options: fitting.FitOptions) -> fitting.FitOptions:
     """Returns options of `training.fit` that suit this network."""
     defaults: fitting.FitOptions = {}
     variables = self.variables or jax.eval_shape(
@@ -187,8 +197,9 @@ class Network:
     return self.variables
 
   def _is_flat(self) -> bool:
-    """Whether targets are [n]."""
-    return self.y is not None and self.y.ndim == 1
+    """Whether targets are [n], and there is one output."""
+    return (self.y is not None and self.y.ndim == 1
+            and self.model.nodes[-1].size == 1)
 
   def _rows(self) -> jax.Array:
     """Returns some of the rows that the network saw."""
@@ -206,9 +217,9 @@ class Network:
       nodes: Threshold of the nodes' scores.
     """
     x = self._rows()
-    model, variables, first = pruning.prune_edges(
+    model, variables, first = prune.prune_edges(
         self.model, self._known(), x, threshold=edges)
-    model, variables, report = pruning.prune_nodes(
+    model, variables, report = prune.prune_nodes(
         model, variables, x, threshold=nodes)
     report = report._replace(  # Of both steps together.
         edges_before=first.edges_before, removed_edges=first.removed_edges)
@@ -292,8 +303,11 @@ class Network:
   def _allowed(self) -> float:
     """How much a simpler formula may change the value of a row."""
     assert self.x is not None and self.y is not None
-    error = np.sqrt(np.mean(np.square(self.predict(self.x) - self.y)))
-    return float(max(_ERROR * error, _ROUNDING * np.std(self.y)))
+    outputs = self.predict(self.x)
+    error = 0.0  # Targets of another shape, as labels, are no outputs.
+    if outputs.shape == self.y.shape:
+      error = float(np.sqrt(np.mean(np.square(outputs - self.y))))
+    return max(_ERROR * error, _ROUNDING * float(np.std(outputs)))
 
   @_in_float64
   def plot(self, **options: Any) -> 'figure.Figure':

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import optax
 import pytest
 import sympy
 
@@ -77,6 +78,25 @@ def test_targets_of_several_columns():
   kan = kan_jax.Network(kan_jax.KAN([2, 2], grid=3)).fit(
       _X, y, steps=30, progress=False)
   np.testing.assert_allclose(kan.predict(_X), y, atol=1e-6)
+
+
+def test_labels_and_a_loss_of_ones_own():
+  labels = (_X[:, 0] > 0).astype(int)
+  kan = kan_jax.Network(kan_jax.KAN([2, 2], grid=3)).fit(
+      _X, labels, steps=20, progress=False,
+      loss_fn=optax.softmax_cross_entropy_with_integer_labels)
+  assert (kan.predict(_X).argmax(1) == labels).mean() > 0.95
+
+
+def test_variables_from_elsewhere_become_float64():
+  model = kan_jax.KAN([2, 1], grid=3)
+  variables = model.init(jax.random.key(0), _X)
+  kan = kan_jax.Network(model, variables)
+  assert {leaf.dtype.name for leaf in jax.tree.leaves(kan.variables)} == {
+      'float64'}
+  # A few roundings of float32.
+  np.testing.assert_allclose(
+      kan.predict(_X), model.apply(variables, _X), atol=1e-5)
 
 
 def test_errors(fitted):
