@@ -249,3 +249,63 @@ class UpdateTest(chex.TestCase):
       # A spline of size 1 on four fifths of its grid; it cannot stay exactly.
       self.assertLess(np.abs(after - before).max(), 0.3)
     self.assertLess(np.abs(coef).max(), 3)  # None explodes to fit a few.
+
+
+# Functions whose refits must be near the best, and columns to see them on.
+_FUNCTIONS = (
+    lambda x: np.sin(3 * x), lambda x: np.sin(3 * x) + 0.3 * np.sin(9 * x),
+    lambda x: 1 - 2 * x + x**2)
+_MOVES = {
+    'the same place': (-1.0, 1.0), 'a part': (-0.4, 1.0),
+    'a little less': (-0.9, 0.9), 'narrow': (0.1, 0.3), 'wide': (-2.0, 2.0)}
+
+
+class NearLeastSquaresTest(parameterized.TestCase):
+  """A change on the samples, against `numpy.linalg.lstsq` on the new knots."""
+
+  @parameterized.product(
+      rows=(32, 4000), order=(1, 2, 3), outside=('zero', 'linear'),
+      dtype=(jnp.float32, jnp.float64))
+  def test_smooth_functions(self, rows, order, outside, dtype):
+    with jax.enable_x64(True):
+      rng = np.random.default_rng(0)
+      columns = [rng.uniform(*ends, rows) for ends in _MOVES.values()]
+      columns += [np.full(rows, 0.3), np.arange(rows) % 2]
+      x = np.stack(columns, 1).astype(dtype)
+      knots = bsplines.uniform_knots(x.shape[1], 5, order, dtype=jnp.float64)
+      points = np.tile(np.linspace(-1, 1, 200)[:, None], x.shape[1])
+      wanted = np.stack([fn(points) for fn in _FUNCTIONS], -1)
+      coef = bsplines.fit_coef(points, wanted, knots, order)
+      old = knots.astype(dtype), coef.astype(dtype)
+      new = grids.update_grid(jnp.asarray(x), *old, order, outside=outside)
+      # In float64, so that only the refit's own roundings are seen.
+      before, after = (np.asarray(bsplines.evaluate(
+          x.astype(np.float64), *(a.astype(jnp.float64) for a in spline),
+          order, outside=outside)) for spline in (old, new))
+      design = np.asarray(bsplines.basis(
+          x.astype(np.float64), new[0].astype(jnp.float64), order,
+          outside=outside))
+    for i in range(x.shape[1]):
+      best = design[:, i] @ np.linalg.lstsq(design[:, i], before[:, i])[0]
+      # Roundings, where a column is constant and the range is zero.
+      floor = np.maximum(1e-4 * np.ptp(before[:, i], axis=0), 3e-5)
+      for measure in (lambda a: np.sqrt(np.mean(a**2, 0)),
+                      lambda a: np.abs(a).max(0)):
+        np.testing.assert_array_less(
+            measure(after[:, i] - before[:, i]),
+            np.maximum(floor, 2 * measure(best - before[:, i])),
+            f'column {i}')
+
+  @parameterized.parameters('linear', 'polynomial')
+  def test_data_far_from_the_grid(self, outside):
+    """Pieces go on, in float32: to 1e-4 of their range."""
+    x = np.random.default_rng(0).uniform(9, 11, (200, 1)).astype(np.float32)
+    old = (bsplines.uniform_knots(1, 5, 3),
+           jax.random.normal(jax.random.key(0), (1, 8, 4)))
+    new = grids.update_grid(jnp.asarray(x), *old, 3, outside=outside)
+    with jax.enable_x64(True):
+      before, after = (np.asarray(bsplines.evaluate(
+          x.astype(np.float64), *(a.astype(jnp.float64) for a in spline), 3,
+          outside=outside)) for spline in (old, new))
+    np.testing.assert_array_less(
+        np.abs(after - before).max((0, 1)), 1e-4 * np.ptp(before, (0, 1)))
