@@ -14,6 +14,7 @@ import jax
 from jax import ad_checkpoint
 import jax.numpy as jnp
 
+from kan_jax.splines import _least_squares
 from kan_jax.splines import _lookup
 from kan_jax.splines import _polynomials
 from kan_jax.splines import bsplines
@@ -293,7 +294,8 @@ def _variance(
   joined = jnp.concatenate(values, 1)
   centred = joined - joined.mean(-1, keepdims=True)
   return jnp.einsum(
-      'ifo,ifg,igo->io', weight, bsplines.gram_matrix(centred, centred), weight,
+      'ifo,ifg,igo->io', weight,
+      _least_squares.gram_matrix(centred, centred), weight,
       precision='highest')
 
 

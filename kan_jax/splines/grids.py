@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kan_jax.splines import _least_squares
 from kan_jax.splines import bsplines
 
 # A refit may change a function on its samples by this part of its range, ...
@@ -232,14 +233,14 @@ def _candidates(
     basis = bsplines.basis_by_input(
         points, new_knots, order, outside=basis_outside)
     weighted = basis * weights[:, None]
-    drive = bsplines.gram_matrix(weighted, old - new)
-    return (bsplines.gram_matrix(weighted, basis),
+    drive = _least_squares.gram_matrix(weighted, old - new)
+    return (_least_squares.gram_matrix(weighted, basis),
             drive if shared else jnp.matmul(drive, coef, precision='highest'))
 
   def prior(breaks):
     # B-splines that fall to zero beyond the ends, whatever `outside` is, and a
     # target that stays bounded there.
-    return equations(*bsplines.quadrature(breaks, order),
+    return equations(*_least_squares.quadrature(breaks, order),
                      'zero' if outside == 'zero' else 'clamp', 'zero')
 
   samples = equations(x, jnp.full_like(x, 1 / x.shape[1]), outside, outside)
@@ -252,7 +253,7 @@ def _candidates(
   # All at once: on a CPU with few cores, LAPACK calls that run side by side can
   # wait for each other without end (jaxlib 0.10).
   count = len(priors)
-  changes = bsplines.damped_solve(
+  changes = _least_squares.damped_solve(
       *(jnp.concatenate([part] * count) for part in samples),
       *(jnp.concatenate(parts) for parts in zip(*priors, strict=True)),
       weight=jnp.repeat(jnp.asarray(weights, coef.dtype), len(coef))[
