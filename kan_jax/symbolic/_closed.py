@@ -71,7 +71,8 @@ def _check_closed(
   """Raises a ValueError that lists the edges that are still splines."""
   still = [
       f'{"/".join(path)} {i} -> {o}'.strip() for path in paths
-      for i, o in np.argwhere(structure.part(variables['grid'], path)['mask'])]
+      for i, o in np.argwhere(np.asarray(
+          structure.part(variables['grid'], path)['mask']))]
   if still:
     raise ValueError(
         f'`model` still has splines on {len(still)} edges, which no formula '
