@@ -59,6 +59,20 @@ class KnotsFromSamplesTest(parameterized.TestCase):
     np.testing.assert_allclose(
         bsplines.basis(x, knots, order).sum(-1), 1, atol=1e-5)
 
+  def test_reaches_as_far_as_promised(self):
+    """A margin on each side; where samples coincide, the least widths."""
+    x = jnp.array([[2.0, 0.5, 0.0], [6.0, 0.5, 0.0], [4.0, 0.5, 1.0],
+                   [3.0, 0.5, 1.0]])
+    knots = grids.knots_from_samples(
+        x, 4, 1, grid_update=grids.GridUpdate(
+            eps=0.0, margin=0.05, min_width=0.3, min_interval=0.2))
+    inner = np.asarray(bsplines.interior(knots, 1))
+    np.testing.assert_allclose(
+        inner[:, [0, -1]], [[1.8, 6.2], [0.35, 0.65], [-0.05, 1.05]], rtol=1e-5)
+    # A part of 1.1 / 4, between quantiles that coincide.
+    np.testing.assert_allclose(
+        np.diff(inner[2]).min(), 0.2 * 1.1 / 4, rtol=1e-5)
+
   def test_rate(self):
     old = bsplines.uniform_knots(2, 4, 2)
     target = jnp.stack([3 * old[0], 0.2 * old[1]])
@@ -258,6 +272,20 @@ _FUNCTIONS = (
 _MOVES = {
     'the same place': (-1.0, 1.0), 'a part': (-0.4, 1.0),
     'a little less': (-0.9, 0.9), 'narrow': (0.1, 0.3), 'wide': (-2.0, 2.0)}
+
+
+class SpreadTest(parameterized.TestCase):
+
+  def test_samples_from_end_to_end(self):
+    x = np.random.default_rng(0).standard_cauchy((2, 50)).astype(np.float32)
+    points = np.asarray(grids._spread(jnp.asarray(x), 8))
+    np.testing.assert_array_equal(points[:, 0], x.min(1))
+    np.testing.assert_array_equal(points[:, -1], x.max(1))
+    for row, samples in zip(points, x, strict=True):
+      self.assertContainsSubset(row, samples)
+      places = np.linspace(samples.min(), samples.max(), 8)
+      for point, place in zip(row[1:-1], places[1:-1], strict=True):
+        self.assertEqual(point, samples[samples >= place].min())
 
 
 class NearLeastSquaresTest(parameterized.TestCase):
