@@ -19,7 +19,7 @@ class DampedTest(parameterized.TestCase):
   def test_samples_decide_where_they_can(self):
     rows, values = _RNG.normal(size=(20, 4)), _RNG.normal(size=(20, 2))
     with jax.enable_x64(True):
-      solution = _least_squares.solve(
+      solution = _least_squares.damped_solve(
           *_normal_equations(rows, values),
           *_normal_equations(np.eye(4), np.full((4, 2), 100.0)),
           weight=1e-3, steps=16)
@@ -29,7 +29,7 @@ class DampedTest(parameterized.TestCase):
   def test_the_prior_decides_the_rest(self):
     rows, values = np.diag([1.0, 1.0, 0.0]), np.array([[3.0], [4.0], [5.0]])
     with jax.enable_x64(True):
-      solution = _least_squares.solve(
+      solution = _least_squares.damped_solve(
           *_normal_equations(rows, values),
           *_normal_equations(np.eye(3), np.full((3, 1), 7.0)),
           weight=1e-3, steps=16)
@@ -39,7 +39,7 @@ class DampedTest(parameterized.TestCase):
     """With a weight of 1 for both, the first solution is half of each."""
     with jax.enable_x64(True):
       for steps in range(4):
-        solution = _least_squares.solve(
+        solution = _least_squares.damped_solve(
             *_normal_equations(np.eye(2), np.zeros((2, 1))),
             *_normal_equations(np.eye(2), np.ones((2, 1))),
             weight=1.0, steps=steps)
@@ -49,7 +49,7 @@ class DampedTest(parameterized.TestCase):
     with jax.enable_x64(True):
       gram, rhs = (jnp.tile(a, (2, 1, 1)) for a in _normal_equations(
           np.eye(2), np.zeros((2, 1))))
-      solution = _least_squares.solve(
+      solution = _least_squares.damped_solve(
           gram, rhs, gram, rhs + 1, steps=0,
           weight=jnp.array([1.0, 3.0])[:, None, None])
     np.testing.assert_allclose(solution[:, 0, 0], [0.5, 0.75], rtol=1e-9)
