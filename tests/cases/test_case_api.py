@@ -61,11 +61,11 @@ class ApiCasesTest(parameterized.TestCase):
     np.testing.assert_allclose(knots[0, 3:-3], expected, atol=0.02)
 
   def test_a05_quick_start(self):
-    """The first example of the README runs as it is printed.
+    """The README's example of a Flax model runs as it is printed.
 
-    test_docs.py, a part of the gate, runs all of them.
+    test_docs.py, a part of the gate, runs all of its examples.
     """
-    names = pages.run('README.md', most=1)
+    names = pages.run('README.md', slice(1, 2))
     chex.assert_tree_all_finite(names['variables'])
     y = names['model'].apply(names['variables'], names['x'])
     chex.assert_shape(y, (100, 1))

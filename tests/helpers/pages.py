@@ -21,15 +21,15 @@ def blocks(page: str) -> list[str]:
                     re.DOTALL | re.MULTILINE)
 
 
-def run(page: str, most: int | None = None) -> dict[str, Any]:
-  """Runs a page's Python from the top, `most` blocks of it if that is given.
+def run(page: str, which: slice = slice(None)) -> dict[str, Any]:
+  """Runs a page's Python from the top, or some blocks of it.
 
   Returns:
     The names that are defined then.
   """
   names: dict[str, Any] = {}
   try:  # It may switch float64 on, for the whole process.
-    for block in blocks(page)[:most]:
+    for block in blocks(page)[which]:
       exec(compile(block, page, 'exec'), names)
   finally:
     jax.config.update('jax_enable_x64', False)
