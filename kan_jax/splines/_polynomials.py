@@ -1,6 +1,6 @@
 """B-splines as polynomials: a table of their pieces, and its evaluation.
 
-The recursion of Cox and de Boor (`splines.cox_de_boor`) runs over every sample.
+The recursion of Cox-de Boor (`bsplines.cox_de_boor`) runs over every sample.
 Here it runs over the knots, once: each B-spline of order k consists of k + 1
 polynomials, and a sample selects one of them and takes Horner's rule. That is
 one pass over the result, which a processor's vector units are busy with all the

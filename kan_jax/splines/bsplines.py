@@ -172,7 +172,7 @@ def basis_by_input(
     order: Degree of the splines.
     derivative: Which derivative with respect to `x`; 0 is the value.
     outside: What a spline does beyond its grid; see `basis`.
-    table: `pieces.tabulate(knots, order)`, made here if it is not given.
+    table: `_polynomials.tabulate(knots, order)`, made here if it is not given.
 
   Returns:
     [in, grid + order, n].
@@ -205,7 +205,7 @@ def cox_de_boor(
   """The definition: the recursion, and its differences for a derivative.
 
   Slow, and here to be read and compared with: `basis_by_input` gives the same
-  values from polynomials; see `pieces`.
+  values from polynomials; see `_polynomials`.
 
   Args:
     x: Inputs, [in, n].
