@@ -178,9 +178,10 @@ def refit(
   Returns:
     New coefficients, [in, grid + order, out]. On the samples a function changes
     by at most 1e-4 of its range, or by twice what least squares on the new
-    knots would leave, in root mean square and in maximum; by more only where
-    that would take coefficients that are larger than 1.3 times the old ones and
-    than 3 times the largest value on a sample. Unchanged knots leave `coef` as
+    knots would leave, in root mean square and in maximum. It may change by more
+    where that would take coefficients that are larger than 1.3 times the old
+    ones and than 3 times the largest value on a sample, and where rounding
+    leaves more, as for nearly constant columns. Unchanged knots leave `coef` as
     it is to the last bit.
   """
   changes = _candidates(x.T, knots, coef, new_knots, order, outside)
