@@ -60,3 +60,9 @@ def test_every_module_of_the_library_has_tests():
         mention in text for text in tests.values() for mention in mentions):
       untested.append(module)
   assert untested == ['kan_jax._version']
+
+
+def test_test_files_have_names_of_their_own():
+  """pytest takes two files of one name for the same module."""
+  names = [path.name for path in (imports.ROOT / 'tests').rglob('test_*.py')]
+  assert len(names) == len(set(names))
