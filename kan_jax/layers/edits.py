@@ -196,7 +196,7 @@ def with_groups(
 
 def refine(
     model: _Model, variables: Mapping[str, Any],
-    grid: int) -> tuple[Any, dict[str, Any]]:
+    grid: int) -> tuple[_Model, dict[str, Any]]:
   """Splits the intervals of every KAN layer; the functions stay as they are.
 
   Args:

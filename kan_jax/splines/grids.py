@@ -18,17 +18,12 @@ import numpy as np
 from kan_jax.splines import _least_squares
 from kan_jax.splines import bsplines
 
-# A refit may change a function on its samples by this part of its range, ...
-_SMALL = 1e-4
-# ... or by so many times what least squares leaves. Twice is the promise; the
-# least error that is known here is itself a little above that.
-_TIMES = 1.7
-# It may not let the coefficients grow by more than this factor, ...
-_GROWTH = 1.3
-# ... or, where that is more, to this multiple of the largest value on a sample.
-_REACH = 3.0
-# Most edge values that are computed at a time: 128 KiB in float32.
-_CHUNK = 2**15
+# The refit counts as the same function if its error on the samples is at most
+# this part of the largest coefficient ...
+_SAME = 1e-3
+# ... and the coefficients grow by at most this factor. With fewer samples than
+# coefficients, they may grow by more.
+_GROWTH = 1.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,12 +155,15 @@ def refit(
     order: int, *, outside: bsplines.Outside = 'zero') -> jax.Array:
   """Returns coefficients on `new_knots` that keep the function of each edge.
 
-  Bare least squares does not do: samples see only the tails of the outermost
-  B-splines, whose coefficients would grow from update to update without bound.
-  So the old function, on the new grid and beyond its ends, is a prior. How much
-  it weighs is decided for each edge by the discrepancy principle (Morozov 1966;
-  Engl, Hanke and Neubauer, Regularization of Inverse Problems, 1996, section
-  4.3): as much as the error on the samples allows.
+  Where the new splines can repeat an old one on the samples, they do. Otherwise
+  the coefficients are a damped least-squares fit. The samples see only the
+  tails of the outermost B-splines; without damping, the coefficients of these
+  would grow without bound from update to update. So where samples are few, the
+  old function counts, too, on the new grid and beyond its ends.
+
+  The unknown is the change of the coefficients, and the right-hand side comes
+  from the change of the basis. No array of n x in x out is made. Unchanged
+  knots leave `coef` as it is to the last bit.
 
   Args:
     x: Samples, [n, in].
@@ -176,53 +174,9 @@ def refit(
     outside: What the splines do beyond their grid; see `splines.basis`.
 
   Returns:
-    New coefficients, [in, grid + order, out]. On the samples a function changes
-    by at most 1e-4 of its range, or by twice what least squares on the new
-    knots would leave, in root mean square and in maximum. It may change by more
-    where that would take coefficients that are larger than 1.3 times the old
-    ones and than 3 times the largest value on a sample, and where rounding
-    leaves more, as for nearly constant columns. Unchanged knots leave `coef` as
-    it is to the last bit.
-  """
-  changes = _candidates(x.T, knots, coef, new_knots, order, outside)
-  # Twice as many points as coefficients: on all samples the choice would be no
-  # better, and take several times as long.
-  points = _spread(x.T, 2 * coef.shape[1])
-  mean, most, limit, largest = _errors(
-      points, knots, coef, new_knots, changes, order, outside)
-
-  # Which candidates are near enough, and which have grown too much.
-  near = jnp.ones(mean.shape, bool)
-  for error in mean, most:
-    near &= error <= jnp.maximum(
-        limit, _TIMES * error.min(0, keepdims=True))
-  before = jnp.abs(coef).max(1)[None]
-  sizes = jnp.abs(coef[None] + changes).max(2)
-  bounded = sizes <= jnp.maximum(_GROWTH * before, _REACH * largest)
-  # The first is damped most. Fewer samples than coefficients may cost more.
-  bounded = bounded.at[0].set(True) | (x.shape[0] < coef.shape[1])
-
-  # The first candidate that is both; else the nearest that is bounded.
-  both = near & bounded
-  best = jnp.where(both.any(0), both.argmax(0),
-                   jnp.where(bounded, mean, jnp.inf).argmin(0))
-  change = jnp.take_along_axis(changes, best[None, :, None], 0)[0]
-  # Two equal bases may be rounded differently, each where it is used.
-  moved = (knots != new_knots).any(-1)[:, None, None]
-  return coef + jnp.where(moved, change, 0)
-
-
-def _candidates(
-    x: jax.Array, knots: jax.Array, coef: jax.Array, new_knots: jax.Array,
-    order: int, outside: bsplines.Outside) -> jax.Array:
-  """Solves for changes of the coefficients, with a prior that weighs less.
-
-  The systems are driven by the change of the basis, and no array of
-  n x in x out is made.
-
-  Returns:
-    [3 or 4, in, grid + order, out]: damped most first; the last is as near to
-    least squares as the type allows.
+    New coefficients, [in, grid + order, out]. Exact on the samples where the
+    new splines can represent the old ones there, as for polynomials or for
+    fewer distinct samples than coefficients; else near the least-squares fit.
   """
   # The change is linear in the old coefficients. If outputs are many, solve for
   # the matrix that they have in common.
@@ -244,73 +198,45 @@ def _candidates(
     return equations(*_least_squares.quadrature(breaks, order),
                      'zero' if outside == 'zero' else 'clamp', 'zero')
 
-  samples = equations(x, jnp.full_like(x, 1 / x.shape[1]), outside, outside)
-  wide, narrow = prior(new_knots), prior(bsplines.interior(new_knots, order))
-  # The less the prior weighs, the less it looks beyond the ends of the grid.
-  middle = tuple((a + b) / 2 for a, b in zip(wide, narrow, strict=True))
-  priors, weights = [wide, middle, narrow], [1, 0.05, 2e-3]
-  if coef.dtype == jnp.float64:  # Float32 does not reach further.
-    priors, weights = [*priors, narrow], [*weights, 9e-8]
-  # All at once: on a CPU with few cores, LAPACK calls that run side by side can
-  # wait for each other without end (jaxlib 0.10).
-  count = len(priors)
-  changes = _least_squares.damped_solve(
-      *(jnp.concatenate([part] * count) for part in samples),
-      *(jnp.concatenate(parts) for parts in zip(*priors, strict=True)),
+  # The equations of the samples, and those that damp them.
+  samples = equations(
+      x.T, jnp.full_like(x.T, 1 / x.shape[0]), outside, outside)
+  # Both solutions at once: on a CPU with few cores, LAPACK calls that run side
+  # by side can wait for each other without end (jaxlib 0.10).
+  weights = 6 * float(jnp.finfo(coef.dtype).eps)**0.5, 1.0
+  exact, damped = jnp.split(_least_squares.damped_solve(
+      *(jnp.concatenate([part, part]) for part in samples),
+      *(jnp.concatenate(parts) for parts in zip(
+          prior(bsplines.interior(new_knots, order)), prior(new_knots),
+          strict=True)),
       weight=jnp.repeat(jnp.asarray(weights, coef.dtype), len(coef))[
-          :, None, None], steps=16)
-  changes = changes.reshape(count, len(coef), *changes.shape[1:])
-  return (jnp.matmul(changes, coef, precision='highest') if shared else changes)
+          :, None, None], steps=16), 2)
+  if shared:
+    exact, damped = (jnp.matmul(matrix, coef, precision='highest')
+                     for matrix in (exact, damped))
+  # Which of the two it is, edge by edge.
+  before, after = (jnp.abs(c).max(1, keepdims=True) for c in (
+      coef, coef + exact))
+  error = _distance(x.T, knots, coef, new_knots, coef + exact, order, outside)
+  growth = _GROWTH if x.shape[0] >= coef.shape[1] else float('inf')
+  stays = (error <= _SAME * before) & (after <= growth * before)
+  # Two equal bases may be rounded differently, each where it is used.
+  moved = (knots != new_knots).any(-1)[:, None, None]
+  return coef + jnp.where(moved, jnp.where(stays, exact, damped), 0)
 
 
-def _spread(x: jax.Array, count: int) -> jax.Array:
-  """Returns samples [in, count] that lie all over the range of samples [in, n].
-
-  The extremes are among them. Found by comparing alone, so that rows may be on
-  many devices.
-  """
-  low, high = x.min(1, keepdims=True), x.max(1, keepdims=True)
-  places = low + (high - low) * jnp.linspace(0, 1, count, dtype=x.dtype)[None]
-  above = jnp.where(
-      x[:, None] >= places[..., None], x[:, None], jnp.inf).min(-1)
-  return jnp.minimum(above, high)
-
-
-def _errors(
+def _distance(
     points: jax.Array, knots: jax.Array, coef: jax.Array, new_knots: jax.Array,
-    changes: jax.Array, order: int, outside: bsplines.Outside) -> tuple[
-        jax.Array, jax.Array, jax.Array, jax.Array]:
-  """Measures on points [in, p] how far changes move the function of each edge.
-
-  Sums of products of the bases would do without points, but in float32 not tell
-  a change of 1e-4 from none.
-
-  Returns:
-    Root mean square and maximum of the error, [changes, in, out]; the error
-    that counts as none and the largest value, [1, in, out].
-  """
-  multiply = functools.partial(jnp.einsum, precision='highest')
-  eps = float(jnp.finfo(coef.dtype).eps)
-
-  def measure(arrays):
-    old, new, coef, changes = arrays  # Of one input.
-    values = multiply('gn,go->on', old, coef)
-    both = jnp.concatenate(
-        [jnp.broadcast_to(coef[None], changes.shape), changes], 1)
-    error = multiply('cgo,gn->con', both, jnp.concatenate([old - new, -new]))
-    limit = jnp.maximum(_SMALL / 2 * jnp.ptp(values, 1),
-                        eps**(2 / 3) * jnp.abs(coef).max(0))
-    return (jnp.sqrt(jnp.square(error).mean(2)), jnp.abs(error).max(2),
-            limit[None], jnp.abs(values).max(1)[None])
-
-  arrays = (*(bsplines.basis_by_input(points, k, order, outside=outside)
-              for k in (knots, new_knots)), coef, jnp.moveaxis(changes, 0, 1))
-  # Few inputs at a time: what they need stays in a processor's cache.
-  size = max(1, _CHUNK // (points.shape[1] * coef.shape[2]))
-  measured = (jax.vmap(measure)(arrays) if size >= len(points)
-              else jax.lax.map(measure, arrays, batch_size=size))
-  mean, most, limit, largest = (jnp.moveaxis(a, 1, 0) for a in measured)
-  return mean, most, limit, largest
+    new_coef: jax.Array, order: int, outside: bsplines.Outside) -> jax.Array:
+  """Root mean square of the change of each edge on points, [in, 1, out]."""
+  both = jnp.concatenate([
+      bsplines.basis_by_input(points, k, order, outside=outside)
+      for k in (knots, new_knots)], 1)
+  gram = _least_squares.gram_matrix(both, both) / points.shape[1]
+  weight = jnp.concatenate([coef, -new_coef], 1)
+  square = jnp.einsum(
+      'ipo,ipq,iqo->io', weight, gram, weight, precision='highest')
+  return jnp.sqrt(jnp.maximum(square, 0))[:, None]
 
 
 @functools.partial(

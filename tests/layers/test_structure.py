@@ -18,9 +18,9 @@ from kan_jax.symbolic import fixing
 def _network():
   """A network with products, symbolic edges, and edges that are gone."""
   model, variables = fixing.fix(
-      wide.MODEL, wide.VARIABLES, 0, 1, 4, 'sin', params=(1, 0, 1, 0))
+      wide.MODEL, wide.VARIABLES, None, 0, 1, 4, 'sin', params=(1, 0, 1, 0))
   model, variables = fixing.fix(
-      model, variables, 0, 2, 0, 'x^2', params=(1, 0, 1, 0))
+      model, variables, None, 0, 2, 0, 'x^2', params=(1, 0, 1, 0))
   return fixing.remove(model, variables, 1, 3, 1)
 
 

@@ -59,20 +59,6 @@ class KnotsFromSamplesTest(parameterized.TestCase):
     np.testing.assert_allclose(
         bsplines.basis(x, knots, order).sum(-1), 1, atol=1e-5)
 
-  def test_reaches_as_far_as_promised(self):
-    """A margin on each side; where samples coincide, the least widths."""
-    x = jnp.array([[2.0, 0.5, 0.0], [6.0, 0.5, 0.0], [4.0, 0.5, 1.0],
-                   [3.0, 0.5, 1.0]])
-    knots = grids.knots_from_samples(
-        x, 4, 1, grid_update=grids.GridUpdate(
-            eps=0.0, margin=0.05, min_width=0.3, min_interval=0.2))
-    inner = np.asarray(bsplines.interior(knots, 1))
-    np.testing.assert_allclose(
-        inner[:, [0, -1]], [[1.8, 6.2], [0.35, 0.65], [-0.05, 1.05]], rtol=1e-5)
-    # A part of 1.1 / 4, between quantiles that coincide.
-    np.testing.assert_allclose(
-        np.diff(inner[2]).min(), 0.2 * 1.1 / 4, rtol=1e-5)
-
   def test_rate(self):
     old = bsplines.uniform_knots(2, 4, 2)
     target = jnp.stack([3 * old[0], 0.2 * old[1]])
@@ -126,6 +112,21 @@ class KnotsFromSamplesTest(parameterized.TestCase):
   def test_no_samples(self):
     with self.assertRaisesRegex(ValueError, r'n >= 1; got the shape \(0, 2\)'):
       grids.knots_from_samples(jnp.zeros((0, 2)), 5, 3)
+
+  def test_reaches_as_far_as_promised(self):
+    """A margin on each side; where samples coincide, the least widths."""
+    x = jnp.array([[2.0, 0.5, 0.0], [6.0, 0.5, 0.0], [4.0, 0.5, 1.0],
+                   [3.0, 0.5, 1.0]])
+    knots = grids.knots_from_samples(
+        x, 4, 1, grid_update=grids.GridUpdate(
+            eps=0.0, margin=0.05, min_width=0.3, min_interval=0.2))
+    inner = np.asarray(bsplines.interior(knots, 1))
+    np.testing.assert_allclose(
+        inner[:, [0, -1]], [[1.8, 6.2], [0.35, 0.65], [-0.05, 1.05]], rtol=1e-5)
+    # A part of 1.1 / 4, between quantiles that coincide.
+    np.testing.assert_allclose(
+        np.diff(inner[2]).min(), 0.2 * 1.1 / 4, rtol=1e-5)
+
 
 
 class UpdateTest(chex.TestCase):
@@ -263,77 +264,3 @@ class UpdateTest(chex.TestCase):
       # A spline of size 1 on four fifths of its grid; it cannot stay exactly.
       self.assertLess(np.abs(after - before).max(), 0.3)
     self.assertLess(np.abs(coef).max(), 3)  # None explodes to fit a few.
-
-
-# Functions whose refits must be near the best, and columns to see them on.
-_FUNCTIONS = (
-    lambda x: np.sin(3 * x), lambda x: np.sin(3 * x) + 0.3 * np.sin(9 * x),
-    lambda x: 1 - 2 * x + x**2)
-_MOVES = {
-    'the same place': (-1.0, 1.0), 'a part': (-0.4, 1.0),
-    'a little less': (-0.9, 0.9), 'narrow': (0.1, 0.3), 'wide': (-2.0, 2.0)}
-
-
-class SpreadTest(parameterized.TestCase):
-
-  def test_samples_from_end_to_end(self):
-    x = np.random.default_rng(0).standard_cauchy((2, 50)).astype(np.float32)
-    points = np.asarray(grids._spread(jnp.asarray(x), 8))
-    np.testing.assert_array_equal(points[:, 0], x.min(1))
-    np.testing.assert_array_equal(points[:, -1], x.max(1))
-    for row, samples in zip(points, x, strict=True):
-      self.assertContainsSubset(row, samples)
-      places = np.linspace(samples.min(), samples.max(), 8)
-      for point, place in zip(row[1:-1], places[1:-1], strict=True):
-        self.assertEqual(point, samples[samples >= place].min())
-
-
-class NearLeastSquaresTest(parameterized.TestCase):
-  """A change on the samples, against `numpy.linalg.lstsq` on the new knots."""
-
-  @parameterized.product(
-      rows=(32, 4000), order=(1, 2, 3), outside=('zero', 'linear'),
-      dtype=(jnp.float32, jnp.float64))
-  def test_smooth_functions(self, rows, order, outside, dtype):
-    with jax.enable_x64(True):
-      rng = np.random.default_rng(0)
-      columns = [rng.uniform(*ends, rows) for ends in _MOVES.values()]
-      columns += [np.full(rows, 0.3), np.arange(rows) % 2]
-      x = np.stack(columns, 1).astype(dtype)
-      knots = bsplines.uniform_knots(x.shape[1], 5, order, dtype=jnp.float64)
-      points = np.tile(np.linspace(-1, 1, 200)[:, None], x.shape[1])
-      wanted = np.stack([fn(points) for fn in _FUNCTIONS], -1)
-      coef = bsplines.fit_coef(points, wanted, knots, order)
-      old = knots.astype(dtype), coef.astype(dtype)
-      new = grids.update_grid(jnp.asarray(x), *old, order, outside=outside)
-      # In float64, so that only the refit's own roundings are seen.
-      before, after = (np.asarray(bsplines.evaluate(
-          x.astype(np.float64), *(a.astype(jnp.float64) for a in spline),
-          order, outside=outside)) for spline in (old, new))
-      design = np.asarray(bsplines.basis(
-          x.astype(np.float64), new[0].astype(jnp.float64), order,
-          outside=outside))
-    for i in range(x.shape[1]):
-      best = design[:, i] @ np.linalg.lstsq(design[:, i], before[:, i])[0]
-      # Roundings, where a column is constant and the range is zero.
-      floor = np.maximum(1e-4 * np.ptp(before[:, i], axis=0), 3e-5)
-      for measure in (lambda a: np.sqrt(np.mean(a**2, 0)),
-                      lambda a: np.abs(a).max(0)):
-        np.testing.assert_array_less(
-            measure(after[:, i] - before[:, i]),
-            np.maximum(floor, 2 * measure(best - before[:, i])),
-            f'column {i}')
-
-  @parameterized.parameters('linear', 'polynomial')
-  def test_data_far_from_the_grid(self, outside):
-    """Pieces go on, in float32: to 1e-4 of their range."""
-    x = np.random.default_rng(0).uniform(9, 11, (200, 1)).astype(np.float32)
-    old = (bsplines.uniform_knots(1, 5, 3),
-           jax.random.normal(jax.random.key(0), (1, 8, 4)))
-    new = grids.update_grid(jnp.asarray(x), *old, 3, outside=outside)
-    with jax.enable_x64(True):
-      before, after = (np.asarray(bsplines.evaluate(
-          x.astype(np.float64), *(a.astype(jnp.float64) for a in spline), 3,
-          outside=outside)) for spline in (old, new))
-    np.testing.assert_array_less(
-        np.abs(after - before).max((0, 1)), 1e-4 * np.ptp(before, (0, 1)))

@@ -90,7 +90,7 @@ class StepTest(chex.TestCase):
       y, sown = _MODEL.apply(
           {'params': params, 'grid': state.grid}, _X, mutable=['edges'])
       loss = ((y[:, 0] - _Y)**2).mean()
-      cost = _PENALTY(sown['edges'], params)
+      cost = _PENALTY(params, sown['edges'])
       return loss + 0.5 * cost, (loss, cost)
 
     grads, (loss, cost) = jax.jit(
