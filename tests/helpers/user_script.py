@@ -36,8 +36,7 @@ def prune(
       model, variables, x, fraction=0.5)
   print(report.edges + 1, str(report), list(report.removed_nodes))
   model, variables = kan_jax.refine(model, variables, 20)
-  features: tuple[int | tuple[int, int], ...] = model.features
-  print(features)
+  print(len(model.features), model.grid)
   return model
 
 
