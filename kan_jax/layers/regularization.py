@@ -71,7 +71,7 @@ class Penalty:
     arrays = list(_kan_layers(params))
     if self.l1 or self.entropy:
       statistics = layer_stats(stats)
-      _check_stats(arrays, statistics, params)
+      _check_stats(arrays, statistics, params, stats)
       for layer in statistics.values():
         scores = edge_scores(layer, self.metric)
         total += self.l1 * scores.sum()
@@ -145,12 +145,13 @@ def _kan_layers(params: Any) -> Iterator[Mapping[str, jax.Array]]:
 
 def _check_stats(
     layers: Sequence[Mapping[str, jax.Array]],
-    statistics: Mapping[tuple[str, ...], edges.EdgeStats],
-    params: Any) -> None:
+    statistics: Mapping[tuple[str, ...], edges.EdgeStats], params: Any,
+    stats: Any) -> None:
   """Raises a ValueError unless there are statistics of exactly these layers."""
   expected = sorted(layer['scale_base'].shape for layer in layers)
   given = sorted(layer.mean_abs.shape for layer in statistics.values())
-  if expected == given and not layer_stats(params):
+  swapped = layer_stats(params) or any(True for _ in _kan_layers(stats))
+  if expected == given and not swapped:
     return
   raise ValueError(
       '`stats` needs the EdgeStats of every KAN layer in `params`, of the '

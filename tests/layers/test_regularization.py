@@ -177,6 +177,7 @@ class PenaltyTest(parameterized.TestCase):
 
   @parameterized.parameters(
       lambda params, stats: (stats, params),  # Swapped.
+      lambda params, stats: ({}, params),  # Swapped, and without statistics.
       lambda params, stats: (params, {}),  # Without mutable='edges'.
       lambda params, stats: (params, {'layers_0': stats['layers_0']}),
       lambda params, stats: (params['layers_0'], stats))
