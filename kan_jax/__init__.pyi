@@ -21,6 +21,7 @@ from .layers import Function
 from .layers import KAN
 from .layers import KANLayer
 from .layers import LIBRARY
+from .layers import nnx
 from .layers import Penalty
 from .layers import refine
 from .layers import update_grids
@@ -82,6 +83,7 @@ __all__ = [
     'load',
     'model_file',
     'network',
+    'nnx',
     'plot',
     'plot_edges',
     'plotting',

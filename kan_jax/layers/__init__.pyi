@@ -2,6 +2,7 @@ from . import edge_moments
 from . import edges
 from . import functions
 from . import linen
+from . import nnx
 from . import nodes
 from . import regularization
 from . import structure
@@ -46,6 +47,7 @@ __all__ = [
     'functions',
     'layer_stats',
     'linen',
+    'nnx',
     'nodes',
     'refine',
     'refine_variables',

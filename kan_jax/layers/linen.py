@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from kan_jax import checks
+from kan_jax.layers import _forward
 from kan_jax.layers import _named
 from kan_jax.layers import edges
 from kan_jax.layers import nodes
@@ -28,29 +29,7 @@ def _check_options(module: Any) -> None:
   bsplines.check_outside(module.outside)
 
 
-def _as_input(x: jax.typing.ArrayLike, size: int | None) -> jax.Array:
-  """Returns `x`; raises a ValueError unless it is floating and [..., size]."""
-  try:
-    x = jnp.asarray(x)
-  except (TypeError, ValueError) as error:  # Text, objects, ragged lists.
-    kind = getattr(x, 'dtype', type(x).__name__)
-    raise ValueError(
-        f'`x` needs floating numbers in one array; got {kind}.') from error
-  if not jnp.issubdtype(x.dtype, jnp.floating):
-    raise ValueError(
-        f'`x` needs a floating dtype; got {x.dtype}. Convert it first, for '
-        'example with x.astype(jnp.float32).')
-  if x.ndim < 1 or not x.shape[-1] or size not in (None, x.shape[-1]):
-    raise ValueError(
-        f'`x` needs the shape [..., {size or "in"}] with one entry for each '
-        f'input; got {x.shape}.')
-  return x
-
-
-# Compiled also where `init` and `apply` are not, as in a notebook: op by op, it
-# would be hundreds of programs. Within a program, inlined, nothing is changed.
-_node_sums = jax.jit(edges.node_sums, static_argnums=range(2, 6), inline=True)
-_statistics = jax.jit(edges.statistics, static_argnums=range(2, 5), inline=True)
+# Compiled also where `init` is not; see `_forward`.
 _init_knots = jax.jit(
     bsplines.uniform_knots, static_argnums=range(5), inline=True)
 
@@ -133,53 +112,35 @@ class KANLayer(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:  # [..., in] -> [..., features]
     stored: jax.Array | None = self.get_variable('grid', 'knots')
-    x = _as_input(x, None if stored is None else stored.shape[0])
-    arrays = self._edges(x.shape[-1])
+    x = _forward.as_input(x, None if stored is None else stored.shape[0])
+    arrays = self._arrays(x.shape[-1])
     self.sow('intermediates', 'inputs', x)
-    dtype = self.dtype or jnp.promote_types(x.dtype, arrays.coef.dtype)
-    rows = x.reshape(-1, x.shape[-1])
-    rows = rows.astype(jnp.promote_types(x.dtype, arrays.knots.dtype))
-    curves = self._curves(rows)
     if self.is_mutable_collection('edges') and not self.is_initializing():
-      stats = _statistics(
-          rows, arrays, self.order, self.base_fn, self.outside)
-      if curves is not None:
-        stats = symbolic_edges.add_to_statistics(stats, curves, self.symbolic)
-      self.sow('edges', 'stats', stats)
-    y = _node_sums(
-        rows, arrays, self.order, self.base_fn, self.outside, dtype)
-    if curves is not None:
-      y = symbolic_edges.add_to_nodes(y, curves, self.symbolic)
-    y = y.reshape(*x.shape[:-1], self.features)
-    if self.bias:
-      node_bias = self.param('node_bias', nn.initializers.zeros,
-                             (self.features,), self.param_dtype)
-      y += jnp.expand_dims(node_bias.astype(dtype), range(y.ndim - 1))
-    return y
+      self.sow('edges', 'stats', _forward.statistics(x, arrays, self))
+    return _forward.outputs(x, arrays, self)
 
-  def _edges(self, size: int) -> edges.Edges:
-    """Declares the variables of all edges."""
+  def _arrays(self, size: int) -> _forward.Arrays:
+    """Declares all variables; their order decides the initial values."""
     shape = (size, self.features)
+    symbolic_edges.check_shape(self.symbolic, shape)
     dtype = jnp.promote_types(self.param_dtype, jnp.float32)
     where = self.grid, self.order, tuple(map(float, self.grid_range))
     knots = self.variable('grid', 'knots', _init_knots, size, *where, dtype)
     mask = self.variable('grid', 'mask', jnp.ones, shape, self.param_dtype)
-    return edges.Edges(
+    splines = edges.Edges(
         knots.value, mask.value,
         self.param('coef', _init_coef, shape, *where, float(self.noise),
                    self.param_dtype),
         self.param('scale_base', self.scale_base_init, shape, self.param_dtype),
         self.param(
             'scale_spline', self.scale_spline_init, shape, self.param_dtype))
-
-  def _curves(self, x: jax.Array) -> jax.Array | None:
-    """Values of the symbolic edges for inputs [n, in], if there are any."""
-    if not self.symbolic:
-      return None
-    symbolic_edges.check_shape(self.symbolic, (x.shape[-1], self.features))
     affine = self.param(
-        'affine', symbolic_edges.init_affine, self.symbolic, self.param_dtype)
-    return symbolic_edges.values(x, self.symbolic, affine)
+        'affine', symbolic_edges.init_affine, self.symbolic,
+        self.param_dtype) if self.symbolic else None
+    node_bias = self.param(
+        'node_bias', nn.initializers.zeros, shape[1:],
+        self.param_dtype) if self.bias else None
+    return _forward.Arrays(splines, affine, node_bias)
 
   def update_grid(
       self, x: jax.Array, *,
@@ -264,16 +225,23 @@ class KAN(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:  # [..., in] -> [..., out]
     inputs, *layers = self.nodes
-    x = _as_input(x, inputs.size)
+    x = _forward.as_input(x, inputs.size)
     for i, layer in enumerate(layers):
-      terms = KANLayer(
-          layer.terms, grid=self.grid, order=self.order,
-          grid_range=self.grid_range, base_fn=self.base_fn,
-          outside=self.outside, noise=self.noise,
-          scale_base_init=self.scale_base_init,
-          scale_spline_init=self.scale_spline_init, bias=self.bias,
-          dtype=self.dtype, param_dtype=self.param_dtype,
-          symbolic=self.symbolic[i] if self.symbolic else (),
-          name=f'layers_{i}')(x)
-      x = nodes.combine(terms, layer)
+      x = nodes.combine(self.make_layer(i, name=f'layers_{i}')(x), layer)
     return x
+
+  @nn.nowrap
+  def make_layer(self, i: int, **options: Any) -> KANLayer:
+    """Returns a module like the layer at index `i`, from 0.
+
+    Args:
+      i: Index of the layer.
+      **options: Fields that are its own, such as `name`.
+    """
+    return KANLayer(
+        self.nodes[i + 1].terms, grid=self.grid, order=self.order,
+        grid_range=self.grid_range, base_fn=self.base_fn, outside=self.outside,
+        noise=self.noise, scale_base_init=self.scale_base_init,
+        scale_spline_init=self.scale_spline_init, bias=self.bias,
+        dtype=self.dtype, param_dtype=self.param_dtype,
+        symbolic=self.symbolic[i] if self.symbolic else (), **options)

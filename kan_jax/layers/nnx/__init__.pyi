@@ -1,0 +1,25 @@
+from . import modules
+from . import passes
+from .modules import from_linen
+from .modules import Grid
+from .modules import KAN
+from .modules import KANLayer
+from .modules import LayerOptions
+from .modules import Options
+from .modules import to_linen
+from .passes import penalty
+from .passes import update_grids
+
+__all__ = [
+    'KAN',
+    'Grid',
+    'KANLayer',
+    'LayerOptions',
+    'Options',
+    'from_linen',
+    'modules',
+    'passes',
+    'penalty',
+    'to_linen',
+    'update_grids',
+]
