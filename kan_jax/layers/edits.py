@@ -20,6 +20,7 @@ from kan_jax.layers import functions
 from kan_jax.layers import linen
 from kan_jax.layers import structure
 from kan_jax.layers import symbolic_edges
+from kan_jax.layers.nnx import accept
 from kan_jax.splines import bsplines
 from kan_jax.splines import grids
 
@@ -45,6 +46,7 @@ def add_to_biases(
   return traverse_util.unflatten_dict(flat)
 
 
+@accept.takes_nnx
 def add_biases(
     model: nn.Module, variables: Mapping[str, Any]) -> tuple[
         Any, dict[str, Any]]:
@@ -194,6 +196,7 @@ def with_groups(
   return model.clone(symbolic=groups if any(groups) else ())
 
 
+@accept.takes_nnx
 def refine(
     model: _Model, variables: Mapping[str, Any],
     grid: int) -> tuple[_Model, dict[str, Any]]:

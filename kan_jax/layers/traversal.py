@@ -22,6 +22,7 @@ from kan_jax import checks
 from kan_jax.layers import edges
 from kan_jax.layers import linen
 from kan_jax.layers import symbolic_edges
+from kan_jax.layers.nnx import accept
 from kan_jax.splines import bsplines
 from kan_jax.splines import grids
 
@@ -48,6 +49,7 @@ class LayerView(NamedTuple):
   symbolic: symbolic_edges.Groups = ()
 
 
+@accept.takes_nnx
 def view_layers(
     model: nn.Module, variables: Any, *args: Any,
     **kwargs: Any) -> dict[tuple[str, ...], LayerView]:

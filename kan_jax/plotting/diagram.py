@@ -21,6 +21,7 @@ from kan_jax import checks
 from kan_jax.layers import edge_moments
 from kan_jax.layers import nodes
 from kan_jax.layers import structure
+from kan_jax.layers.nnx import accept
 from kan_jax.plotting import _edge_curves
 from kan_jax.plotting import _figures
 
@@ -64,6 +65,7 @@ class _Row(NamedTuple):
     return self.y if term < self.layer.sums else self.factors_y
 
 
+@accept.takes_nnx
 def plot(
     model: nn.Module, variables: Mapping[str, Any], x: jax.typing.ArrayLike, *,
     scores: edge_moments.Scores | None = None,

@@ -17,6 +17,7 @@ from kan_jax import checks
 from kan_jax.layers import edge_moments
 from kan_jax.layers import symbolic_edges
 from kan_jax.layers import traversal
+from kan_jax.layers.nnx import accept
 from kan_jax.plotting import _figures
 from kan_jax.plotting import diagram
 from kan_jax.splines import bsplines
@@ -26,6 +27,7 @@ plot = diagram.plot
 _POINTS = 200  # Where each curve is evaluated.
 
 
+@accept.takes_nnx
 def plot_edges(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array, *,
     most: int = 10) -> figure.Figure:

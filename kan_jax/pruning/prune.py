@@ -27,6 +27,7 @@ from kan_jax.layers import edits
 from kan_jax.layers import nodes as nodes_lib
 from kan_jax.layers import regularization
 from kan_jax.layers import structure
+from kan_jax.layers.nnx import accept
 from kan_jax.pruning import _rules
 from kan_jax.pruning import scores as scores_lib
 
@@ -74,6 +75,7 @@ class Report(NamedTuple):
     return '\n'.join(lines)
 
 
+@accept.takes_nnx
 def prune_edges(
     model: _Model, variables: Mapping[str, Any], x: jax.Array, *,
     threshold: float | None = None, fraction: float | None = None,
@@ -128,6 +130,7 @@ def prune_edges(
       removed_edges=_rules.names(gone))
 
 
+@accept.takes_nnx
 def prune_nodes(
     model: _Model, variables: Mapping[str, Any], x: jax.Array, *,
     threshold: float | None = None, fraction: float | None = None,
@@ -163,6 +166,7 @@ def prune_nodes(
   return _cut_nodes(model, variables, x, rule, scores, slice(1, -1))
 
 
+@accept.takes_nnx
 def prune_inputs(
     model: _Model, variables: Mapping[str, Any], x: jax.Array, *,
     threshold: float | None = None, fraction: float | None = None,

@@ -19,10 +19,12 @@ from kan_jax.layers import edge_moments
 from kan_jax.layers import nodes
 from kan_jax.layers import structure
 from kan_jax.layers import traversal
+from kan_jax.layers.nnx import accept
 
 Scores = edge_moments.Scores
 
 
+@accept.takes_nnx
 def edge_activity(
     model: nn.Module, variables: Mapping[str, Any], *args: Any,
     **kwargs: Any) -> dict[tuple[str, ...], np.ndarray]:
@@ -43,6 +45,7 @@ def edge_activity(
   return {path: _finite_moments(view, path).std for path, view in views.items()}
 
 
+@accept.takes_nnx
 def activity(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array) -> Scores:
   """Returns how active edges and nodes are, in the units of the nodes.
@@ -69,6 +72,7 @@ def activity(
   return Scores(edges, (out[0], *hidden, into[-1]))
 
 
+@accept.takes_nnx
 def attribution(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array) -> Scores:
   """Returns what edges and nodes contribute to the outputs.

@@ -19,11 +19,13 @@ from kan_jax.layers import edits
 from kan_jax.layers import functions
 from kan_jax.layers import structure
 from kan_jax.layers import traversal
+from kan_jax.layers.nnx import accept
 from kan_jax.symbolic import affine_fit
 
 _Model = TypeVar('_Model', bound=nn.Module)
 
 
+@accept.takes_nnx
 def fix(
     model: _Model, variables: Mapping[str, Any], x: jax.Array | None,
     layer: structure.LayerName, i: int, o: int, name: str | functions.Function,
@@ -89,6 +91,7 @@ def _fit_params(
   return [float(field[0]) for field in fit[:4]]
 
 
+@accept.takes_nnx
 def unfix(
     model: _Model, variables: Mapping[str, Any], layer: structure.LayerName,
     i: int, o: int) -> tuple[_Model, dict[str, Any]]:
@@ -113,6 +116,7 @@ def unfix(
   return edits.assign(model, variables, path, {(i, o): None}, mask=1)
 
 
+@accept.takes_nnx
 def remove(
     model: _Model, variables: Mapping[str, Any], layer: structure.LayerName,
     i: int, o: int) -> tuple[_Model, dict[str, Any]]:

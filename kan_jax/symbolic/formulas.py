@@ -13,6 +13,7 @@ import numpy as np
 import sympy
 
 from kan_jax import checks
+from kan_jax.layers.nnx import accept
 from kan_jax.symbolic import _closed
 from kan_jax.symbolic import expressions
 from kan_jax.symbolic import simplify
@@ -20,6 +21,7 @@ from kan_jax.symbolic import simplify
 Numbers = Sequence[float] | np.ndarray | float
 
 
+@accept.takes_nnx
 def formula(
     model: nn.Module, variables: Mapping[str, Any], *,
     names: expressions.Names | None = None, input_mean: Numbers = 0.0,

@@ -17,6 +17,7 @@ from kan_jax.layers import edits
 from kan_jax.layers import functions
 from kan_jax.layers import structure
 from kan_jax.layers import traversal
+from kan_jax.layers.nnx import accept
 from kan_jax.symbolic import _samples
 from kan_jax.symbolic import affine_fit
 
@@ -115,6 +116,7 @@ def score(
       np.log2(residual + floor) + parameters)
 
 
+@accept.takes_nnx
 def suggest(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array,
     layer: structure.LayerName, i: int, o: int, *,
@@ -208,6 +210,7 @@ def _candidate(
       function)
 
 
+@accept.takes_nnx
 def auto_symbolic(
     model: _Model, variables: Mapping[str, Any], x: jax.Array, *,
     library: Sequence[functions.Function] = functions.LIBRARY,

@@ -14,6 +14,7 @@ import numpy as np
 from kan_jax.layers import edits
 from kan_jax.layers import functions
 from kan_jax.layers import traversal
+from kan_jax.layers.nnx import accept
 from kan_jax.symbolic import _switchable
 from kan_jax.symbolic import matching
 from kan_jax.training import fitting
@@ -26,6 +27,7 @@ _FIT: fitting.FitOptions = {
     'steps': 20, 'log_every': 20, 'update_steps': (), 'progress': False}
 
 
+@accept.takes_nnx
 def auto_symbolic_by_loss(
     model: _Model, variables: Mapping[str, Any], x: jax.Array,
     y: jax.Array, *, candidates: int = 3,

@@ -149,7 +149,8 @@ class Loop:
     self.taken += done
     if totals['skipped']:
       self.reason = self._explain(rows[done - 1])
-      warnings.warn(f'fit stopped: {self.reason}', stacklevel=3)
+      # Whoever called `fit`, which a decorator wraps.
+      warnings.warn(f'fit stopped: {self.reason}', stacklevel=4)
     self._note(done - int(totals['skipped']), totals)
 
   def _update_grids(self, x: jax.Array) -> None:

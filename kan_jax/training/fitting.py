@@ -24,6 +24,7 @@ from kan_jax import _progress
 from kan_jax import checks
 from kan_jax.layers import linen
 from kan_jax.layers import regularization
+from kan_jax.layers.nnx import accept
 from kan_jax.splines import grids
 from kan_jax.training import _batches
 from kan_jax.training import _fit_loop
@@ -61,7 +62,8 @@ class Fitted(NamedTuple, Generic[_Model]):
   """What `fit` returns.
 
   Attributes:
-    model: The model, with the last grid of `refine`.
+    model: The model, with the last grid of `refine`; for a `kan_jax.nnx.KAN`,
+      a new one that holds the variables.
     variables: Its variables: the last ones, or with `patience` those of the
       least validation loss.
     history: Columns of equal length, an entry for every `log_every` steps:
@@ -78,13 +80,13 @@ class Fitted(NamedTuple, Generic[_Model]):
 
   def predict(self, x: Rows) -> jax.Array:
     """Returns the outputs of the model for inputs [n, ...]."""
-    outputs: Any = self.model.apply(
-        self.variables, checks.as_numbers('x', x))
+    model = accept.without_arrays(self.model)
+    outputs: Any = model.apply(self.variables, checks.as_numbers('x', x))
     return outputs
 
   def __repr__(self) -> str:
     """The model, and what each grid of `refine` has reached, a line each."""
-    model, history = self.model, self.history
+    model, history = accept.without_arrays(self.model), self.history
     size = sum(leaf.size for leaf in jax.tree.leaves(self.variables['params']))
     features = getattr(model, 'features', None)
     lines = [f'Fitted {type(model).__name__}'
@@ -107,6 +109,7 @@ def _ends(grid: np.ndarray) -> list[tuple[float, int]]:
   return [(float(grid[k]), k) for k in last]
 
 
+@accept.takes_nnx
 def fit(
     model: _Model, variables: Mapping[str, Any], x: Rows, y: Rows, *,
     optimizer: optimizers.Optimizer | optax.GradientTransformation = _LBFGS,
@@ -128,7 +131,8 @@ def fit(
 
   Args:
     model: Flax module with the collections `params` and, if it holds KAN
-      layers, `grid`.
+      layers, `grid`; or a `kan_jax.nnx.KAN` or `KANLayer`, which comes without
+      `variables`.
     variables: Variables to start from, as from `model.init`.
     x: Inputs, [n, ...].
     y: Targets, [n, ...], as `loss_fn` takes them.
