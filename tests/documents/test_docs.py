@@ -70,6 +70,9 @@ def test_models(run):
   for losses in names['losses'], names['nnx_losses']:
     # A constant's loss is the variance of a sine, about 0.5.
     assert losses[0] > 0.2 and losses[-1] < 0.05
+  assert names['kan'].options.grid == 10
+  left, right = pages.blocks('docs/models.md')[1:3]
+  assert len(left.splitlines()) == len(right.splitlines())
 
 
 def test_choosing(run):

@@ -60,8 +60,8 @@ def test_every_name_is_there_after_import_kan_jax():
 
 
 @pytest.mark.parametrize('package', [
-    'estimators', 'interop', 'layers', 'plotting', 'pruning', 'splines',
-    'symbolic', 'training'])
+    'estimators', 'interop', 'layers', 'nnx', 'plotting', 'pruning',
+    'splines', 'symbolic', 'training'])
 def test_a_room_hands_out_what_its_face_lists(package):
   import kan_jax
   room = getattr(kan_jax, package)
@@ -74,7 +74,8 @@ def test_a_room_hands_out_what_its_face_lists(package):
 def test_importing_imports_nothing_optional():
   code = ("import sys, kan_jax; "
           "print(sorted({'jax', 'flax', 'matplotlib', 'sympy', 'sklearn', "
-          "'orbax', 'grain', 'tqdm', 'scipy'} & set(sys.modules)))")
+          "'onnx', 'orbax', 'grain', 'safetensors', 'tqdm', 'scipy'} "
+          "& set(sys.modules)))")
   done = subprocess.run(
       [sys.executable, '-c', code], capture_output=True, text=True, check=True,
       cwd=pages.ROOT)
