@@ -1,17 +1,22 @@
-"""Export: a function and its arrays, as bytes that JAX alone can run.
+"""Export: models for places that know nothing of this library.
 
-The bytes hold a StableHLO program, see
-https://docs.jax.dev/en/latest/export/export.html. Whoever loads them needs
-neither this library nor Flax. Needs flatbuffers: pip install 'kan_jax[export]'.
+`serialize` makes bytes that JAX alone can run, a StableHLO program, see
+https://docs.jax.dev/en/latest/export/export.html. It needs flatbuffers:
+pip install 'kan_jax[export]'. `to_onnx` makes a graph for any runtime of ONNX,
+https://onnx.ai, and needs onnx: pip install 'kan_jax[onnx]'.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 from jax import export
 import jax.numpy as jnp
+
+from kan_jax.layers import linen
+from kan_jax.layers.nnx import accept
 
 _KNOWN = ('cpu', 'cuda', 'rocm', 'tpu')
 PLATFORMS = ('cpu', 'cuda', 'tpu')
@@ -57,3 +62,39 @@ def serialize(
         '`fn` needs to work for any number of rows, as with x.shape[0] for '
         f'len(x): {error}') from error
   return bytes(program.serialize())
+
+
+@accept.takes_nnx
+def to_onnx(
+    model: linen.KAN | linen.KANLayer, variables: Mapping[str, Any], *,
+    dtype: jax.typing.DTypeLike = jnp.float32) -> Any:
+  """Returns a KAN as a graph of ONNX, for any number of rows.
+
+      graph = export.to_onnx(model, variables)
+      onnx.save(graph, 'model.onnx')
+      session = onnxruntime.InferenceSession('model.onnx')
+      y, = session.run(None, {'x': x})
+
+  The graph holds nothing but operators of the standard, opset 18. Its numbers
+  are of one type, whatever `dtype` and `param_dtype` of the model are.
+
+  Args:
+    model: A KAN or a KANLayer, or one of `kan_jax.nnx`, which comes without
+      `variables`. With products and symbolic edges as well.
+    variables: Its variables.
+    dtype: Type of inputs, outputs and all between, float32 or float64. Some
+      runtimes lack operators such as Tan in float64.
+
+  Returns:
+    An `onnx.ModelProto` from 'x', [batch, in], to 'y', [batch, out].
+
+  Raises:
+    ValueError: If the model is of another class, the type is another, or a
+      function of the model uses what has no operator in ONNX.
+    ImportError: If onnx is not installed.
+  """
+  if jnp.dtype(dtype) not in (jnp.float32, jnp.float64):
+    raise ValueError(
+        f'`dtype` is float32 or float64; got {jnp.dtype(dtype).name}.')
+  from kan_jax.interop import _onnx_layers  # Its onnx is optional.
+  return _onnx_layers.export(model, variables, dtype)

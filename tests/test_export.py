@@ -6,6 +6,7 @@ import pathlib
 import re
 import subprocess
 import sys
+from unittest import mock
 
 from absl.testing import parameterized
 import chex
@@ -19,6 +20,7 @@ import optax
 import pytest
 
 from experiments import cli
+from experiments import mnist
 from experiments.mnist import configs
 from experiments.mnist import export as program
 from experiments.mnist import models
@@ -171,6 +173,35 @@ class ProgramTest(parameterized.TestCase):
     loaded = jax_export.deserialize((self.path / 'model').read_bytes())
     self.assertEqual(str(loaded.in_avals[0].shape), '(batch, 5)')
     self.assertEqual(str(loaded.out_avals[0].shape), '(batch, 4)')
+
+  def test_onnx(self):
+    pytest.importorskip('onnx')
+    runtime = pytest.importorskip('onnxruntime')
+    config = configs.Config(model='kan', hidden=2, grid=2, order=1)
+    variables = {kind: {'kan': arrays} for kind, arrays in networks.kan(
+        [5, 2, 4], grid=2, order=1).items()}
+    _keep_run(self.path / 'run', config, variables)
+    program.export_run(self.path / 'run', self.path / 'model.onnx')
+    session = runtime.InferenceSession(
+        (self.path / 'model.onnx').read_bytes(),
+        providers=['CPUExecutionProvider'])
+    x = np.random.default_rng(0).random((3, 5)).astype(np.float32)
+    np.testing.assert_allclose(
+        session.run(None, {'images': x})[0],
+        jax.jit(models.build(config, 4, (5,)).apply)(variables, x),
+        rtol=1e-5, atol=1e-5)
+
+  def test_without_onnx(self):
+    config = configs.Config(model='kan', hidden=2, grid=2, order=1)
+    variables = {kind: {'kan': arrays} for kind, arrays in networks.kan(
+        [5, 2, 4], grid=2, order=1).items()}
+    _keep_run(self.path / 'run', config, variables)
+    with (mock.patch.dict(sys.modules, {
+        'experiments.mnist.onnx_graph': None}), mock.patch.dict(vars(mnist))):
+      vars(mnist).pop('onnx_graph', None)
+      with self.assertRaisesRegex(cli.UsageError, r'needs onnx: pip install'):
+        program.export_run(self.path / 'run', self.path / 'model.onnx')
+    self.assertFalse((self.path / 'model.onnx').exists())
 
   def test_no_run(self):
     with self.assertRaisesRegex(cli.UsageError, r'^--workdir=.*holds no run'):

@@ -8,11 +8,11 @@ import pytest
 
 # Lowest first. Rooms of one line do not import each other.
 _FLOORS = (
-    ('_progress', '_version', 'checkpoints', 'checks', 'compiling', 'export'),
+    ('_progress', '_version', 'checkpoints', 'checks', 'compiling'),
     ('splines',),
     ('layers',),
     ('interop', 'model_file', 'plotting', 'pruning', 'training'),
-    ('symbolic',),
+    ('export', 'symbolic'),
     ('estimators', 'network'),
 )
 _FLOOR = {room: k for k, rooms in enumerate(_FLOORS) for room in rooms}

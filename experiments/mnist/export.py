@@ -1,4 +1,4 @@
-"""Writes the model of a run to a file that JAX alone can run.
+"""Writes the model of a run to a file that JAX, or ONNX, alone can run.
 
   python -m experiments.mnist.export --workdir=DIR --output=FILE
 
@@ -10,6 +10,11 @@ inputs, as vectors):
   from jax import export
   model = export.deserialize(open('FILE', 'rb').read())
   logits = model.call(images)
+
+A FILE that ends in .onnx holds a graph for the runtimes of ONNX instead:
+
+  session = onnxruntime.InferenceSession('FILE.onnx')
+  logits, = session.run(None, {'images': images})
 """
 
 from collections.abc import Sequence
@@ -24,6 +29,8 @@ from experiments.mnist import models
 from experiments.mnist import run_folder
 from kan_jax import export
 
+_ONNX = '.onnx'
+
 
 def export_run(
     workdir: pathlib.Path, output: pathlib.Path,
@@ -32,8 +39,8 @@ def export_run(
 
   Args:
     workdir: Folder of the run.
-    output: The file.
-    platforms: What it shall run on; see `export.serialize`.
+    output: The file; for ONNX if it ends in .onnx.
+    platforms: What it shall run on, but for ONNX; see `export.serialize`.
 
   Raises:
     cli.UsageError: If the folder holds no run that can be read, a platform is
@@ -45,8 +52,15 @@ def export_run(
   model = models.build(config, classes, shape)
   models.check_variables(model, shape, variables)
   try:
-    program = export.serialize(
-        functools.partial(model.apply, variables), shape, platforms=platforms)
+    if output.suffix == _ONNX:
+      from experiments.mnist import onnx_graph  # Its onnx is optional.
+      program = onnx_graph.build(model, variables, shape).SerializeToString()
+    else:
+      program = export.serialize(
+          functools.partial(model.apply, variables), shape, platforms=platforms)
+  except ImportError as error:
+    raise cli.UsageError(
+        f"{output} needs onnx: pip install 'kan_jax[onnx]'") from error
   except ValueError as error:
     raise cli.UsageError(f'the model cannot be exported: {error}') from error
   try:
@@ -70,12 +84,16 @@ def main() -> None:
       pathlib.Path(workdir), pathlib.Path(output), flags.FLAGS.platforms)
   if note := run_folder.unfinished(pathlib.Path(workdir)):
     print(note, file=sys.stderr)
-  print(f'{output}: {size:,} bytes, for {", ".join(flags.FLAGS.platforms)}')
+  where = ('runtimes of ONNX' if output.endswith(_ONNX)
+           else ', '.join(flags.FLAGS.platforms))
+  print(f'{output}: {size:,} bytes, for {where}')
 
 
 if __name__ == '__main__':
   flags.DEFINE_string('workdir', None, 'Folder of the run.')
-  flags.DEFINE_string('output', None, 'The file to write; it must be new.')
+  flags.DEFINE_string(
+      'output', None, 'The file to write; it must be new. One that ends in '
+      '.onnx is for ONNX.')
   flags.DEFINE_list(
       'platforms', list(export.PLATFORMS),
       'What it shall run on: some of cpu, cuda, rocm and tpu.')

@@ -72,14 +72,14 @@ def tabulate(knots: jax.Array, order: int) -> jax.Array:
   for _ in range(order):
     recursion = recursion.raised()
   size = knots.shape[1] - order - 1
-  bounds = _half_open(knots, order)
+  bounds = half_open(knots, order)
   rows = [c for piece in recursion.pieces for c in piece]
   rows += [knots[:, p:p + size] for p in range(order + 1)]
   rows += [bounds[:, p:p + size] for p in range(order + 2)]
   return jnp.stack(rows, 1)
 
 
-def _half_open(knots: jax.Array, order: int) -> jax.Array:
+def half_open(knots: jax.Array, order: int) -> jax.Array:
   """Knots to compare with by >=, so that `hi` still belongs to the grid."""
   last = knots.shape[1] - order - 1
   high = knots[:, last]

@@ -1,0 +1,141 @@
+"""ONNX graphs: a runtime that knows nothing of JAX gives the same outputs.
+
+Of _onnx_layers.py and _onnx_functions.py.
+"""
+
+from absl.testing import parameterized
+from flax import linen as nn
+from helpers import networks
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kan_jax import export
+from kan_jax.layers import _named
+from kan_jax.layers import functions
+from kan_jax.layers import linen
+from kan_jax.layers import nnx
+
+onnx = pytest.importorskip('onnx')
+onnxruntime = pytest.importorskip('onnxruntime')
+
+_RNG = np.random.default_rng(0)
+
+
+def _run(graph, x):
+  onnx.checker.check_model(graph, full_check=True)
+  session = onnxruntime.InferenceSession(
+      graph.SerializeToString(), providers=['CPUExecutionProvider'])
+  y, = session.run(None, {'x': x})
+  return y
+
+
+def _assert_close(y, expected):
+  expected = np.asarray(expected, np.float64)
+  np.testing.assert_array_equal(np.isfinite(y), np.isfinite(expected))
+  finite = expected[np.isfinite(expected)]
+  # A few roundings of float32.
+  np.testing.assert_allclose(
+      y[np.isfinite(expected)], finite, rtol=0, atol=1e-5 * np.ptp(finite))
+
+
+def _symbolic():
+  """Logarithms are NaN on some rows, and leave the second output alone."""
+  variables = networks.layer(2, 3)
+  variables['params']['affine'] = jnp.asarray(
+      _RNG.normal(size=(4, 4)), jnp.float32)
+  return linen.KANLayer(3, symbolic=(
+      ('sin', ((0, 0), (1, 2))), ('log', ((1, 0), (0, 2))))), variables
+
+
+_MODELS = {
+    'network': lambda: (linen.KAN([2, 3, 1]), networks.kan([2, 3, 1])),
+    'layer': lambda: (
+        linen.KANLayer(3, grid=1, order=0, bias=False, base_fn=nn.relu), {
+            kind: {name: a for name, a in arrays.items() if name != 'node_bias'}
+            for kind, arrays in networks.layer(
+                2, 3, grid=1, order=0).items()}),
+    'products': lambda: (
+        linen.KAN([2, [1, 2], [0, 1], 1], arity=[[], [2, 3], [1], []]),
+        networks.stack(networks.layer(2, 6), networks.layer(3, 1),
+                       networks.layer(1, 1))),
+    'symbolic': _symbolic,
+    'many_intervals': lambda: (
+        linen.KAN([2, 1], grid=150), networks.kan([2, 1], grid=150)),
+} | {outside: lambda outside=outside: (
+    linen.KAN([2, 1], outside=outside, order=2), networks.kan([2, 1], order=2))
+     for outside in ('clamp', 'linear', 'polynomial')}
+
+
+class OnnxTest(parameterized.TestCase):
+
+  @parameterized.parameters(*_MODELS)
+  def test_same_outputs(self, name):
+    model, variables = _MODELS[name]()
+    graph = export.to_onnx(model, variables)
+    # Beyond the grid, at its ends and at a knot between.
+    x = _RNG.uniform(-2, 2, (300, 2)).astype(np.float32)
+    x[::7] = [[-1, 1]]
+    x[1::7] = [[1, 0.2]]
+    y = _run(graph, x)
+    _assert_close(y, jax.jit(model.apply)(variables, x))
+    # Any number of rows; a product of matrices may add in another order.
+    np.testing.assert_allclose(
+        _run(graph, x[:1]), y[:1], rtol=1e-5, atol=1e-5)
+
+  def test_names_and_shapes(self):
+    graph = export.to_onnx(linen.KAN([2, 3, 1]), networks.kan([2, 3, 1])).graph
+    shapes = [
+        (value.name, [size.dim_param or size.dim_value
+                      for size in value.type.tensor_type.shape.dim])
+        for value in (*graph.input, *graph.output)]
+    self.assertEqual(shapes, [('x', ['batch', 2]), ('y', ['batch', 1])])
+
+  @parameterized.parameters(
+      *((f.name, f.fn) for f in functions.LIBRARY),
+      *_named.FUNCTIONS.items())
+  def test_every_function(self, name, fn):
+    """On a model of one edge: base function or symbolic, both are one path."""
+    del name
+    variables = networks.layer(1, 1, grid=1, order=0, scale=0)
+    x = np.linspace(-2, 2, 41, dtype=np.float32)[:, None]
+    y = _run(export.to_onnx(
+        linen.KANLayer(1, grid=1, order=0, base_fn=fn), variables), x)
+    expected = variables['params']['scale_base'] * fn(jnp.asarray(x))
+    finite = np.isfinite(expected)
+    # tan and powers near a pole have large values and no more digits.
+    np.testing.assert_allclose(
+        y[finite], expected[finite], rtol=1e-5, atol=1e-6)
+
+  def test_float64(self):
+    with jax.enable_x64(True):
+      model = linen.KAN([2, 3, 1], param_dtype=jnp.float64)
+      variables = networks.kan([2, 3, 1], dtype=jnp.float64)
+      x = _RNG.uniform(-2, 2, (50, 2))
+      expected = jax.jit(model.apply)(variables, x)
+      y = _run(export.to_onnx(model, variables, dtype=jnp.float64), x)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-13)
+
+  def test_nnx_and_bfloat16(self):
+    model = linen.KAN([2, 3, 1], dtype=jnp.bfloat16)
+    made = nnx.from_linen(model, networks.kan([2, 3, 1]))
+    x = _RNG.uniform(-2, 2, (50, 2)).astype(np.float32)
+    expected = jax.jit(model.clone(dtype=None).apply)(
+        networks.kan([2, 3, 1]), x)
+    _assert_close(_run(export.to_onnx(made), x), expected)
+
+  def test_what_cannot_be_exported(self):
+    variables = networks.kan([2, 1])
+    odd = functions.Function('odd', lambda x: jax.lax.lgamma(x), lambda z: z)
+    with self.assertRaisesRegex(
+        ValueError, "^`model` .*: the base function .*'lgamma'[^\n]*$"):
+      export.to_onnx(linen.KAN([2, 1], base_fn=jax.lax.lgamma), variables)
+    variables['params']['layers_0']['affine'] = jnp.ones((1, 4))
+    with self.assertRaisesRegex(ValueError, "the function 'odd' uses"):
+      export.to_onnx(
+          linen.KAN([2, 1], symbolic=(((odd, ((0, 0),)),),)), variables)
+    with self.assertRaisesRegex(ValueError, '`dtype` .* got bfloat16'):
+      export.to_onnx(linen.KAN([2, 1]), variables, dtype=jnp.bfloat16)
+    with self.assertRaisesRegex(ValueError, '`model` .* got Dense'):
+      export.to_onnx(nn.Dense(1), variables)
