@@ -1,4 +1,4 @@
-"""One file for a trained model: what it is made of, and its arrays.
+"""One file for a trained model: what it is made of, its arrays, its history.
 
 The format is that of safetensors (https://huggingface.co/docs/safetensors):
 arrays by their paths, such as 'params/layers_0/coef', and the options of the
@@ -15,6 +15,7 @@ import operator
 import os
 import pathlib
 from typing import Any
+from typing import TYPE_CHECKING
 import uuid
 
 from flax import core
@@ -26,10 +27,18 @@ import safetensors
 from safetensors import numpy as safetensors_numpy
 
 from kan_jax.layers import _options
+from kan_jax.layers import _plain
 from kan_jax.layers import linen
 from kan_jax.layers import symbolic_edges
+from kan_jax.layers.nnx import accept
+from kan_jax.training import fitting
+
+if TYPE_CHECKING:
+  from kan_jax.layers.nnx import modules
 
 _FORMAT, _VERSION = 'kan_jax model', '1'
+_FITTED = 'Fitted'  # Kind of a file that has a history.
+_TEXTS = ('model', 'more')  # What a file has besides arrays.
 _Shape = tuple[int, ...]
 
 
@@ -38,8 +47,11 @@ class ModelFileError(ValueError):
 
 
 def save(
-    path: str | os.PathLike[str], model: _options.Model,
-    variables: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    path: str | os.PathLike[str],
+    model: '_options.Model | modules.KAN | modules.KANLayer | '
+           'fitting.Fitted[Any]',
+    variables: Mapping[str, Any] | None = None, *,
+    overwrite: bool = False) -> None:
   """Writes a model into one file that `load` reads.
 
       kan_jax.save('model.safetensors', fitted.model, fitted.variables)
@@ -51,7 +63,9 @@ def save(
 
   Args:
     path: The file.
-    model: A KAN or a KANLayer, of any options; pruned or symbolic, too.
+    model: A KAN or a KANLayer, of any options; pruned or symbolic, too. Or one
+      of `kan_jax.nnx`, or what `fit` returned, both without `variables`; see
+      `load_fitted`.
     variables: Its variables, `params` and `grid`.
     overwrite: Whether to replace a file that is there.
 
@@ -60,17 +74,13 @@ def save(
       it, or a function of one's own has no name: a lambda, say.
     ModelFileError: If there is a file already, or none can be written.
   """
-  target = pathlib.Path(path).resolve()  # A link is not replaced by a file.
-  if os.path.exists(target) and not overwrite:
-    raise ModelFileError(
-        f'{target} is there already; `overwrite=True` replaces it.')
-  structure = json.dumps(_options.describe(model))
-  arrays = _flatten(variables)
-  _check_arrays('`variables`', model, arrays)
-  content = safetensors_numpy.save(arrays, {
-      'format': _FORMAT, 'version': _VERSION, 'model': structure,
-      'sha256': _checksum(structure, arrays)})
-  _write(target, content)
+  more: dict[str, Any] = {}
+  if isinstance(model, fitting.Fitted):
+    more = {'kind': _FITTED, 'history': model.history, 'reason': model.reason}
+    pair = accept.without_arrays(model.model), model.variables
+  else:
+    pair = accept.as_linen(model, variables)
+  write(path, *pair, more, overwrite=overwrite)
 
 
 def load(
@@ -80,13 +90,14 @@ def load(
   """Reads a model that `save` wrote.
 
   Args:
-    path: The file.
+    path: The file, also one of `Fitted` or of an estimator.
     functions: One's own functions that the model uses, found by their names:
       a `Function` for symbolic edges, and for `base_fn` what `def` made.
 
   Returns:
     The model, with the default initializers where the file has none, and its
-    variables on the default device.
+    variables on the default device. `kan_jax.nnx.from_linen` makes one for NNX
+    of them.
 
   Raises:
     ModelFileError: If there is no such file, it is damaged, of another format
@@ -94,19 +105,81 @@ def load(
       64 bits where JAX has 32.
     ValueError: If `functions` holds something else, or a name twice.
   """
+  model, variables, _ = read(path, functions)
+  return model, variables
+
+
+def load_fitted(
+    path: str | os.PathLike[str],
+    functions: Iterable[_options.OwnFunction] = (),
+) -> 'fitting.Fitted[_options.Model]':
+  """Reads what `fit` returned, with its history, from a file of `save`.
+
+  Args:
+    path: The file.
+    functions: As for `load`.
+
+  Raises:
+    ModelFileError: As `load`, and if the file has a model but no history.
+  """
+  model, variables, more = read(path, functions)
+  if more.get('kind') != _FITTED:
+    raise ModelFileError(
+        f'{path} holds a model alone, not what `fit` returned; use `load`')
+  history, reason = more.get('history'), more.get('reason')
+  if not isinstance(history, dict) or not isinstance(reason, str):
+    raise ModelFileError(f'{path} cannot be used: its history is damaged')
+  return fitting.Fitted(model, variables, history, reason)
+
+
+def write(
+    path: str | os.PathLike[str], model: _options.Model,
+    variables: Mapping[str, Any], more: Mapping[str, Any], *,
+    overwrite: bool = False) -> None:
+  """Writes a model and further values, as `save` does.
+
+  Args:
+    path: The file.
+    model: A KAN or a KANLayer.
+    variables: Its variables.
+    more: Numbers, texts, numpy arrays, and lists and dicts of them.
+    overwrite: Whether to replace a file that is there.
+  """
+  target = pathlib.Path(path).resolve()  # A link is not replaced by a file.
+  if os.path.exists(target) and not overwrite:
+    raise ModelFileError(
+        f'{target} is there already; `overwrite=True` replaces it.')
+  texts = {'model': json.dumps(_options.describe(model))}
+  if more:
+    texts['more'] = _plain.dump(more)
+  arrays = _flatten(variables)
+  _check_arrays('`variables`', model, arrays)
+  content = safetensors_numpy.save(arrays, {
+      'format': _FORMAT, 'version': _VERSION, **texts,
+      'sha256': _checksum(texts, arrays)})
+  _write(target, content)
+
+
+def read(
+    path: str | os.PathLike[str],
+    functions: Iterable[_options.OwnFunction] = (),
+) -> tuple[_options.Model, dict[str, Any], dict[str, Any]]:
+  """Reads what `write` wrote: the model, its variables and further values."""
   own = _options.OwnFunctions(functions)
   path = pathlib.Path(path)
-  structure, arrays = _read(path)
+  texts, arrays = _read(path)
   try:
-    options = _options.parse(structure)
+    options = _options.parse(texts['model'])
     _check_counts(options, arrays)
     model = _options.rebuild(options, own)
     _check_arrays('its arrays', model, arrays)
+    more = _plain.parse(texts['more']) if 'more' in texts else {}
   except (ValueError, TypeError, OverflowError) as error:
     raise ModelFileError(
         f'{path} cannot be used: {str(error)[:400]}') from error
-  return model, traverse_util.unflatten_dict(
+  variables = traverse_util.unflatten_dict(
       {name: jnp.array(array) for name, array in arrays.items()}, sep='/')
+  return model, variables, more if isinstance(more, dict) else {}
 
 
 def _flatten(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -192,9 +265,11 @@ def _layer_shapes(
   return shapes
 
 
-def _checksum(structure: str, arrays: Mapping[str, np.ndarray]) -> str:
+def _checksum(
+    texts: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
   """Returns the SHA-256 of all that is in a file."""
-  digest = hashlib.sha256(structure.encode())
+  digest = hashlib.sha256('\n'.join(
+      texts[name] for name in _TEXTS if name in texts).encode())
   for name, array in sorted(arrays.items()):
     digest.update(
         f'\n{name} {array.dtype.name} {array.shape}\n'.encode())
@@ -219,8 +294,9 @@ def _write(target: pathlib.Path, content: bytes) -> None:
       partial.unlink()
 
 
-def _read(path: pathlib.Path) -> tuple[str, dict[str, np.ndarray]]:
-  """Returns the options, as JSON, and the arrays of a file that is intact."""
+def _read(
+    path: pathlib.Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+  """Returns the texts, as JSON, and the arrays of a file that is intact."""
   if not os.path.isfile(path):
     raise ModelFileError(f'{path} is not a file')
   try:
@@ -236,11 +312,12 @@ def _read(path: pathlib.Path) -> tuple[str, dict[str, np.ndarray]]:
         f'{path} is no model file, or damaged: '
         f'{str(error).splitlines()[0][:200] if str(error) else error!r}'
     ) from error
-  structure = metadata.get('model', '')
-  if metadata.get('sha256') != _checksum(structure, arrays):
+  texts = {'model': ''} | {
+      name: metadata[name] for name in _TEXTS if name in metadata}
+  if metadata.get('sha256') != _checksum(texts, arrays):
     raise ModelFileError(f'{path} is damaged: its checksum does not match')
   _check_dtypes(path, arrays)
-  return structure, arrays
+  return texts, arrays
 
 
 def _check_format(path: pathlib.Path, metadata: Mapping[str, str]) -> None:

@@ -11,8 +11,8 @@ _FLOORS = (
     ('_progress', '_version', 'checkpoints', 'checks', 'compiling'),
     ('splines',),
     ('layers',),
-    ('interop', 'model_file', 'plotting', 'pruning', 'training'),
-    ('export', 'symbolic'),
+    ('interop', 'plotting', 'pruning', 'training'),
+    ('export', 'model_file', 'symbolic'),
     ('estimators', 'network'),
 )
 _FLOOR = {room: k for k, rooms in enumerate(_FLOORS) for room in rooms}

@@ -22,10 +22,13 @@ from safetensors import numpy as safetensors_numpy
 import kan_jax
 from kan_jax import model_file
 from kan_jax.layers import _options
+from kan_jax.layers import _plain
 from kan_jax.layers import edits
 from kan_jax.layers import functions
 from kan_jax.layers import linen
+from kan_jax.layers import nnx
 from kan_jax.layers import structure
+from kan_jax.training import fitting
 
 _X = np.random.default_rng(0).uniform(-1, 1, (8, 2)).astype(np.float32)
 _PLAIN = linen.KAN([2, 3, 1])
@@ -173,6 +176,60 @@ class ModelFileTest(parameterized.TestCase):
     self.assertEqual(loaded, model)
     chex.assert_trees_all_equal(arrays, variables, strict=True)
 
+  def test_nnx(self):
+    model = nnx.from_linen(_PLAIN, _variables(_PLAIN))
+    kan_jax.save(self.path, model)
+    loaded = nnx.from_linen(*kan_jax.load(self.path))
+    self.assertEqual(loaded.options, _PLAIN)
+    chex.assert_trees_all_equal(
+        nnx.to_linen(loaded)[1], nnx.to_linen(model)[1], strict=True)
+
+  def test_what_fit_returned(self):
+    history = {'step': np.array([1, 2]), 'loss': np.array([0.1, 1 / 3]),
+               'validation_loss': np.array([np.nan, np.inf])}
+    for model in (_PLAIN, nnx.from_linen(_PLAIN, _variables(_PLAIN))):
+      fitted = fitting.Fitted(model, _variables(_PLAIN), history, 'steps')
+      kan_jax.save(self.path, fitted, overwrite=True)
+      loaded = model_file.load_fitted(self.path)
+      self.assertEqual(
+          (loaded.model, loaded.reason), (_PLAIN, 'steps'))
+      chex.assert_trees_all_equal(
+          loaded[1:3], (fitted.variables, history), strict=True)
+      self.assertEqual(kan_jax.load(self.path)[0], _PLAIN)
+    kan_jax.save(self.path, _PLAIN, _variables(_PLAIN), overwrite=True)
+    with self.assertRaisesRegex(
+        model_file.ModelFileError, 'a model alone.*use `load`'):
+      model_file.load_fitted(self.path)
+
+  def test_further_values(self):
+    for value in (
+        None, True, 3, -1.5, 'text', [[1, (2.0, None)], {'a': [()]}],
+        np.array([1, 2], np.int8), np.float32(1 / 3), np.array([True]),
+        np.array([['a', 'bc']]), np.array(['a', 'bc'], object),
+        np.array([0.1, np.nan], np.float32), np.zeros((0, 2))):
+      same = _plain.parse(_plain.dump({'value': value}))['value']
+      np.testing.assert_equal(same, value)
+      if isinstance(value, np.ndarray):
+        self.assertEqual((same.dtype, same.shape), (value.dtype, value.shape))
+      elif not isinstance(value, np.generic):
+        self.assertIs(type(same), type(value))
+
+  def test_values_that_no_file_holds(self):
+    for value in (
+        jnp.ones(2), len, np.array([1j]), np.array([None]), {1: 2}, b'1'):
+      with self.assertRaisesRegex(ValueError, '^a file holds numbers'):
+        _plain.dump({'value': [value]})
+
+  def test_further_values_that_are_damaged(self):
+    for text in (
+        '', '[' * 10**5, '{"code": 1}', '{"array": [1], "dtype": "V9"}',
+        '{"array": [{}], "dtype": "O"}', '[1]', '{}', '{"dict": 3}',
+        '{"array": [[1], [1, 2]], "dtype": "f4"}',
+        '{"array": [1], "dtype": "f4", "shape": [2]}',
+        '{"array": ["x"], "dtype": "f8"}', '{"array": [1], "dtype": "M8[s]"}'):
+      with self.assertRaisesRegex(ValueError, 'further values are damaged'):
+        _plain.parse(text)
+
   def test_initializers_that_have_no_name(self):
     model = linen.KAN(
         [2, 3, 1], scale_base_init=nn.initializers.normal(0.1),
@@ -319,7 +376,7 @@ class BadFileTest(parameterized.TestCase):
     structure = json.loads(kept['model']) | options
     text = json.dumps({k: v for k, v in structure.items() if v != 'GONE'})
     kept = kept | {
-        'model': text, 'sha256': model_file._checksum(text, arrays)}
+        'model': text, 'sha256': model_file._checksum({'model': text}, arrays)}
     return safetensors_numpy.save(arrays, kept | dict(metadata))
 
   def test_what_is_rewritten_without_a_change_is_good(self):
@@ -427,7 +484,8 @@ class BadFileTest(parameterized.TestCase):
   def test_options_that_are_no_json(self, text):
     self._assert_bad(safetensors_numpy.save(self.arrays, {
         **self.header['__metadata__'], 'model': text,
-        'sha256': model_file._checksum(text, self.arrays)}), 'cannot be used')
+        'sha256': model_file._checksum({'model': text}, self.arrays)}),
+                     'cannot be used')
 
   def test_loading_changes_nothing(self):
     before = sorted(pathlib.Path(self.path.parent).iterdir())

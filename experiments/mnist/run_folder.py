@@ -24,6 +24,7 @@ from kan_jax.training import train_steps
 
 _CONFIG, _METRICS = 'config.json', 'metrics.csv'
 _CHECKPOINTS = 'checkpoints'
+_KAN = 'kan.safetensors'
 _COLUMNS = {'epoch', 'step', 'loss', 'acc_train', 'acc_test'}
 
 
@@ -178,13 +179,14 @@ class Recorder:
   def finish(
       self, model: nn.Module, state: train_steps.TrainState, images: np.ndarray,
       summary: str) -> None:
-    """Keeps the summary line and draws the run.
+    """Keeps the summary line and the KAN in a file, and draws the run.
 
     Raises:
       cli.RunError: If they cannot be written.
     """
     if not processes.is_first():
       return
+    from kan_jax import model_file
     from kan_jax.plotting import edge_panels
     with cli.writing(self._workdir):
       (self._workdir / 'summary.txt').write_text(summary + '\n')
@@ -194,6 +196,13 @@ class Recorder:
         edge_panels.plot_edges(
             model, state.variables, jnp.asarray(images)).savefig(
                 self._workdir / 'activations.png', dpi=120)
+        kan: Any = model
+        try:
+          model_file.save(self._workdir / _KAN, kan.kan, {
+              kind: arrays['kan'] for kind, arrays in state.variables.items()
+          }, overwrite=True)
+        except model_file.ModelFileError as error:
+          raise cli.RunError(str(error)) from error
 
   def close(self) -> None:
     """Closes the files that are open."""

@@ -7,8 +7,10 @@ import functools
 import math
 import numbers
 import operator
+import os
 from typing import Any
 from typing import Literal
+from typing import Self
 from typing import TYPE_CHECKING
 
 import jax
@@ -19,6 +21,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils import validation
 
 from kan_jax import checks
+from kan_jax import model_file
 from kan_jax.estimators import _losses
 from kan_jax.estimators import _regularization_path
 from kan_jax.estimators import _tables
@@ -37,6 +40,11 @@ _CHUNK = 512
 _KEPT = 1000  # Rows that pictures and formulas look at.
 # Attributes that take too long to be looked at unless they were asked for.
 _SLOW = ('formula_', 'formula_report_')
+# Attributes that a file keeps, besides those that the model decides.
+_SAVED = frozenset({
+    'n_features_in_', 'feature_names_in_', 'classes_', 'input_mean_',
+    'input_scale_', 'output_mean_', 'output_scale_', 'alpha_', 'path_',
+    'n_iter_', '_many', '_rows'})
 
 
 class KANEstimator(base.BaseEstimator, abc.ABC):
@@ -136,6 +144,62 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
     return diagram.plot(
         self.model_, self.variables_, self._standardize(self._rows[0]),
         **{'names': names, 'output_names': self._output_names()} | options)
+
+  def save(
+      self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Writes the fitted estimator into one file that `load` reads.
+
+    It holds the KAN, as `kan_jax.save` writes it, the scales of the columns,
+    and the rows that formulas and pictures look at, at most 1000 of those that
+    it was fitted to. A formula that was found is looked for again.
+
+    Args:
+      path: The file.
+      overwrite: Whether to replace a file that is there.
+
+    Raises:
+      ValueError: If an option, such as `random_state`, is more than numbers and
+        texts, or classes are.
+      ModelFileError: If there is a file already, or none can be written.
+    """
+    validation.check_is_fitted(self)
+    model_file.write(path, self.model_, self.variables_, {
+        'kind': type(self).__name__, 'options': self.get_params(),
+        'attributes': {name: value for name, value in vars(self).items()
+                       if name in _SAVED}}, overwrite=overwrite)
+
+  @classmethod
+  def load(cls, path: str | os.PathLike[str]) -> Self:
+    """Reads a fitted estimator that `save` wrote.
+
+    Args:
+      path: The file. Reading it runs no code.
+
+    Raises:
+      ModelFileError: If there is no such file, it is damaged, or is none of an
+        estimator of this class.
+    """
+    model, variables, more = model_file.read(path)
+    if more.get('kind') != cls.__name__:
+      raise model_file.ModelFileError(
+          f'{path} holds no {cls.__name__}: it is of '
+          f'{str(more.get("kind", "a model alone"))[:40]}')
+    try:
+      estimator = cls(**more['options'])
+      for name in more['attributes'].keys() & _SAVED:
+        setattr(estimator, name, more['attributes'][name])
+      estimator.variables_ = jax.tree.map(np.asarray, variables)
+      estimator._model_options = {
+          'features': model.features, 'grid': model.grid, 'order': model.order,
+          'dtype': model.param_dtype}
+      different = estimator.model_ != model
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+      raise model_file.ModelFileError(
+          f'{path} cannot be used: {error!r}') from error
+    if different:
+      raise model_file.ModelFileError(
+          f'{path} cannot be used: its model is none of {cls.__name__}')
+    return estimator
 
   def __dir__(self) -> Iterable[str]:
     # Not scikit-learn's own, which reads every attribute before it lists it; to

@@ -19,6 +19,7 @@ from experiments import cli
 from experiments.mnist import configs
 from experiments.mnist import models
 from experiments.mnist import run_folder
+import kan_jax
 from kan_jax import checkpoints
 from kan_jax.training import train_steps
 
@@ -87,6 +88,10 @@ class RecordTest(parameterized.TestCase):
         (self.path / 'summary.txt').read_text(), 'Summary: all is well\n')
     for picture in ('history.png', 'activations.png'):
       self.assertEqual((self.path / picture).read_bytes()[:8], _PNG)
+    kan, variables = kan_jax.load(self.path / 'kan.safetensors')
+    self.assertEqual(kan.features, model.kan.features)
+    chex.assert_trees_all_equal(
+        variables['params'], state.params['kan'])
     events = [f for f in (self.path / 'tensorboard').iterdir()
               if 'tfevents' in f.name]
     self.assertLen(events, 1)

@@ -67,6 +67,11 @@ def without_arrays(model: Any) -> Any:
   return _to_linen(model)[0] if _is_nnx(model) else model
 
 
+def as_linen(model: Any, variables: Any = None) -> tuple[Any, Any]:
+  """Returns a model for Linen and its variables, of a model for NNX as well."""
+  return _to_linen(model) if _is_nnx(model) else (model, variables)
+
+
 def _is_nnx(model: Any) -> bool:
   if isinstance(model, nn.Module) or 'flax.nnx' not in sys.modules:
     return False
