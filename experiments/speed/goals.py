@@ -10,6 +10,8 @@ median times, which are taken in turns, forward and backward in float32:
   uneven   grids by quantiles against uniform ones
   penalty  a training step with the exact l1 and entropy penalty against one
            without, [784, 64, 10], batch 128
+  nnx      a training step of the model for NNX against one for Linen, [784, 64,
+           10], batch 128, by nnx.jit and by nnx.cached_partial
   equal    a KAN against an MLP with as many parameters, batch 100
   mnist    ten steps of the MNIST job after a grid update, config kan, against
            the same in torch and pykan 0.2.8 (extra `bench`)
@@ -28,6 +30,7 @@ from typing import Any
 from typing import NamedTuple
 
 from absl import flags
+from flax import nnx as flax_nnx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -44,6 +47,7 @@ from kan_jax.layers import edges
 from kan_jax.layers import linen
 from kan_jax.layers import regularization
 from kan_jax.layers import traversal
+from kan_jax.layers.nnx import modules
 from kan_jax.splines import grids
 from kan_jax.training import train_steps
 
@@ -175,6 +179,47 @@ def penalty(seconds: float) -> Iterator[Row]:
                  [run(0.003), run(0.0)], seconds, 1.5)
 
 
+def nnx(seconds: float) -> Iterator[Row]:
+  """The same step in both APIs of Flax; each goes on from the last."""
+  x = jax.random.uniform(jax.random.key(1), (128, _WIDE[0]), minval=-1)
+  y = jnp.zeros(len(x), jnp.int32)
+  init, step = _train_step(0.0)
+  state, jitted = init(x), jax.jit(step)
+
+  def run():
+    nonlocal state
+    state, metrics = jitted(state, (x, y))
+    return metrics
+
+  by_jit, cached, below = _medians(
+      [_nnx_step(x, y, cached=False), _nnx_step(x, y, cached=True), run],
+      seconds)
+  yield Row('a step by nnx.jit over one of Linen', by_jit, below, 1.05)
+  yield Row('a step by nnx.cached_partial over one of Linen', cached, below,
+            1.05)
+
+
+def _nnx_step(x: jax.Array, y: jax.Array, *, cached: bool) -> Callable[[], Any]:
+  """A step that changes its model and its optimizer."""
+  model = modules.KAN(_WIDE, rngs=flax_nnx.Rngs(0))
+  optimizer = flax_nnx.Optimizer(model, optax.adam(1e-3), wrt=flax_nnx.Param)
+
+  @flax_nnx.jit
+  def step(model, optimizer, x, y):
+    def loss_fn(model):
+      return optax.softmax_cross_entropy_with_integer_labels(
+          model(x), y).mean()
+
+    loss, grads = flax_nnx.value_and_grad(loss_fn)(model)
+    optimizer.update(model, grads)
+    return loss
+
+  if cached:
+    bound = flax_nnx.cached_partial(step, model, optimizer)
+    return lambda: bound(x, y)
+  return lambda: step(model, optimizer, x, y)
+
+
 def equal(seconds: float) -> Iterator[Row]:
   """As many parameters: 10 for each edge of the KAN, more nodes in the MLP."""
   x = jax.random.uniform(jax.random.key(1), (100, 1000), minval=-1)
@@ -276,8 +321,8 @@ def _temporary(fn: Callable, *args: Any) -> float:
 
 
 GOALS: dict[str, Callable[[float], Iterator[Row]]] = {
-    'flat': flat, 'uneven': uneven, 'penalty': penalty, 'equal': equal,
-    'mnist': mnist, 'process': process, 'memory': memory}
+    'flat': flat, 'uneven': uneven, 'penalty': penalty, 'nnx': nnx,
+    'equal': equal, 'mnist': mnist, 'process': process, 'memory': memory}
 
 
 def main() -> None:

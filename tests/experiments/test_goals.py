@@ -43,3 +43,12 @@ def test_the_mnist_job_learns():
   losses = [float(run()['loss']) for _ in range(12)]
   assert min(np.diff([0.0, *losses])[-3:]) > 0  # Totals add up ...
   assert losses[-1] - losses[-2] < losses[0]  # ... of less and less.
+
+
+@pytest.mark.parametrize('cached', [False, True])
+def test_a_step_in_nnx_learns(cached, monkeypatch):
+  monkeypatch.setattr(goals, '_WIDE', (3, 2))
+  run = goals._nnx_step(
+      jnp.ones((4, 3)), jnp.zeros(4, jnp.int32), cached=cached)
+  losses = [float(run()) for _ in range(3)]
+  assert losses[0] > losses[1] > losses[2]
