@@ -142,7 +142,8 @@ def test_every_room_is_in_the_reference():
                          if not name.startswith('_'))]
   shown = re.findall(r'^::: (.*)$', ''.join(
       page.read_text() for page in (_DOCS / 'reference').glob('*.md')), re.M)
-  assert sorted(shown) == sorted(f'kan_jax.{name}' for name in public)
+  assert sorted(set(shown) - {'kan_jax.layers.nnx'}) == sorted(
+      f'kan_jax.{name}' for name in public)
 
 
 @pytest.mark.parametrize('module', [linen.KAN, linen.KANLayer])

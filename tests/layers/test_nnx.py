@@ -6,6 +6,8 @@ with Linen's.
 
 import dataclasses
 import functools
+import pathlib
+import tempfile
 
 from absl.testing import parameterized
 import chex
@@ -15,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from kan_jax.layers import linen
 from kan_jax.layers import nnx
@@ -95,9 +98,8 @@ class SameAsLinenTest(parameterized.TestCase):
     np.testing.assert_array_equal(
         _call(made, _X), jax.jit(model.apply)(variables, _X))
 
-  @parameterized.parameters('layer', 'products')
-  def test_update_grids(self, name):
-    model, variables = _MODELS[name]()
+  def test_update_grids(self):
+    model, variables = _MODELS['products']()
     update = grids.GridUpdate(eps=0.5, rate=0.5)
     made = nnx.from_linen(model, variables)
     result = flax_nnx.jit(functools.partial(
@@ -108,9 +110,8 @@ class SameAsLinenTest(parameterized.TestCase):
         jax.jit(functools.partial(
             traversal.update_grids, model, grid_update=update))(variables, _X))
 
-  @parameterized.parameters('products', 'symbolic')
-  def test_penalty_and_its_gradient(self, name):
-    model, variables = _MODELS[name]()
+  def test_penalty_and_its_gradient(self):
+    model, variables = _MODELS['symbolic']()
     cost = regularization.Penalty(metric='std', coef=0.1, coefdiff=0.2)
 
     def of_linen(params, grid, x):
@@ -133,9 +134,10 @@ class SameAsLinenTest(parameterized.TestCase):
 
   def test_float64(self):
     with jax.enable_x64(True):
-      made = nnx.KANLayer(
-          2, 1, param_dtype=jnp.float64, rngs=flax_nnx.Rngs(0), **_SMALL)
-      self.assertEqual(made(np.ones((3, 2))).dtype, jnp.float64)
+      made = flax_nnx.eval_shape(lambda: nnx.KANLayer(
+          2, 1, param_dtype=jnp.float64, rngs=flax_nnx.Rngs(0)))
+      y = flax_nnx.eval_shape(lambda model: model(np.ones((3, 2))), made)
+      self.assertEqual(y.dtype, jnp.float64)
 
 
 class Mixed(flax_nnx.Module):
@@ -156,10 +158,9 @@ class Mixed(flax_nnx.Module):
 
 class AnyModelTest(parameterized.TestCase):
 
-  @parameterized.parameters(lambda f: f, flax_nnx.jit)
-  def test_update_grids(self, transform):
+  def test_update_grids(self):
     model, expected = Mixed(), Mixed()
-    transform(nnx.update_grids)(model, _X)
+    flax_nnx.jit(nnx.update_grids)(model, _X)
     x = expected.dropout(expected.dense(_X))
     expected.blocks[0].update_grid(x)
     x = expected.blocks[0](x)
@@ -202,6 +203,10 @@ class AnyModelTest(parameterized.TestCase):
     value = nnx.penalty(model, _X)
     self.assertGreater(float(value), 0)
     self.assertEqual(nnx.penalty(model, _X), value)
+    outputs = flax_nnx.clone(model)(_X)
+    y, cost = nnx.with_penalty(flax_nnx.clone(model), _X)
+    np.testing.assert_array_equal(y, outputs)
+    self.assertEqual(cost, value)
     graph_after, after = flax_nnx.split(model)
     self.assertEqual(graph_after, graph)
     jax.tree.map(
@@ -217,7 +222,8 @@ class AnyModelTest(parameterized.TestCase):
     @flax_nnx.jit
     def step(model, optimizer):
       def loss_fn(model):
-        return jnp.mean((model(_X) - 3)**2) + 1e-3 * nnx.penalty(model, _X)
+        y, cost = nnx.with_penalty(model, _X)
+        return jnp.mean((y - 3)**2) + 1e-3 * cost
       loss, grads = flax_nnx.value_and_grad(loss_fn)(model)
       optimizer.update(model, grads)
       return loss
@@ -246,9 +252,10 @@ class AnyModelTest(parameterized.TestCase):
          '`model` holds no KAN layer'),
         (lambda: nnx.update_grids(_layer(), _X * jnp.nan), 'finite'),
         (lambda: nnx.penalty(twice, _X), 'more than once'),
-        (lambda: nnx.penalty(unused, _X), 'layer more, which it did not')):
+        (lambda: nnx.with_penalty(unused, _X), 'layer more, which it did not')):
       with self.assertRaisesRegex(ValueError, message):
         run()
+    self.assertFalse(hasattr(unused.layers[0], 'statistics'))
 
 
 def _stack(*layers):
@@ -326,6 +333,21 @@ class TransformsTest(parameterized.TestCase):
     again = flax_nnx.merge(graph, params, grid)
     self.assertEqual(again.options, model.options)
     np.testing.assert_array_equal(_call(again, _X), _call(model, _X))
+
+  def test_orbax(self):
+    """A state restores into a model that was only described."""
+    orbax = pytest.importorskip('orbax.checkpoint')
+    model = nnx.from_linen(*_MODELS['products']())
+    with (tempfile.TemporaryDirectory() as folder,
+          orbax.StandardCheckpointer() as checkpointer):
+      path = pathlib.Path(folder) / 'state'
+      checkpointer.save(path, flax_nnx.state(model))
+      checkpointer.wait_until_finished()
+      graph, wanted = flax_nnx.split(flax_nnx.eval_shape(lambda: nnx.KAN(
+          [2, [0, 1], 1], outside='linear', rngs=flax_nnx.Rngs(0), **_SMALL)))
+      again = flax_nnx.merge(graph, checkpointer.restore(path, wanted))
+    chex.assert_trees_all_equal(
+        nnx.to_linen(again)[1], nnx.to_linen(model)[1])
 
   def test_sharding_metadata(self):
     model = _layer()

@@ -9,6 +9,7 @@ from .modules import Options
 from .modules import to_linen
 from .passes import penalty
 from .passes import update_grids
+from .passes import with_penalty
 
 __all__ = [
     'KAN',
@@ -22,4 +23,5 @@ __all__ = [
     'penalty',
     'to_linen',
     'update_grids',
+    'with_penalty',
 ]

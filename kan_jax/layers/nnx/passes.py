@@ -118,15 +118,56 @@ def _keep_statistics(layer: modules.KANLayer, x: jax.Array) -> None:
       _forward.statistics(x, layer.arrays, layer.options)))
 
 
+def with_penalty(
+    model: nnx.Module, *args: Any, penalty: PenaltyFn = _PENALTY,
+    **kwargs: Any) -> tuple[Any, jax.Array]:
+  """Returns what a model computes, and the penalty of all its KAN layers.
+
+    y, cost = kan_jax.nnx.with_penalty(model, x)
+    loss = jnp.mean((y - targets)**2) + 1e-4 * cost
+
+  Args:
+    model: Any NNX module that holds KAN layers, however deep.
+    *args: What the model is called with.
+    penalty: Penalty on the edges.
+    **kwargs: Further keyword arguments of the call.
+
+  Returns:
+    The outputs and the penalty, a scalar.
+
+  Raises:
+    ValueError: If a layer was not applied, or more than once.
+  """
+  layers = layers_of(model)
+  try:
+    with _visiting(layers, _keep_statistics):
+      outputs = model(*args, **kwargs)  # type: ignore[operator]
+    missing = [path for path, layer in layers.items()
+               if not hasattr(layer, _STATISTICS)]
+    if missing:
+      raise ValueError(
+          f'`model` has the KAN layer {"/".join(map(str, missing[0]))}, which '
+          'it did not apply; its edges have no score.')
+    stats = {path: getattr(layer, _STATISTICS).get_value()
+             for path, layer in layers.items()}
+  finally:
+    for layer in layers.values():
+      if hasattr(layer, _STATISTICS):
+        delattr(layer, _STATISTICS)
+  names = {path: '/'.join(map(str, path)) for path in layers}
+  return outputs, penalty(
+      {names[path]: modules.to_linen(layer)[1]['params']
+       for path, layer in layers.items()},
+      {names[path]: {'stats': (stats[path],)} for path in layers})
+
+
 def penalty(
-    model: nnx.Module, *args: Any,
-    penalty: PenaltyFn = _PENALTY, **kwargs: Any) -> jax.Array:
+    model: nnx.Module, *args: Any, penalty: PenaltyFn = _PENALTY,
+    **kwargs: Any) -> jax.Array:
   """Returns the penalty of all KAN layers in a model on a batch, for a loss.
 
-    loss = jnp.mean((model(x) - y)**2) + 1e-4 * kan_jax.nnx.penalty(model, x)
-
   The model stays as it is, also what it draws or counts when it is called.
-  Within one program, what both calls compute is computed once.
+  With its outputs in the same loss, `with_penalty` has less to compute.
 
   Args:
     model: Any NNX module that holds KAN layers, however deep.
@@ -137,19 +178,4 @@ def penalty(
   Raises:
     ValueError: If a layer was not applied, or more than once.
   """
-  model = nnx.clone(model)
-  layers = layers_of(model)
-  with _visiting(layers, _keep_statistics):
-    model(*args, **kwargs)  # type: ignore[operator]
-  missing = [path for path, layer in layers.items()
-             if not hasattr(layer, _STATISTICS)]
-  if missing:
-    raise ValueError(
-        f'`model` has the KAN layer {"/".join(map(str, missing[0]))}, which it '
-        'did not apply; its edges have no score.')
-  names = {path: '/'.join(map(str, path)) for path in layers}
-  return penalty(
-      {names[path]: modules.to_linen(layer)[1]['params']
-       for path, layer in layers.items()},
-      {names[path]: {'stats': (getattr(layer, _STATISTICS).get_value(),)}
-       for path, layer in layers.items()})
+  return with_penalty(nnx.clone(model), *args, penalty=penalty, **kwargs)[1]
