@@ -79,6 +79,7 @@ import kan_jax
 
 model, variables = kan_jax.load(sys.argv[1])
 np.save(sys.argv[2], jax.jit(model.apply)(variables, np.load(sys.argv[2])))
+print(kan_jax.formula(model, variables))
 '''
 
 
@@ -112,8 +113,16 @@ class ModelFileTest(parameterized.TestCase):
           fields - {'parent', 'name'})
 
   def test_in_a_new_process(self):
-    model = _MODELS['symbolic']
-    variables = _variables(model)
+    """A pruned network whose edges carry functions, and its formula."""
+    model, variables = _PLAIN, networks.kan([2, 3, 1])
+    model, variables, _ = edits.cut(
+        model, variables, structure.read(model, variables), [
+            np.array(kept)
+            for kept in ([True] * 2, [True, False, False], [True])])
+    for k, names in enumerate((('sin', 'x^2'), ('exp',))):
+      model, variables = edits.assign(model, variables, (f'layers_{k}',), {
+          (i, 0): (name, np.array([2.0, 0.1, -0.5, 0.5]))
+          for i, name in enumerate(names)})
     expected = jax.jit(model.apply)(variables, _X)
     kan_jax.save(self.path, model, variables)
     np.save(self.folder / 'x.npy', _X)
@@ -123,6 +132,9 @@ class ModelFileTest(parameterized.TestCase):
         text=True, check=False)
     self.assertEqual(ran.stderr, '')
     np.testing.assert_array_equal(np.load(self.folder / 'x.npy'), expected)
+    self.assertEqual(
+        ran.stdout, f'{kan_jax.formula(model, variables)}\n')
+    self.assertRegex(ran.stdout, r'exp\(.*x_1.*\*\*2.*sin\(')
 
   def test_float64(self):
     with jax.enable_x64(True):

@@ -1,5 +1,6 @@
 """What a user might write, for type checkers; see tests/test_typing.py."""
 
+from flax import nnx as flax_nnx
 import jax
 import numpy as np
 import optax
@@ -64,3 +65,18 @@ def keep(fitted: kan_jax.Fitted[kan_jax.KAN]) -> kan_jax.KAN:
   assert isinstance(model, kan_jax.KAN)
   print(sorted(variables), model.grid)
   return model
+
+
+def nnx(x: jax.Array, fitted: kan_jax.Fitted[kan_jax.KAN]) -> jax.Array:
+  model = kan_jax.nnx.KAN([2, 3, 1], grid=4, rngs=flax_nnx.Rngs(0))
+  kan_jax.nnx.update_grids(model, x)
+  outputs, cost = kan_jax.nnx.with_penalty(model, x)
+  model = kan_jax.refine(model, 8)
+  model, report = kan_jax.prune_edges(model, x, threshold=0.1)
+  print(report)
+  linen, variables = kan_jax.nnx.to_linen(model)
+  kan_jax.save('network.kan', fitted)
+  kan_jax.save('nnx.kan', linen, variables)
+  again = kan_jax.nnx.from_linen(fitted.model, fitted.variables)
+  loss: jax.Array = outputs.mean() + cost + again(x).mean()
+  return loss

@@ -19,6 +19,7 @@ from kan_jax.layers import nnx
 
 onnx = pytest.importorskip('onnx')
 onnxruntime = pytest.importorskip('onnxruntime')
+reference = pytest.importorskip('onnx.reference')
 
 _RNG = np.random.default_rng(0)
 
@@ -83,6 +84,16 @@ class OnnxTest(parameterized.TestCase):
     # Any number of rows; a product of matrices may add in another order.
     np.testing.assert_allclose(
         _run(graph, x[:1]), y[:1], rtol=1e-5, atol=1e-5)
+
+  @parameterized.parameters('products', 'symbolic', 'linear')
+  def test_in_plain_numpy(self, name):
+    """By the evaluator that comes with onnx."""
+    model, variables = _MODELS[name]()
+    x = _RNG.uniform(-2, 2, (9, 2)).astype(np.float32)
+    evaluator = reference.ReferenceEvaluator(export.to_onnx(model, variables))
+    with np.errstate(invalid='ignore'):
+      y, = evaluator.run(None, {'x': x})
+    _assert_close(y, jax.jit(model.apply)(variables, x))
 
   def test_names_and_shapes(self):
     graph = export.to_onnx(linen.KAN([2, 3, 1]), networks.kan([2, 3, 1])).graph
