@@ -499,6 +499,14 @@ class BadFileTest(parameterized.TestCase):
         'sha256': model_file._checksum({'model': text}, self.arrays)}),
                      'cannot be used')
 
+  def test_further_values(self):
+    texts = {'model': self.header['__metadata__']['model']}
+    for text in ('', '{', '[1]', '{"code": 1}', '[' * 10**5):
+      self._assert_bad(safetensors_numpy.save(self.arrays, {
+          **self.header['__metadata__'], 'more': text,
+          'sha256': model_file._checksum({**texts, 'more': text}, self.arrays)
+      }), 'cannot be used: its further values are damaged')
+
   def test_loading_changes_nothing(self):
     before = sorted(pathlib.Path(self.path.parent).iterdir())
     kan_jax.load(self.path)

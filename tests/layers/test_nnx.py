@@ -292,7 +292,30 @@ class Members(flax_nnx.Module):
         lambda member, x: member(x), in_axes=(0, None))(self.stack, x)
 
 
+class Recurrent(flax_nnx.Module):
+  """A layer that is the same at every step of a loop over the rows."""
+
+  def __init__(self):
+    self.layer = _layer()
+
+  def __call__(self, x):
+    @flax_nnx.scan(
+        in_axes=(None, flax_nnx.Carry, 0), out_axes=(flax_nnx.Carry, 0))
+    def step(layer, carry, row):
+      carry = layer(row) + carry
+      return carry, carry
+
+    return step(self.layer, x[0], x)[1]
+
+
 class TransformsTest(parameterized.TestCase):
+
+  def test_a_layer_that_must_not_change(self):
+    model = Recurrent()
+    with self.assertRaisesRegex(
+        ValueError, 'layer layer within a transform.*by itself'):
+      nnx.update_grids(model, _X)
+    self.assertIsNone(model.layer.before)
 
   @parameterized.parameters(Scanned, Members)
   def test_update_penalty_and_outputs(self, cls):

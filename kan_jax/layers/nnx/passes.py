@@ -42,12 +42,11 @@ def layers_of(model: nnx.Module) -> dict[tuple[Any, ...], modules.KANLayer]:
 
 
 @contextlib.contextmanager
-def _visiting(
-    layers: Mapping[Any, modules.KANLayer],
-    visit: modules.Visit) -> Iterator[None]:
-  """Lets the layers call `visit` before they compute."""
-  for layer in layers.values():
-    layer.before = visit
+def _visiting(visits: Mapping[Any, modules.Visit], layers: Mapping[
+    Any, modules.KANLayer]) -> Iterator[None]:
+  """Lets each layer call its visit before it computes."""
+  for path, layer in layers.items():
+    layer.before = visits[path]
   try:
     yield
   finally:
@@ -61,20 +60,19 @@ class _UpdateGrid:
 
   Attributes:
     grid_update: How the knots are placed.
-    seen: Inputs of each layer so far, and the trace in which they were seen.
+    seen: Inputs so far, and the trace in which they were seen: a scan traces
+      its body more than once.
   """
   grid_update: grids.GridUpdate
-  seen: dict[int, tuple[modules.KANLayer, Any, jax.Array]] = dataclasses.field(
-      default_factory=dict, compare=False)
+  seen: list[tuple[Any, jax.Array]] = dataclasses.field(
+      default_factory=list, compare=False)
 
   def __call__(self, layer: modules.KANLayer, x: jax.Array) -> None:
     x, trace = x.reshape(-1, x.shape[-1]), tracers.current_trace()
-    # A layer that is used again gets a grid for all its inputs so far. Kept
-    # here, it stays the only object with its id.
-    _, before, inputs = self.seen.get(id(layer), (layer, None, x))
-    if before == trace:
-      x = jnp.concatenate([inputs, x])
-    self.seen[id(layer)] = layer, trace, x
+    # A layer that is used again gets a grid for all its inputs so far.
+    if self.seen and self.seen[-1][0] == trace:
+      x = jnp.concatenate([self.seen[-1][1], x])
+    self.seen.append((trace, x))
     layer.update_grid(x, grid_update=self.grid_update)
 
 
@@ -97,7 +95,8 @@ def update_grids(
   Raises:
     ValueError: If the model holds no KAN layer, the batch is empty or, where it
       is not traced, has rows that are not finite. Traced, a column with such a
-      row keeps its grid.
+      row keeps its grid. Also if a layer is within a transform that does not
+      let it change its variables.
   """
   checks.check_arguments(args)
   layers = layers_of(model)
@@ -105,8 +104,21 @@ def update_grids(
     raise ValueError(
         '`model` holds no KAN layer, so no grid to update; got a '
         f'{type(model).__name__}.')
-  with _visiting(layers, _UpdateGrid(grid_update)):
+  visits = {path: _UpdateGrid(grid_update) for path in layers}
+  before = {path: layer.knots.get_raw_value()
+            for path, layer in layers.items()}
+  with _visiting(visits, layers):
     model(*args, **kwargs)  # type: ignore[operator]
+  visited = {path for path, visit in visits.items() if visit.seen}
+  for visit in visits.values():
+    visit.seen.clear()  # What is compiled may keep the visit.
+  for path, layer in layers.items():
+    if path in visited and layer.knots.get_raw_value() is before[path]:
+      raise ValueError(
+          f'`model` applies the KAN layer {"/".join(map(str, path))} within a '
+          'transform, such as nnx.scan over its inputs, that does not let it '
+          'change its variables. Update the grids of that layer by itself on '
+          'all its inputs.')
 
 
 def _keep_statistics(layer: modules.KANLayer, x: jax.Array) -> None:
@@ -140,7 +152,7 @@ def with_penalty(
   """
   layers = layers_of(model)
   try:
-    with _visiting(layers, _keep_statistics):
+    with _visiting(dict.fromkeys(layers, _keep_statistics), layers):
       outputs = model(*args, **kwargs)  # type: ignore[operator]
     missing = [path for path, layer in layers.items()
                if not hasattr(layer, _STATISTICS)]
