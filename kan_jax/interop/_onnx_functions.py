@@ -29,7 +29,11 @@ _SAME = {
     'or': 'Or', 'pow': 'Pow', 'sign': 'Sign', 'sin': 'Sin', 'sinh': 'Sinh',
     'sqrt': 'Sqrt', 'sub': 'Sub', 'tan': 'Tan', 'tanh': 'Tanh', 'xor': 'Xor'}
 _NOTHING = ('broadcast_in_dim', 'copy', 'copy_p', 'reshape', 'stop_gradient')
-_INNER = ('jaxpr', 'call_jaxpr', 'fun_jaxpr')  # Names of traced functions.
+# Primitives that call a function, and the names of it in their parameters.
+_CALLS = (
+    'checkpoint', 'closed_call', 'core_call', 'custom_jvp_call',
+    'custom_vjp_call', 'custom_vjp_call_jaxpr', 'jit', 'pjit', 'remat')
+_INNER = ('jaxpr', 'call_jaxpr', 'fun_jaxpr')
 
 Value = str | np.ndarray  # The name of a value of the graph, or a constant.
 
@@ -119,9 +123,9 @@ def _run(
 
   for equation in jaxpr.eqns:
     given = [read(variable) for variable in equation.invars]
-    inner = next((equation.params[key] for key in _INNER
-                  if key in equation.params), None)
-    if inner is not None:
+    if equation.primitive.name in _CALLS:
+      inner = next(equation.params[key] for key in _INNER
+                   if key in equation.params)
       results = _run(
           graph, getattr(inner, 'jaxpr', inner), getattr(inner, 'consts', ()),
           given, name)
