@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tqdm
 
 from experiments import cli
 from experiments.data import feeds
@@ -22,6 +21,7 @@ from experiments.devices import processes
 from experiments.mnist import configs
 from experiments.mnist import models
 from experiments.mnist import run_folder
+from kan_jax import _progress
 from kan_jax.layers import regularization
 from kan_jax.pruning import prune
 from kan_jax.splines import grids
@@ -185,6 +185,7 @@ class Loop:
     self.progress = begin(
         config, programs, np.zeros((1, *dataset.shape), np.float32))
     self._rows: list[dict[str, float]] = []
+    self._compiled = False  # Whether the first span of steps is done.
     if recorder:
       self.progress, self._rows = recorder.restore(self.progress)
       recorder.check_epochs(int(self.progress.state.step) // self._steps)
@@ -220,11 +221,16 @@ class Loop:
     """Takes the steps of an epoch that have not been taken yet."""
     batch, first = self._config.batch_size, epoch * self._steps
     done = int(self.progress.state.step) - first
-    with tqdm.tqdm(total=self._steps, desc=f'Epoch {epoch}', leave=False,
-                   disable=None) as bar:
+    with _progress.Bar(
+        self._steps, processes.is_first() and f'Epoch {epoch}',
+        '' if self._compiled else _progress.COMPILING) as bar:
       for chunk, start, stop in self._spans(first, done, order):
         self._run_span(first, chunk, start, stop)
-        bar.update(stop - start)
+        if not self._compiled:
+          jax.block_until_ready(self.progress.totals)
+          bar.count()
+          self._compiled = True
+        bar.show(stop - start, {})
         if stop % LOG_EVERY == 1:
           self._check(order)
           loss = float(self.progress.totals['loss']) / self._counted(stop)

@@ -54,7 +54,7 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
       self, hidden_layer_sizes: Sequence[int] = (8,), *, grid: int = 5,
       order: int = 3, alpha: float | Literal['auto'] = 'auto', folds: int = 4,
       steps: int = 150, learning_rate: float = 0.01, random_state: Any = 0,
-      verbose: bool = False):
+      verbose: bool | None = None):
     self.hidden_layer_sizes = hidden_layer_sizes
     self.grid = grid
     self.order = order
@@ -99,9 +99,9 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
 
     Found on the first call by `discovery.discover`, on up to 1000 of the rows
     of `fit` and the columns that matter most. That takes about a minute, most
-    of it compiling, and some ten seconds more for each further class; with
-    `verbose`, it prints what it tries. For more than one output, or more than
-    two classes, a list. Needs sympy and at least 50 different rows.
+    of it compiling, and some ten seconds more for each further class. For more
+    than one output, or more than two classes, a list. Needs sympy and at least
+    50 different rows.
     """
     formulas = self._find_formulas()
     return formulas if self._many else formulas[0]
@@ -264,7 +264,7 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
         _regularization_path.make_model(**self._model_options), table, loss_fn,
         alpha=None if isinstance(self.alpha, str) else float(self.alpha),
         steps=int(self.steps), rate=float(self.learning_rate), random=random,
-        log=self._log)
+        log=self._log, progress=self.verbose is None)
     self.variables_, self.alpha_ = fitted.variables, fitted.alpha
     self.path_, self.n_iter_ = fitted.path, fitted.steps
     if loss_fn is _losses.squared:
@@ -363,6 +363,7 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
         self._rows[0][:, chosen], y, key=jax.random.key(0),
         names=[names[i] for i in chosen],
         log=lambda line: self._log(f'{name}: {line}'),
+        progress=self.verbose is None and name,
         **self._discovery_options(len(chosen))).expression
 
   def _log(self, line: str) -> None:

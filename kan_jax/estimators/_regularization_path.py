@@ -30,6 +30,7 @@ import numpy as np
 import optax
 from sklearn import exceptions
 
+from kan_jax import _progress
 from kan_jax import compiling
 from kan_jax.estimators import _losses
 from kan_jax.layers import linen
@@ -98,7 +99,8 @@ def fit_path(
     model: linen.KAN, table: Table, loss_fn: train_steps.LossFn, *,
     random: np.random.Generator, alpha: float | None = None, steps: int = 150,
     rate: float = 0.01,
-    log: Callable[[str], None] = lambda line: None) -> FittedPath:
+    log: Callable[[str], None] = lambda line: None,
+    progress: bool = False) -> FittedPath:
   """Fits a model of `make_model` to a table.
 
   Compiles once for each model, loss and size of the table. Sizes are rounded
@@ -116,6 +118,7 @@ def fit_path(
     steps: Steps of Adam on each alpha.
     rate: Learning rate of Adam.
     log: Function that gets a line on each alpha.
+    progress: Whether a terminal or a notebook shows how far it is.
 
   Raises:
     ValueError: If the loss does not stay finite.
@@ -133,16 +136,19 @@ def fit_path(
 
   def take(point: _Point, alpha: float, rounds: int) -> _Point:
     point = networks.take(point, alpha, rounds)._replace(alpha=alpha * unit)
+    bar.count('weights of the prior')
+    bar.show(1, {'loss': point.loss, 'left_out': point.validation_loss})
     log(f'alpha {point.alpha:.3g}: loss {point.loss:.4g}' + (
         f', of rows left out {point.validation_loss:.4g}' if parts else ''))
     return point
 
-  if alpha is None:
-    tried = _search(take, networks.start())
-  else:
-    # Beyond the strongest one, nothing is left to pull.
-    relative = _STRONGEST if alpha / _STRONGEST > unit else alpha / unit
-    tried = [take(networks.start(), relative, _ROUNDS)._replace(alpha=alpha)]
+  with _progress.Bar(None, progress, _progress.COMPILING) as bar:
+    if alpha is None:
+      tried = _search(take, networks.start())
+    else:
+      # Beyond the strongest one, nothing is left to pull.
+      relative = _STRONGEST if alpha / _STRONGEST > unit else alpha / unit
+      tried = [take(networks.start(), relative, _ROUNDS)._replace(alpha=alpha)]
   best = min(tried, key=lambda point: point.validation_loss)
   columns = {
       name: np.array([getattr(point, name) for point in tried])

@@ -56,7 +56,8 @@ class KANRegressor(base.RegressorMixin, _base.KANEstimator):
     random_state: Source of the first parameters and the parts: a number, None
       or a numpy RandomState.
     verbose: Whether `fit` and `formula_` print a line on each thing that they
-      try.
+      try. By default they print none; a terminal or a notebook shows a bar
+      while they work, which False turns off.
   """
 
   def fit(self, X: Any, y: Any, sample_weight: Any = None) -> 'KANRegressor':  # noqa: N803

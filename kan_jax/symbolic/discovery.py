@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import sympy
 
+from kan_jax import _progress
 from kan_jax import checks
 from kan_jax import compiling
 from kan_jax.layers import functions
@@ -37,7 +38,7 @@ from kan_jax.training import optimizers
 
 Shape = Sequence[int | Sequence[int]]
 _fit = functools.partial(
-    fitting.fit, optimizer=optimizers.LevenbergMarquardt(), progress=False)
+    fitting.fit, optimizer=optimizers.LevenbergMarquardt())
 
 # Relative errors: of a formula that needs no better one, of splines on the
 # first grid that are worth finer ones, of splines on the last grid that are
@@ -116,7 +117,8 @@ def discover(
     names: Sequence[str] | None = None, shapes: Sequence[Shape] | None = None,
     grids: Sequence[int] = (3, 10), steps: int = 60, restarts: int = 3,
     library: Sequence[functions.Function] = functions.LIBRARY,
-    log: Callable[[str], None] = lambda line: None) -> Discovery:
+    log: Callable[[str], None] = lambda line: None,
+    progress: bool | str = True) -> Discovery:
   """Looks for a formula of y in x.
 
       with jax.enable_x64(True):
@@ -138,6 +140,7 @@ def discover(
     restarts: Most first parameters that each shape gets.
     library: Functions that an edge may become.
     log: Function that takes a line about each attempt.
+    progress: Whether a terminal or a notebook shows a bar; see `fit`.
 
   Raises:
     ValueError: If float64 is off, an argument is not what it says, or no shape
@@ -147,14 +150,14 @@ def discover(
   with jax.debug_nans(False), jax.debug_infs(False):
     return _discover(
         *_check(x, y, names), key, names, shapes, tuple(grids), steps, restarts,
-        tuple(library), log)
+        tuple(library), log, progress)
 
 
 def _discover(
     x: np.ndarray, y: np.ndarray, key: jax.Array, names: Sequence[str] | None,
     shapes: Sequence[Shape] | None, grids: tuple[int, ...], steps: int,
     restarts: int, library: tuple[functions.Function, ...],
-    log: Callable[[str], None]) -> Discovery:
+    log: Callable[[str], None], progress: bool | str) -> Discovery:
   """Looks for a formula as `discover` does, with checked arguments."""
   order = np.asarray(jax.random.permutation(key, len(x)))
   train, held_out, test = np.split(order, [6 * len(x) // 10, 8 * len(x) // 10])
@@ -162,7 +165,7 @@ def _discover(
                 float(y.std()))
   search = _Search(
       scale.data(x[train], y[train]), scale.data(x[held_out], y[held_out]), key,
-      grids, steps, restarts, library, log)
+      grids, steps, restarts, library, log, progress)
   write = functools.partial(
       _write, log, scale, names or [f'x_{i}' for i in range(x.shape[1])],
       (x[held_out], y[held_out]), (x[test], y[test]))
@@ -215,12 +218,14 @@ class _Search(NamedTuple):
   restarts: int
   library: tuple[functions.Function, ...]
   log: Callable[[str], None]
+  progress: bool | str
 
-  def fit(self, model, variables, **options) -> _Fit:
+  def fit(self, model, variables, name, **options) -> _Fit:
     """Fits by least squares; the best on the validation rows counts."""
     fitted = _fit(
         model, variables, *self.train, validation=self.validation,
         compiler_options=self.compiler_options(model, **options),
+        progress=_progress.name_part(self.progress, name),
         **{'steps': self.steps, 'patience': self.steps, 'log_every': 5} |
         options)
     loss = fitted.history['validation_loss'].min()
@@ -242,8 +247,8 @@ def _candidates(search: _Search, shapes: Sequence[Shape]) -> Iterator[_Fit]:
     search.log(f'{list(shape)}: splines, relative error {coarse.error:.1e}')
     fine = coarse
     if coarse.error < _COARSE:
-      fine = search.fit(coarse.model, coarse.variables, refine=search.grids,
-                        update_steps=())
+      fine = search.fit(coarse.model, coarse.variables, f'{list(shape)}',
+                        refine=search.grids, update_steps=())
     if fine.error < _FINE:
       yield _prune(search, fine)
     else:
@@ -263,7 +268,8 @@ def _fit_shape(search: _Search, shape: Shape) -> _Fit:
   for k in range(search.restarts):
     variables = init(jax.random.fold_in(search.key, k), search.train[0])
     fitted = search.fit(
-        model, variables, update_steps=range(0, search.steps // 2, 5))
+        model, variables, f'{list(shape)}, start {k + 1}',
+        update_steps=range(0, search.steps // 2, 5))
     if best is None or fitted.error < best.error:
       best = fitted
     if best.error < _COARSE:
@@ -280,7 +286,7 @@ def _close(
     The fit; None if some edge is no function of the library.
   """
   options: dict[str, Any] = {
-      'library': search.library,
+      'library': search.library, 'progress': search.progress,
       'floor': max(1e-5, _NOISE * splines.error**2)}
   if by_loss:
     closed = matching_by_loss.auto_symbolic_by_loss(
@@ -294,7 +300,8 @@ def _close(
   if not all(choice.fixed for choice in report):
     search.log('  no formula: some edge is no function of the library')
     return None
-  return search.fit(model, variables, update_steps=())
+  return search.fit(
+      model, variables, 'numbers of the formula', update_steps=())
 
 
 def _prune(search: _Search, fit: _Fit) -> _Fit:
@@ -307,7 +314,8 @@ def _prune(search: _Search, fit: _Fit) -> _Fit:
     if len(model.features) > 2:
       model, variables, _ = prune.prune_nodes(
           model, variables, search.train[0], threshold=0)
-    tuned = search.fit(model, variables, update_steps=())
+    tuned = search.fit(
+        model, variables, f'{report.edges} edges left', update_steps=())
     if tuned.error <= _ALIKE * fit.error:
       fit = tuned
   return fit

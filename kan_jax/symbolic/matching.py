@@ -13,6 +13,7 @@ from flax import linen as nn
 import jax
 import numpy as np
 
+from kan_jax import _progress
 from kan_jax.layers import edits
 from kan_jax.layers import functions
 from kan_jax.layers import structure
@@ -121,7 +122,8 @@ def suggest(
     model: nn.Module, variables: Mapping[str, Any], x: jax.Array,
     layer: structure.LayerName, i: int, o: int, *,
     library: Iterable[functions.Function] = functions.LIBRARY,
-    weight: float = WEIGHT, floor: float = FLOOR) -> list[Candidate]:
+    weight: float = WEIGHT, floor: float = FLOOR,
+    progress: bool | str = True) -> list[Candidate]:
   """Returns what functions an edge may be, the best first.
 
       best, *others = suggest(model, variables, x, 0, 1, 2)
@@ -139,6 +141,7 @@ def suggest(
     library: Functions to try.
     weight: Weight of the complexity; see `score`.
     floor: Residual that is as good as 0; see `score`.
+    progress: Whether a terminal or a notebook shows a bar; see `fit`.
 
   Returns:
     Candidates of increasing score; of equal scores, to three decimals, in the
@@ -155,13 +158,14 @@ def suggest(
         f'`i` and `o` are an input and an output of a layer with {inputs} and '
         f'{outputs}; got {i} and {o}.')
   return rank(*traversal.edge_samples(view, [(i, o)]), library=library,
-              weight=weight, floor=floor)[0]
+              weight=weight, floor=floor, progress=progress)[0]
 
 
 def rank(
     x: np.ndarray, y: np.ndarray, *,
     library: Iterable[functions.Function] = functions.LIBRARY,
-    weight: float = WEIGHT, floor: float = FLOOR) -> list[list[Candidate]]:
+    weight: float = WEIGHT, floor: float = FLOOR,
+    progress: bool | str = False) -> list[list[Candidate]]:
   """Returns the candidates of each edge, the best first.
 
   Args:
@@ -170,10 +174,11 @@ def rank(
     library: Functions to try.
     weight: Weight of the complexity; see `score`.
     floor: Residual that is as good as 0; see `score`.
+    progress: Whether a terminal or a notebook shows what is tried; see `fit`.
   """
   library, ranked = list(library), []
   for samples in _samples.chunks(x, y):
-    fits = [affine_fit.fit_chunk(function, samples) for function in library]
+    fits = _fit_all(library, samples, progress)
     scores = [score(function.complexity, fit.parameters, fit.residual,
                     weight=weight, floor=floor)
               for function, fit in zip(library, fits, strict=True)]
@@ -183,6 +188,19 @@ def rank(
           in zip(library, fits, scores, strict=True)
           if np.isfinite(fit.r2[k])]))
   return ranked
+
+
+def _fit_all(
+    library: Sequence[functions.Function], samples: _samples.Samples,
+    progress: bool | str) -> list[affine_fit.AffineFit]:
+  """Fits each function to some edges."""
+  fits = []
+  with _progress.Bar(len(library), progress, _progress.COMPILING) as bar:
+    for function in library:
+      fits.append(affine_fit.fit_chunk(function, samples))
+      bar.count('functions tried')
+      bar.show(1, {})
+  return fits
 
 
 def _sort(candidates: list[Candidate]) -> list[Candidate]:
@@ -215,7 +233,8 @@ def auto_symbolic(
     model: _Model, variables: Mapping[str, Any], x: jax.Array, *,
     library: Sequence[functions.Function] = functions.LIBRARY,
     weight: float = WEIGHT, floor: float = FLOOR,
-    min_r2: float = 0.0) -> tuple[_Model, dict[str, Any], list[Choice]]:
+    min_r2: float = 0.0, progress: bool | str = True) -> tuple[
+        _Model, dict[str, Any], list[Choice]]:
   """Gives every spline its best function.
 
       model, variables, report = auto_symbolic(model, variables, x)
@@ -232,6 +251,7 @@ def auto_symbolic(
     weight: Weight of the complexity; see `score`.
     floor: Residual that is as good as 0; see `score`.
     min_r2: Least r2 of the best candidate; other edges stay splines.
+    progress: Whether a terminal or a notebook shows a bar; see `fit`.
 
   Returns:
     The model, the variables, and a report with an entry for each edge.
@@ -241,8 +261,9 @@ def auto_symbolic(
            for edge in traversal.spline_edges(view)]
   ranked, report = [], []
   for some in _groups(edges, len(x)):
-    ranked += rank(*_samples_of(views, some), library=library, weight=weight,
-                   floor=floor)
+    ranked += rank(
+        *_samples_of(views, some), library=library, weight=weight, floor=floor,
+        progress=_progress.name_part(progress, f'{len(edges)} edges'))
   for (path, edge), candidates in zip(edges, ranked, strict=True):
     best = candidates[0] if candidates else None
     # The function 0 has an r2 of 0, up to rounding.

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kan_jax import _progress
 from kan_jax.layers import edits
 from kan_jax.layers import functions
 from kan_jax.layers import traversal
@@ -24,7 +25,7 @@ from kan_jax.training import train_steps
 _Model = TypeVar('_Model', bound=nn.Module)
 
 _FIT: fitting.FitOptions = {
-    'steps': 20, 'log_every': 20, 'update_steps': (), 'progress': False}
+    'steps': 20, 'log_every': 20, 'update_steps': ()}
 
 
 @accept.takes_nnx
@@ -83,7 +84,11 @@ def _choose(
         _Model, dict[str, Any], list[matching.Choice]]:
   """Chooses the function of one edge after the other; `worst` is a loss."""
   report = []
-  for path, edge in _live(model, variables, x):
+  edges = _live(model, variables, x)
+  for k, (path, edge) in enumerate(edges):
+    trial_options: fitting.FitOptions = {
+        **options, 'progress': _progress.name_part(
+            options.get('progress', True), f'edge {k + 1} of {len(edges)}')}
     view = traversal.view_layer(model, variables, x, path)
     ranked = matching.rank(
         *traversal.edge_samples(view, [edge]), library=library, weight=weight,
@@ -94,7 +99,8 @@ def _choose(
           model, variables, path,
           {edge: (candidate.function, candidate.params)})
       fitted = fitting.fit(
-          *_switchable.open_edges(new, fixed, library), x, y, **options)
+          *_switchable.open_edges(new, fixed, library), x, y,
+          **trial_options)
       loss = fitted.history['validation_loss'][-1]
       trials.append((_rescore(candidate, float(loss / worst), weight, floor),
                      new, _switchable.close_edges(new, fitted.variables)))

@@ -10,6 +10,7 @@ from . import train_steps
 from .fitting import fit
 from .fitting import FitOptions
 from .fitting import Fitted
+from .fitting import LogEntry
 from .multistart import fit_best
 from .nonfinite import find_nonfinite
 from .optimizers import LBFGS
@@ -36,6 +37,7 @@ __all__ = [
     'FitOptions',
     'Fitted',
     'LevenbergMarquardt',
+    'LogEntry',
     'OptaxTransform',
     'Optimizer',
     'Placement',

@@ -4,6 +4,7 @@ It puts together what `train_steps`, `optimizers` and `refinement` offer; for
 another order of things, write a loop of your own with these.
 """
 
+from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -39,6 +40,19 @@ _GRID_UPDATE = grids.GridUpdate()
 Rows = Any  # An array, or what numpy makes one of, such as a DataFrame.
 
 
+class LogEntry(NamedTuple):
+  """What a `callback` of `fit` gets, every `log_every` steps.
+
+  Attributes:
+    step: Number of steps taken.
+    loss: Mean loss over the last of them; see `Fitted.history`.
+    metrics: The other columns of the history, but for those that are NaN.
+  """
+  step: int
+  loss: float
+  metrics: dict[str, float]
+
+
 class FitOptions(TypedDict, total=False):
   """Options of `fit`, for functions that hand them on; `key` is not among them.
   """
@@ -54,7 +68,8 @@ class FitOptions(TypedDict, total=False):
   penalty: train_steps.PenaltyFn
   grid_update: grids.GridUpdate
   log_every: int
-  progress: bool
+  progress: bool | str
+  callback: Callable[[LogEntry], None] | None
   compiler_options: Mapping[str, Any] | None
 
 
@@ -121,7 +136,8 @@ def fit(
     patience: int | None = None,
     penalty: train_steps.PenaltyFn = _PENALTY,
     grid_update: grids.GridUpdate = _GRID_UPDATE, log_every: int = 10,
-    progress: bool = True,
+    progress: bool | str = True,
+    callback: Callable[[LogEntry], None] | None = None,
     compiler_options: Mapping[str, Any] | None = None) -> Fitted[_Model]:
   """Fits a model to data. Pure: the arguments stay as they are.
 
@@ -158,7 +174,10 @@ def fit(
     penalty: Penalty on edges; see `training.make_objective`.
     grid_update: How a grid update places the knots.
     log_every: Number of steps from one entry of the history to the next.
-    progress: Whether a terminal shows a bar; it needs tqdm.
+    progress: Whether a terminal or a notebook shows a bar; a text stands before
+      it. TQDM_DISABLE=1 in the environment turns all bars off.
+    callback: Function that gets a `LogEntry` with each entry of the history,
+      for a logger of your own.
     compiler_options: Options of `jax.jit` for the steps and the grid updates;
       `compiling.QUICK` suits fits that compile for longer than they run.
 
@@ -191,22 +210,37 @@ def fit(
   loop = _fit_loop.Loop(
       model, variables, optimizer, loss, grid_update, batches.data,
       validation_data, _fit_loop.programs(**compiler_options or {}))
-  with _progress.Bar(schedule.steps * len(stages), progress) as bar:
+  with _progress.Bar(
+      schedule.steps * len(stages), progress, _progress.COMPILING) as bar:
     for grid in stages:
       loop.refine(grid)
+      stage = f'grid {grid}' if len(stages) > 1 else ''
+      bar.wait(stage, _progress.COMPILING)
       for window in schedule.windows():
         loop.take(window, batches.next(window.size))
         loop.judge(patience)
         settled = window.may_settle and loop.rests()
-        bar.show(schedule.steps - window.start if settled else window.size, {
-            name: loop.history[-1][name]
-            for name in ('loss', 'validation_loss')})
+        if not window.start:
+          bar.count(stage)
+        _tell(loop.history[-1], callback, bar, (
+            schedule.steps - window.start if settled else window.size))
         if settled or loop.reason != 'steps':
           break
       if loop.reason != 'steps':
         break
   result: Any = loop.result()  # Refinement returns a model of the same class.
   return Fitted(*result)
+
+
+def _tell(
+    entry: Mapping[str, float], callback: Callable[[LogEntry], None] | None,
+    bar: _progress.Bar, steps: int) -> None:
+  """Hands an entry of the history to the callback and to the bar."""
+  bar.show(steps, {name: entry[name] for name in ('loss', 'validation_loss')})
+  if callback:
+    callback(LogEntry(int(entry['step']), entry['loss'], {
+        name: value for name, value in entry.items()
+        if name not in ('step', 'loss') and not math.isnan(value)}))
 
 
 def _check_update_steps(update_steps: Collection[int]) -> frozenset[int]:

@@ -7,6 +7,7 @@ from flax import linen as nn
 import jax
 import numpy as np
 
+from kan_jax import _progress
 from kan_jax import checks
 from kan_jax.training import fitting
 
@@ -55,9 +56,14 @@ def fit_best(
   init = jax.jit(model.init)
   x = checks.as_numbers('x', x)
   shuffles = jax.random.fold_in(key, starts)  # Those before it are for `init`.
-  candidates = [fitting.fit(
-      model, init(jax.random.fold_in(key, k), x), x, y,
-      key=jax.random.fold_in(shuffles, k), **first) for k in range(starts)]
+  candidates = []
+  for k in range(starts):
+    if starts > 1:
+      first['progress'] = _progress.name_part(
+          options.get('progress', True), f'network {k + 1} of {starts}')
+    candidates.append(fitting.fit(
+        model, init(jax.random.fold_in(key, k), x), x, y,
+        key=jax.random.fold_in(shuffles, k), **first))
   losses = [fitted.history['loss'][-1] for fitted in candidates]
   if not np.isfinite(losses).any():
     raise ValueError(
@@ -68,6 +74,9 @@ def fit_best(
   if not rest and trial is None:
     return best
   options['refine'] = rest
+  if starts > 1:
+    options['progress'] = _progress.name_part(
+        options.get('progress', True), 'the best network')
   return _join(best, fitting.fit(
       best.model, best.variables, x, y,
       key=jax.random.fold_in(shuffles, starts), **options))

@@ -189,6 +189,20 @@ class ScheduleTest(chex.TestCase):
     np.testing.assert_allclose(
         coarse.history['loss'], fine.history['loss'].mean(), rtol=1e-5)
 
+  def test_callback(self):
+    """It gets what the history has, while the fit goes on."""
+    entries = []
+    found = _fit(
+        _variables(), _X, _Y, optimizer=optax.adam(0.01), steps=6,
+        update_steps=(0, 4), log_every=2, callback=entries.append)
+    self.assertEqual(
+        [entry.step for entry in entries], found.history['step'].tolist())
+    self.assertEqual(
+        [entry.loss for entry in entries], found.history['loss'].tolist())
+    self.assertEqual(
+        entries[-1].metrics,
+        {'grid': 5, 'penalty': found.history['penalty'][-1]})
+
   def test_refine(self):
     variables = _variables()
     before = jax.tree.map(np.array, variables)

@@ -73,6 +73,21 @@ class FitBestTest(parameterized.TestCase):
              for k in range(2)]
     self.assertLen(set(map(tuple, keys)), 5)
 
+  def test_the_bar_says_which_network_it_is(self):
+    names = []
+
+    def fit(*args, progress, **options):
+      names.append(progress)
+      return _fit(*args, progress=False, **options)
+
+    _fit = fitting.fit
+    with mock.patch.object(fitting, 'fit', fit):
+      multistart.fit_best(
+          _MODEL, _X, _Y, key=jax.random.key(0), starts=2, trial=2,
+          **_OPTIONS | {'progress': True})
+    self.assertEqual(
+        names, ['network 1 of 2', 'network 2 of 2', 'the best network'])
+
   def test_errors(self):
     with self.assertRaisesRegex(ValueError, '`starts`.*got 0'):
       multistart.fit_best(_MODEL, _X, _Y, key=jax.random.key(0), starts=0)
