@@ -5,6 +5,7 @@ import operator
 from typing import Any
 from typing import overload
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -116,6 +117,22 @@ def check_arguments(args: Sequence[Any]) -> None:
       check_rows(name, array)
     elif not isinstance(array, jax.core.Tracer) and not np.isfinite(array):
       raise ValueError(f'`{name}` needs to be finite; got {array!r}.')
+
+
+def check_model(model: Any) -> None:
+  """Raises a ValueError unless `model` is a module of Flax Linen."""
+  if isinstance(model, nn.Module):
+    return
+  kind = type(model)
+  got = f'the class {model.__name__}' if isinstance(model, type) else (
+      f'a {kind.__name__}')
+  way = ''
+  if any(base.__module__.startswith('flax.nnx') for base in kind.__mro__):
+    way = (', an NNX module. Train that with nnx.Optimizer; KAN layers within '
+           'it are nnx.bridge.ToNNX(kan_jax.KANLayer(8), rngs=rngs)')
+  raise ValueError(
+      '`model` needs to be a module of Flax Linen, such as '
+      f'kan_jax.KAN([2, 5, 1]); got {got}{way}.')
 
 
 def check_labels(name: str, labels: np.ndarray, classes: int) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from absl.testing import parameterized
 from flax import linen as nn
+from flax import nnx
 from helpers import networks
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,8 @@ from kan_jax.layers import linen
 from kan_jax.layers import traversal
 from kan_jax.splines import bsplines
 from kan_jax.splines import grids
+from kan_jax.training import fitting
+from kan_jax.training import multistart
 from kan_jax.training import train_steps
 
 _NAN, _INF = float('nan'), float('inf')
@@ -225,6 +228,29 @@ class OptionsTest(parameterized.TestCase):
     with self.assertRaisesRegex(
         ValueError, rf'each of the {size} inputs.*got \(3, 12\)'):
       bsplines.basis(jnp.zeros((4, size)), bsplines.uniform_knots(3, 5, 3), 3)
+
+
+class ModelsTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      (nnx.Linear(2, 1, rngs=nnx.Rngs(0)),
+       r'a Linear, an NNX module.*nnx.Optimizer.*nnx.bridge.ToNNX\('),
+      (linen.KAN, 'the class KAN.$'), (3, r'KAN\(\[2, 5, 1\]\); got a int.$'))
+  def test_what_is_no_linen_module(self, model, message):
+    for call in (
+        lambda: fitting.fit(model, _VARIABLES, _X, _X[:, :1]),
+        lambda: multistart.fit_best(
+            model, _X, _X[:, :1], key=jax.random.key(0)),
+        lambda: traversal.update_grids(model, _VARIABLES, _X),
+        lambda: traversal.view_layers(model, _VARIABLES, _X)):
+      with self.assertRaisesRegex(ValueError, message):
+        call()
+
+  @parameterized.parameters((_X, 'a ndarray'), ({}, r'\[\]'))
+  def test_variables_without_parameters(self, variables, message):
+    with self.assertRaisesRegex(
+        ValueError, rf'`variables`.*model.init.*got {message}'):
+      fitting.fit(_NET, variables, _X, _X[:, :1])
 
 
 class TrainingTest(parameterized.TestCase):

@@ -5,6 +5,7 @@ activity is the sample standard deviation of its values. `edges.statistics` has
 the same within a program, in its type, where gradients are needed.
 """
 
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ _CHUNK = 2**22
 
 # A deviation of so many roundings of what was summed counts as none.
 _ROUNDINGS = 16
+_PRINTED = 12  # Most scores of edges, and of nodes, that are printed.
 
 
 class Scores(NamedTuple):
@@ -32,6 +34,27 @@ class Scores(NamedTuple):
   """
   edges: tuple[np.ndarray, ...]
   nodes: tuple[np.ndarray, ...]
+
+  def __repr__(self) -> str:
+    """A line for each edge and each node, the highest scores first."""
+    edges = [(float(score), f'layer {k}, {i} -> {o}')
+             for k, layer in enumerate(self.edges)
+             for (i, o), score in np.ndenumerate(layer)]
+    nodes = [(float(score), f'layer {k}, node {n}')
+             for k, layer in enumerate(self.nodes)
+             for n, score in enumerate(layer)]
+    return '\n'.join([
+        'Scores of edges:', *_lines(edges), 'Scores of nodes:', *_lines(nodes)])
+
+
+def _lines(scores: list[tuple[float, str]]) -> Iterator[str]:
+  """Yields a line for each of the highest scores, then what is left out."""
+  scores.sort(key=lambda item: -item[0])
+  for score, name in scores[:_PRINTED]:
+    yield f'  {name}: {score:.3g}'
+  if len(scores) > _PRINTED:
+    yield (f'  and {len(scores) - _PRINTED:,} more, of '
+           f'{scores[_PRINTED][0]:.3g} or less')
 
 
 class Moments(NamedTuple):

@@ -41,6 +41,9 @@ class Function:
           f'`complexity` of {self.name} is a number >= 0; got '
           f'{self.complexity!r}.')
 
+  def __repr__(self):
+    return f'Function({self.name!r}, complexity={self.complexity})'
+
   def __reduce__(self):
     if shorten(self) == self.name:
       return find, (self.name,)

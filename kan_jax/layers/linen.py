@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from kan_jax import checks
 from kan_jax.layers import _forward
+from kan_jax.layers import _hints
 from kan_jax.layers import _named
 from kan_jax.layers import edges
 from kan_jax.layers import nodes
@@ -50,6 +51,7 @@ def _init_coef(
   return coef.reshape(-1, *shape).swapaxes(0, 1).astype(dtype)
 
 
+@_hints.say_the_way
 class KANLayer(nn.Module):
   """Sums a learned function of each input into each output.
 
@@ -162,6 +164,7 @@ class KANLayer(nn.Module):
     self.put_variable('params', 'coef', coef)
 
 
+@_hints.say_the_way
 class KAN(nn.Module):
   """KAN layers in a row: KAN([2, 5, 1]) has 2 inputs, 5 nodes and 1 output.
 

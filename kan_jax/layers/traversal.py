@@ -48,6 +48,11 @@ class LayerView(NamedTuple):
   edge_outputs: Callable[[jax.Array], jax.Array]
   symbolic: symbolic_edges.Groups = ()
 
+  def __repr__(self) -> str:
+    inputs, outputs = self.edges.mask.shape
+    return (f'LayerView of {inputs} inputs, {outputs} outputs, order '
+            f'{self.order}, on {len(self.inputs)} rows')
+
 
 @accept.takes_nnx
 def view_layers(
@@ -68,6 +73,7 @@ def view_layers(
     ValueError: If the model applies layers where they cannot be seen, as within
       `nn.vmap` or `nn.remat`.
   """
+  checks.check_model(model)
   apply = functools.partial(model.apply, variables, *args, **kwargs)
   views, hidden = _visible_layers(variables, apply)
   if hidden:  # Loops over layers run as loops of Python; so they are seen.
@@ -182,6 +188,7 @@ def update_grids(
       are not finite. Traced, a column with such a row keeps its grid. Also if
       a layer is within a transform that shares its variables, as `nn.RNN`.
   """
+  checks.check_model(model)
   checks.check_arguments(args)
   # Inputs of each layer so far, and the trace in which they were seen: a scan
   # traces its body twice, and the first time leaves nothing behind.

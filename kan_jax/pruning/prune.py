@@ -42,7 +42,7 @@ _LISTED = 20  # How many names a report shows of each kind.
 
 
 class Report(NamedTuple):
-  """What was removed and what is left; `str` makes a few lines of it.
+  """What was removed and what is left; prints as a few lines.
 
   Attributes:
     features: Of the model that is left; see `KAN.features`.
@@ -63,7 +63,7 @@ class Report(NamedTuple):
   removed_nodes: tuple[Node, ...] = ()
   removed_edges: tuple[Edge, ...] = ()
 
-  def __str__(self) -> str:
+  def __repr__(self) -> str:
     lines = [f'nodes: {list(self.features_before)} -> {list(self.features)}',
              f'edges: {self.edges_before} -> {self.edges}']
     if self.removed_nodes:

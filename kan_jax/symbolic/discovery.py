@@ -13,6 +13,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import functools
+import html
 from typing import Any
 from typing import NamedTuple
 
@@ -79,6 +80,15 @@ class Discovery(NamedTuple):
     return (f'{formula}\nRMSE {self.error:.2e} on test rows, '
             f'{self.relative:.2e} of their standard deviation\n'
             f'from a KAN of the shape {list(self.model.features)}')
+
+
+  def _repr_html_(self) -> str:
+    """The formula as mathematics, and how good it is, for notebooks."""
+    formula, *rest = repr(self).split('\n')
+    latex = html.escape(
+        expressions.latex(simplify.round_digits(self.expression, 6)), False)
+    return (f'<p title="{html.escape(formula)}">$\\displaystyle {latex}$</p>'
+            f'<p>{html.escape(", ".join(rest))}</p>')
 
 
 class Scale(NamedTuple):

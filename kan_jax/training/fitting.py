@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
+import html
 import math
 from typing import Any
 from typing import Generic
@@ -37,6 +38,7 @@ _Model = TypeVar('_Model', bound=nn.Module)
 _PENALTY = regularization.Penalty()
 _LBFGS = optimizers.LBFGS()
 _GRID_UPDATE = grids.GridUpdate()
+_SHOWN = 12  # Most rows of a history in a notebook.
 Rows = Any  # An array, or what numpy makes one of, such as a DataFrame.
 
 
@@ -117,6 +119,22 @@ class Fitted(NamedTuple, Generic[_Model]):
     return '\n'.join(lines)
 
 
+  def _repr_html_(self) -> str:
+    """The history as a table, for notebooks."""
+    count = len(self.history['step'])
+    shown = sorted({
+        round(k) for k in np.linspace(0, count - 1, min(count, _SHOWN))})
+    columns = {name: column for name, column in self.history.items()
+               if not np.isnan(column).all()}
+    head = ''.join(f'<th>{name.replace("_", " ")}</th>' for name in columns)
+    rows = ''.join('<tr>' + ''.join(
+        f'<td>{column[k]:.6g}</td>' for column in columns.values()) + '</tr>'
+        for k in shown)
+    title = html.escape(repr(self).partition('\n')[0])
+    return (f'<p>{title}</p><table><thead><tr>{head}</tr></thead>'
+            f'<tbody>{rows}</tbody></table>')
+
+
 def _ends(grid: np.ndarray) -> list[tuple[float, int]]:
   """Returns each number of intervals and its last entry of the history."""
   last = [k for k in range(len(grid))
@@ -184,6 +202,8 @@ def fit(
   Raises:
     ValueError: If an argument is not what it says, or data are not finite.
   """
+  checks.check_model(model)
+  _check_variables(variables)
   optimizer = optimizers.as_optimizer(optimizer)
   schedule = _fit_loop.Schedule(
       checks.check_whole('steps', steps, 1),
@@ -251,6 +271,16 @@ def _check_update_steps(update_steps: Collection[int]) -> frozenset[int]:
         f'range(0, 50, 10) or () for never; got {update_steps!r}.')
   return frozenset(
       checks.check_whole('update_steps', step, 0) for step in update_steps)
+
+
+def _check_variables(variables: Any) -> None:
+  """Raises a ValueError unless there are parameters."""
+  if not isinstance(variables, Mapping) or 'params' not in variables:
+    got = list(variables) if isinstance(variables, Mapping) else (
+        f'a {type(variables).__name__}')
+    raise ValueError(
+        '`variables` needs the collection `params`, as from `model.init('
+        f'jax.random.key(0), x)`; got {got}. `fit_best` begins without.')
 
 
 def _check_data(

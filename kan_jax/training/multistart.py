@@ -47,6 +47,7 @@ def fit_best(
   Raises:
     ValueError: If no start has a finite loss, or an option is not what it says.
   """
+  checks.check_model(model)
   checks.check_whole('starts', starts, 1)
   checks.check_whole('trial', trial, 1, optional=True)
   grids = tuple(options.get('refine', ()))

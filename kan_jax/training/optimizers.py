@@ -182,7 +182,8 @@ class LevenbergMarquardt(_AllRows):
     ValueError: If an option is out of its range.
   """
   smooth: float = 0.0
-  residuals: MakeResiduals = levenberg_marquardt.model_residuals
+  residuals: MakeResiduals = dataclasses.field(
+      default=levenberg_marquardt.model_residuals, repr=False)
 
   def __post_init__(self):
     super().__post_init__()
@@ -247,6 +248,9 @@ class OptaxTransform:
 
   def __post_init__(self):
     _check_tolerance(self.tolerance)
+
+  def __repr__(self):
+    return f'OptaxTransform({type(self.tx).__name__}, {self.tolerance})'
 
   def init(self, params: Any) -> optax.OptState:
     return self.tx.init(params)

@@ -40,6 +40,7 @@ class DiscoverTest(parameterized.TestCase):
     self.assertEqual(first, 'a*b/2')
     self.assertRegex(second, '^RMSE .* on test rows, .* standard deviation$')
     self.assertEqual(third, 'from a KAN of the shape [3, (0, 1)]')
+    self.assertIn(r'$\displaystyle \frac{a b}{2}$', discovered._repr_html_())
 
   def test_noise(self):
     x = _RNG.uniform(-1, 2, (300, 1))

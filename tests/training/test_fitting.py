@@ -148,6 +148,13 @@ class FittedTest(parameterized.TestCase):
                      r'validation loss [0-9.e+-]+$')
     self.assertRegex(lines[2], '^  grid 6, step 6: loss ')
     self.assertEqual(repr(fitted), str(fitted))
+    # A notebook shows the history instead: here, four entries.
+    table = fitted._repr_html_()
+    self.assertIn('<th>validation loss</th>', table)
+    self.assertEqual(table.count('<tr>'), 1 + len(fitted.history['step']))
+    long = fitted._replace(history={
+        name: np.repeat(column, 50) for name, column in fitted.history.items()})
+    self.assertLess(long._repr_html_().count('<tr>'), 20)
 
   def test_data_frames(self):
     """Nullable columns and columns of objects, as long as all are numbers."""
