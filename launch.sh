@@ -7,7 +7,9 @@
 set -euo pipefail
 
 # What people come for, in this order; all others are listed after these.
-user_programs=(mnist formula view export sweep records)
+user_programs=(mnist formula view export sweep records rehearse)
+# What only those who change the code need.
+check_programs=(crash goals)
 
 usage() {
   cat <<'END'
@@ -23,7 +25,12 @@ END
   done
   printf '\nMeasurements:\n'
   for name in $(programs); do
-    [[ " ${user_programs[*]} " == *" $name "* ]] || describe "$name"
+    [[ " ${user_programs[*]} ${check_programs[*]} " == *" $name "* ]] ||
+      describe "$name"
+  done
+  printf '\nChecks, for those who change the code:\n'
+  for name in "${check_programs[@]}"; do
+    describe "$name"
   done
 }
 

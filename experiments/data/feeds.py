@@ -203,4 +203,4 @@ def open_feeds(
         Streamed('test', dataset.test, dataset.classes, placement))
   except ImportError as error:
     raise cli.UsageError(
-        "--loader=grain needs Grain: pip install 'kan_jax[grain]'") from error
+        "--loader=grain needs Grain: pip install -e '.[grain]'") from error

@@ -68,7 +68,7 @@ def main() -> None:
     write_set(pathlib.Path(output), sets.open_set(name, flags.FLAGS.data_dir))
   except ImportError as error:
     raise cli.UsageError(
-        "ArrayRecord files need Grain: pip install 'kan_jax[grain]'") from error
+        "ArrayRecord files need Grain: pip install -e '.[grain]'") from error
   print(f'{output}: {name}')
 
 

@@ -101,8 +101,8 @@ def _ask(name: str, call: Callable):
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     raise cli.UsageError(
         f'--dataset={name} cannot be had: {reason[:200]} (a set that is not '
-        'prepared yet needs a network and TensorFlow once: pip install '
-        "'kan_jax[tfds]'; name the folder of a prepared one with --data_dir)"
+        'prepared yet needs a network and TensorFlow once: pip install -e '
+        "'.[tfds]'; name the folder of a prepared one with --data_dir)"
     ) from error
 
 
@@ -121,7 +121,7 @@ def open_tfds(name: str, data_dir: str | None) -> Set:
     import tensorflow_datasets as tfds  # Slow to import, seldom needed.
   except ImportError as error:
     raise cli.UsageError(
-        f"--dataset={name} needs tensorflow_datasets: pip install 'kan_jax"
+        f"--dataset={name} needs tensorflow_datasets: pip install -e '."
         "[experiments]'") from error
   builder = _ask(name, lambda: tfds.builder(
       name, data_dir=data_dir, file_format='array_record'))
@@ -147,7 +147,7 @@ def _prepare(name: str, builder: Any) -> None:
   if importlib.util.find_spec('tensorflow') is None:
     raise cli.UsageError(  # Else it would download first, and fail then.
         f'--dataset={name} is not prepared in {builder.data_dir}; preparing '
-        "it takes TensorFlow once: pip install 'kan_jax[tfds]', or name the "
+        "it takes TensorFlow once: pip install -e '.[tfds]', or name the "
         'folder of a prepared one with --data_dir')
   _ask(name, builder.download_and_prepare)
 
@@ -211,7 +211,7 @@ def open_records(folder: pathlib.Path) -> Set:
     return Set(train, test, int(info['classes']), shape, dtype)
   except ImportError as error:
     raise cli.UsageError(
-        f"--dataset={folder} needs Grain: pip install 'kan_jax[grain]'"
+        f"--dataset={folder} needs Grain: pip install -e '.[grain]'"
     ) from error
   except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
     raise cli.UsageError(

@@ -1,4 +1,4 @@
-"""Counts what training on many devices needs, without having them.
+"""Says what a run on many devices would need, without having them.
 
   python -m experiments.devices.rehearse --mesh=data:8,model:8
   python -m experiments.devices.rehearse --features=784,64,10 \\

@@ -1,4 +1,4 @@
-"""Kills training at random moments; checks that resuming is exact.
+"""Kills MNIST runs at random moments; checks that --resume is exact.
 
   python -m experiments.mnist.crash --kills=30
 

@@ -1,4 +1,4 @@
-"""Compares the layers' speed and memory with their goals.
+"""Checks that the layers keep their limits of time and memory.
 
   python -m experiments.speed.goals --goals=flat,penalty
 

@@ -1,6 +1,6 @@
 """KANs with scikit-learn's interface, for tables of numbers.
 
-Needs scikit-learn: pip install 'kan_jax[sklearn]'.
+Needs scikit-learn: `pip install -e '.[sklearn]'` in a copy of the repository.
 """
 
 import lazy_loader

@@ -1,8 +1,8 @@
 """KANs with scikit-learn's interface, for tables of numbers.
 
-Needs scikit-learn: pip install 'kan_jax[sklearn]'. Columns are standardized
-inside; what goes in and comes out is in raw units. Cross-validation chooses how
-strongly the splines are held back.
+Needs scikit-learn: `pip install -e '.[sklearn]'` in a copy of the repository.
+Columns are standardized inside; what goes in and comes out is in raw units.
+Cross-validation chooses how strongly the splines are held back.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """Pictures of networks and of their edges, with matplotlib.
 
-Needs matplotlib: pip install 'kan_jax[plot]'.
+Needs matplotlib: `pip install -e '.[plot]'` in a copy of the repository.
 """
 
 import lazy_loader

@@ -4,7 +4,7 @@
 change which edge carries one. `formula` writes down what the model computes;
 `round_digits`, `tidy`, `latex` and `lambdify` go on from there. `discover` does
 all of it from data. Whatever makes expressions needs sympy:
-pip install 'kan_jax[symbolic]'.
+`pip install -e '.[symbolic]'` in a copy of the repository.
 """
 
 import lazy_loader

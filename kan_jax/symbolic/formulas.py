@@ -1,6 +1,6 @@
 """From a KAN whose edges carry functions to expressions of sympy.
 
-Needs sympy: pip install 'kan_jax[symbolic]'.
+Needs sympy: `pip install -e '.[symbolic]'` in a copy of the repository.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Examples that need not fit into memory: Grain reads while devices compute.
 
-Needs Grain: pip install 'kan_jax[grain]'.
+Needs Grain: `pip install -e '.[grain]'` in a copy of the repository.
 """
 
 from collections.abc import Callable

@@ -214,7 +214,7 @@ class TfdsTest(parameterized.TestCase):
     with mock.patch('importlib.util.find_spec', return_value=None):
       text = self._error(builder)
     self.assertIn('not prepared in somewhere/some_set', text)
-    self.assertIn("pip install 'kan_jax[tfds]'", text)
+    self.assertIn("pip install -e '.[tfds]'", text)
     self.assertEqual(builder.downloads, 0)
 
   def test_error_without_a_message(self):

@@ -1,4 +1,4 @@
-"""Models of pykan, against pykan itself: pip install 'kan_jax[pykan]'."""
+"""Models of pykan, against pykan itself: pip install -e '.[pykan]'."""
 
 import importlib.util
 import unittest
@@ -15,7 +15,7 @@ if importlib.util.find_spec('kan'):  # What is missing beside it is an error.
 
   torch.set_num_threads(1)  # For arrays as small as these.
 else:
-  raise unittest.SkipTest("needs pykan: pip install 'kan_jax[pykan]'")
+  raise unittest.SkipTest("needs pykan: pip install -e '.[pykan]'")
 
 _X = np.random.default_rng(0).uniform(-1.5, 1.5, (200, 2))
 
