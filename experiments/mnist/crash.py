@@ -1,4 +1,4 @@
-"""Kills MNIST runs at random moments; checks that --resume is exact.
+"""Kills runs of MNIST at random; checks that resuming is exact.
 
   python -m experiments.mnist.crash --kills=30
 
