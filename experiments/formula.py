@@ -6,14 +6,16 @@
 Of more than six columns, those that matter are chosen first. Then splines are
 fitted, edges that do not matter are removed, the others get their functions,
 and all numbers are refined; see kan_jax/symbolic/discovery.py. Nothing is
-written without --workdir, which gets the formula as text and as LaTeX and a
-picture of the network before and after.
+written without --workdir, which gets the formula as text and as LaTeX, pictures
+of the network before and after, and view.html, a page with all of it.
 """
 
 from collections.abc import Callable
+import html
 import pathlib
 import signal
 import time
+from typing import Any
 from typing import NamedTuple
 
 from absl import flags
@@ -23,12 +25,18 @@ import sympy
 
 from experiments import cli
 from experiments.data import csv_files
+import kan_jax
 from kan_jax import symbolic
 from kan_jax.estimators import estimators
 from kan_jax.estimators import inputs
+from kan_jax.plotting import _figures
+from kan_jax.plotting import _interactive
+from kan_jax.plotting import _pages
 from kan_jax.plotting import edge_panels
 from kan_jax.symbolic import discovery
+from kan_jax.symbolic import expressions
 
+_EDGES = 24  # Most edges of each layer on the page.
 _ROWS_TO_CHOOSE = 5000  # That decide which columns matter.
 
 
@@ -72,28 +80,90 @@ def report(discovered: discovery.Discovery, target: str) -> str:
           f'{discovered.relative:.2e} of the standard deviation of {target}')
 
 
-def write(
-    folder: pathlib.Path, found: discovery.Discovery, x: np.ndarray,
-    names: tuple[str, ...], target: str) -> None:
-  """Writes formula and pictures into a folder."""
+class Outcome(NamedTuple):
+  """A formula that was found, and what it was found in.
+
+  Attributes:
+    found: The formula.
+    x: Inputs, [n, in].
+    y: Targets, [n].
+    names: Names of the inputs.
+    target: Name of the target.
+    log: Lines about the search.
+    settings: What the flags said.
+  """
+  found: discovery.Discovery
+  x: np.ndarray
+  y: np.ndarray
+  names: tuple[str, ...]
+  target: str
+  log: list[str]
+  settings: dict[str, Any]
+
+  @property
+  def networks(self) -> dict[str, tuple[Any, Any]]:
+    """Models and variables, before and after edges got functions."""
+    return {'splines': self.found.splines,
+            'symbols': (self.found.model, self.found.variables)}
+
+
+def write(folder: pathlib.Path, outcome: Outcome) -> None:
+  """Writes formula, pictures and page into a folder."""
   folder.mkdir(parents=True, exist_ok=True)
+  found, target = outcome.found, outcome.target
   lines = [report(found, target), f'{target} = {found.expression}']
   (folder / 'formula.txt').write_text('\n'.join(lines) + '\n')
   rounded = symbolic.round_digits(found.expression, 6)
   left, right = symbolic.latex(sympy.Symbol(target)), symbolic.latex(rounded)
   (folder / 'formula.tex').write_text(f'{left} = {right}\n')
-  scaled, _ = found.scale.data(x, x[:, 0])
-  for stem, (model, variables) in (
-      ('splines', found.splines), ('symbols', (found.model, found.variables))):
+  scaled, _ = found.scale.data(outcome.x, outcome.y)
+  for stem, (model, variables) in outcome.networks.items():
     figure = edge_panels.plot(
-        model, variables, scaled, names=[_label(name) for name in names],
-        output_names=[_label(target)])
+        model, variables, scaled,
+        names=[_figures.plain(name) for name in outcome.names],
+        output_names=[_figures.plain(target)])
     figure.savefig(folder / f'{stem}.png', dpi=150)
+  (folder / 'view.html').write_text(page(folder.absolute().name, outcome))
 
 
-def _label(name: str) -> str:
-  """A name in a picture, where two $ would begin and end mathematics."""
-  return name.replace('$', r'\$')
+def page(title: str, outcome: Outcome) -> str:
+  """Returns an HTML page with all that there is to see of an outcome."""
+  found, target = outcome.found, outcome.target
+  rounded = symbolic.round_digits(found.expression, 6)
+  facts = {
+      'RMSE on test rows': f'{found.error:.3g}',
+      f'RMSE over deviation of {target}': f'{found.relative:.3g}',
+      'rows': f'{len(outcome.y):,}'}
+  scaled, _ = found.scale.data(outcome.x, outcome.y)
+  names = _interactive.Names(outcome.names, [target])
+  networks = {
+      {'splines': 'Splines', 'symbols': 'Functions'}[stem]: _interactive.draw(
+          *network, scaled, names, most=_EDGES, name=stem)
+      for stem, network in outcome.networks.items()}
+  charts = _pages.agreement_charts(outcome.y, _predict(outcome), target)
+  return _pages.render(
+      title, f'A formula of {target} in {", ".join(outcome.names)}', facts, [
+          _pages.section('formula', 'Formula', _pages.formula_block(
+              expressions.mathml(target, rounded), f'{target} = {rounded}')),
+          _pages.network_section(networks),
+          _pages.section(
+              'agreement', 'Predicted and true', _pages.charts(charts),
+              'On all rows; the error above is on the fifth of them that '
+              'nothing else has used.'),
+          _pages.section('search', 'Search', '<pre>{}</pre>'.format(
+              html.escape('\n'.join(outcome.log))))],
+      outcome.settings)
+
+
+def _predict(outcome: Outcome) -> dict[str, np.ndarray]:
+  """Returns what the splines and what the formula say of all rows, [n]."""
+  found = outcome.found
+  model, variables = found.splines
+  scaled, _ = found.scale.data(outcome.x, outcome.y)
+  splines = found.scale.output_std * np.asarray(
+      model.apply(variables, scaled))[:, 0]
+  formula = symbolic.lambdify([found.expression], outcome.names)(outcome.x)
+  return {'splines': splines, 'formula': formula[:, 0]}
 
 
 def choose_inputs(
@@ -149,6 +219,16 @@ def _load() -> csv_files.Table:
       f'{values.task}: {values.rows} rows; f by {", ".join(task.names)}')
 
 
+def _settings() -> dict[str, Any]:
+  """Returns what the flags say, and the versions."""
+  names = ['csv', 'target', 'separator', 'decimal', 'seed']
+  if flags.FLAGS.task:
+    names = ['task', 'rows', 'seed']
+  given = {name: getattr(flags.FLAGS, name) for name in names}
+  return {name: value for name, value in given.items() if value is not None} | {
+      'kan_jax': kan_jax.__version__, 'jax': jax.__version__}
+
+
 def main() -> None:
   """Runs what the flags say."""
   cli.compile_quickly()
@@ -158,8 +238,11 @@ def main() -> None:
   folder = cli.new_folder(flags.FLAGS.workdir)
   started = time.monotonic()
 
+  lines: list[str] = []
+
   def log(line):
-    print(f'{time.monotonic() - started:5.1f} s  {line}', flush=True)
+    lines.append(f'{time.monotonic() - started:5.1f} s  {line}')
+    print(lines[-1], flush=True)
 
   log(table.understood)
   seed = flags.FLAGS.seed
@@ -176,7 +259,9 @@ def main() -> None:
   print(report(discovered, target), flush=True)
   if folder:
     with cli.writing(folder):
-      write(folder, discovered, x, names, target)
+      write(folder, Outcome(
+          discovered, x, table.y, names, target, lines, _settings()))
+    print(f'{folder / "view.html"}: open it in a browser')
 
 
 if __name__ == '__main__':

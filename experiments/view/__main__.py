@@ -1,4 +1,4 @@
-"""Writes a page that shows a run of experiments.mnist.
+"""Writes a page that shows a run of mnist; formula writes its own.
 
   python -m experiments.view --workdir=DIR
 
@@ -20,9 +20,9 @@ from experiments import cli
 from experiments.data import sets
 from experiments.mnist import models
 from experiments.mnist import run_folder
-from experiments.view import diagram
 from experiments.view import page
 from kan_jax.layers import traversal
+from kan_jax.plotting import _interactive
 
 _BATCH = 500  # Images that are computed at a time.
 _SAMPLED = 1000  # Images whose values decide how the network is drawn.
@@ -76,7 +76,7 @@ def _evaluate(
 
 def _draw(
     model: nn.Module, variables: Mapping[str, Any], images: np.ndarray,
-    most: int) -> diagram.Picture:
+    most: int) -> _interactive.Picture:
   """Draws the KAN in a model on what reaches it."""
   views = traversal.view_layers(model, variables, images)
   x = views['kan', 'layers_0'].inputs
@@ -87,9 +87,9 @@ def _draw(
     kind, inputs = 'feature', [str(i) for i in range(x.shape[1])]
   kan = model.kan  # type: ignore[attr-defined]
   outputs = [str(k) for k in range(kan.features[-1])]
-  return diagram.draw(
+  return _interactive.draw(
       kan, {name: variables[name]['kan'] for name in ('params', 'grid')}, x,
-      diagram.Names(inputs, outputs, kind), most)
+      _interactive.Names(inputs, outputs, kind, 'class', 'test images'), most)
 
 
 def write(path: pathlib.Path, text: str, overwrite: bool = False) -> None:
@@ -115,6 +115,10 @@ def main() -> None:
     raise cli.UsageError('--workdir is needed: the folder of a run')
   edges, images = flags.FLAGS.edges, flags.FLAGS.images
   workdir = pathlib.Path(flags.FLAGS.workdir)
+  if (workdir / 'formula.txt').exists() and (workdir / 'view.html').exists():
+    # The program that finds formulas writes its page by itself.
+    print(f'{workdir / "view.html"}: open it in a browser')
+    return
   run_folder.read_config(workdir)  # Says so first if there is no run.
   overwrite = flags.FLAGS.overwrite
   path = cli.new_file(

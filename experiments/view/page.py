@@ -1,28 +1,25 @@
-"""The HTML page of a run: one text that needs nothing else.
+"""The HTML page of a run of MNIST: one text that needs nothing else.
 
-The template beside this file has the style sheet and the script. Everything
-that comes from a run is escaped.
+`kan_jax.plotting` has the page; here is what belongs to images.
 """
 
 import base64
-from collections.abc import Iterable
 import dataclasses
-import html
+import functools
 import io
 import pathlib
-import string
 from typing import NamedTuple
 
-from matplotlib import figure
 import numpy as np
 from PIL import Image
 
 from experiments.mnist import configs
 from experiments.mnist import run_folder
-from experiments.view import diagram
-from experiments.view import svg
+from kan_jax.plotting import _interactive
+from kan_jax.plotting import _pages
 
-_TEMPLATE = pathlib.Path(__file__).with_name('page.html')
+_STYLE = pathlib.Path(__file__).with_name('images.css')
+_SCRIPT = _STYLE.with_suffix('.js')
 
 
 class Run(NamedTuple):
@@ -45,7 +42,7 @@ class Run(NamedTuple):
   images: np.ndarray
   labels: np.ndarray
   probabilities: np.ndarray
-  picture: diagram.Picture | None
+  picture: _interactive.Picture | None
 
   @property
   def predicted(self) -> np.ndarray:
@@ -55,12 +52,14 @@ class Run(NamedTuple):
 
 def render(run: Run, most: int) -> str:
   """Returns the page of a run, with at most `most` wrong images."""
-  template = string.Template(_TEMPLATE.read_text('utf-8'))
-  return template.substitute(
-      name=html.escape(run.name), subtitle=html.escape(_subtitle(run)),
-      facts=_facts(run), curves=_curves(run), network=_network(run.picture),
-      confusion=_confusion(run), count=_shown(run, most),
-      wrong=_images(run, most), settings=_settings(run.config))
+  return _pages.render(
+      run.name, _subtitle(run), _facts(run), [
+          _pages.section('training', 'Training', _curves(run)),
+          _pages.network_section({'': run.picture}) if run.picture else '',
+          f'<div class="mistakes">\n{_confusion(run)}\n{_wrong(run, most)}\n'
+          '</div>'],
+      dataclasses.asdict(run.config), style=_STYLE.read_text('utf-8'),
+      script=_SCRIPT.read_text('utf-8'))
 
 
 def _subtitle(run: Run) -> str:
@@ -70,7 +69,7 @@ def _subtitle(run: Run) -> str:
           f'{run.config.epochs} epochs, {run.step:,} steps')
 
 
-def _facts(run: Run) -> str:
+def _facts(run: Run) -> dict[str, str]:
   """The numbers to see first."""
   wrong = int((run.predicted != run.labels).sum())
   facts = {
@@ -79,26 +78,24 @@ def _facts(run: Run) -> str:
   if run.rows:
     facts |= {'training accuracy': f'{run.rows[-1]["acc_train"]:.2f} %',
               'training loss': f'{run.rows[-1]["loss"]:.4f}'}
-  return ''.join(f'<div><dt>{name}</dt><dd>{value}</dd></div>'
-                 for name, value in facts.items())
+  return facts
 
 
 def _curves(run: Run) -> str:
   """Loss and accuracy over the epochs, as pictures and as a table."""
   if not run.rows:
     return '<p>No epoch has ended yet.</p>'
-  pictures = []
-  for what, draw in (
-      ('loss', run_folder.draw_loss), ('accuracy', run_folder.draw_accuracy)):
-    fig = figure.Figure(figsize=(5, 2.7), layout='constrained')
-    draw(fig.subplots(), run.rows)
-    pictures.append(svg.write(svg.inline(
-        fig, what, f'The {what} over the epochs; the table has the numbers')))
-  head = _cells(
+  pictures = [
+      _pages.chart(
+          what, f'The {what} over the epochs; the table has the numbers',
+          functools.partial(draw, history=run.rows))
+      for what, draw in (('loss', run_folder.draw_loss),
+                         ('accuracy', run_folder.draw_accuracy))]
+  head = _pages.cells(
       'th', ['epoch', 'loss', 'training, %', 'test, %', 'seconds'])
   body = ''.join(
-      f'<tr>{_cells("td", _epoch(row))}</tr>' for row in run.rows)
-  return (f'<div class="charts">{"".join(pictures)}</div><details><summary>'
+      f'<tr>{_pages.cells("td", _epoch(row))}</tr>' for row in run.rows)
+  return (f'{_pages.charts(pictures)}<details><summary>'
           'The numbers</summary><div class="wide"><table class="numbers">'
           f'<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
           '</details>')
@@ -110,66 +107,36 @@ def _epoch(row: dict[str, float]) -> list[str]:
           f'{row.get("seconds", np.nan):.1f}']
 
 
-def _cells(tag: str, texts: Iterable[str]) -> str:
-  return ''.join(f'<{tag}>{html.escape(text)}</{tag}>' for text in texts)
-
-
-def _network(picture: diagram.Picture | None) -> str:
-  """The diagram and, beside or below it, the function of one edge."""
-  if not picture:
-    return ''
-  return f'''<section aria-labelledby="network">
-<h2 id="network">Network</h2>
-<p>The strongest edges of each layer, {picture.shown:,} of {picture.total:,} in
-all, inputs below, classes on top. Point at an edge, or tap it, to see its
-function; with the keyboard, arrows go from edge to edge.</p>
-<div class="network"><div class="wide">{picture.diagram}</div>
-<div class="panel" aria-live="polite">{picture.curves}
-<p class="key"><span class="line">function</span> <span class="bar">test images
-</span> <span class="tick">knots</span></p></div></div>
-</section>'''
-
-
 def _confusion(run: Run) -> str:
   """A table of counts; those off the diagonal choose what is shown below."""
-  classes = range(run.probabilities.shape[1])
-  counts = np.zeros((len(classes), len(classes)), int)
+  size = run.probabilities.shape[1]
+  counts = np.zeros((size, size), int)
   np.add.at(counts, (run.labels, run.predicted), 1)
-  head = ''.join(f'<th scope="col">{k}</th>' for k in classes)
-  body = ''.join(
-      f'<tr><th scope="row">{true}</th>'
-      + ''.join(_count(true, k, counts[true]) for k in classes) + '</tr>'
-      for true in classes)
-  return (f'<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody>')
+  table = _pages.confusion_table(counts, [str(k) for k in range(size)], _button)
+  return _pages.section(
+      'confusion', 'Confusion matrix', table, 'Rows are true classes, columns '
+      'what the model says, on the test set. A number off the diagonal is a '
+      'button: it shows these images alone.')
 
 
-def _count(true: int, predicted: int, row: np.ndarray) -> str:
-  """A cell of the confusion matrix, of the counts of a true class."""
-  count = int(row[predicted])
-  if true == predicted:
-    return f'<td class="right">{count}</td>'
-  if not count:
-    return '<td></td>'
-  # The root keeps rare mistakes in sight; a tenth of a class is full color.
-  shade = min((10 * count / row.sum())**0.5, 1)
-  return (f'<td style="--shade:{shade:.2f}"><button data-true="{true}" '
-          f'data-predicted="{predicted}" aria-pressed="false" aria-label="'
-          f'{count} times a {true}, taken for a {predicted}">{count}</button>'
-          '</td>')
+def _button(true: int, predicted: int, count: int) -> str:
+  return (f'<button data-true="{true}" data-predicted="{predicted}" '
+          f'aria-pressed="false" aria-label="{count} times a {true}, taken for '
+          f'a {predicted}">{count}</button>')
 
 
-def _shown(run: Run, most: int) -> str:
-  """Says how many of the wrong images are shown."""
-  wrong = int((run.predicted != run.labels).sum())
-  return f'{min(wrong, most):,} of {wrong:,} shown.'
-
-
-def _images(run: Run, most: int) -> str:
+def _wrong(run: Run, most: int) -> str:
   """The images that the model gets wrong, the surest mistakes first."""
   [wrong] = np.nonzero(run.predicted != run.labels)
   sure = run.probabilities[wrong].max(1)
   wrong = wrong[np.argsort(-sure, kind='stable')]
-  return '\n'.join(_image(run, int(k)) for k in wrong[:most])
+  images = '\n'.join(_image(run, int(k)) for k in wrong[:most])
+  return _pages.section('wrong', 'What it gets wrong', (
+      f'<p><span id="count" role="status">{min(len(wrong), most):,} of '
+      f'{len(wrong):,} shown.</span>\n<button class="all" hidden>Show all'
+      '</button></p>\n<p>The surest mistakes come first. Below an image: the '
+      'probability of what the model says, then that of the true class.</p>\n'
+      f'<ul class="wrong">{images}</ul>'))
 
 
 def _image(run: Run, k: int) -> str:
@@ -193,10 +160,3 @@ def _png(image: np.ndarray) -> str:
   pixels = np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
   Image.fromarray(pixels).save(data, 'png', optimize=True)
   return f'data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}'
-
-
-def _settings(config: configs.Config) -> str:
-  return ''.join(
-      f'<tr><th scope="row">{html.escape(name)}</th>'
-      f'{_cells("td", [str(value)])}</tr>'
-      for name, value in dataclasses.asdict(config).items())

@@ -8,6 +8,7 @@ import math
 import numbers
 import operator
 import os
+import pathlib
 from typing import Any
 from typing import Literal
 from typing import Self
@@ -139,11 +140,73 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
     Args:
       **options: Options of `plotting.plot`, such as `most` or `names`.
     """
-    from kan_jax.plotting import diagram  # Its matplotlib is optional.
-    names = [name.replace('$', r'\$') for name in self._input_names()]
+    from kan_jax.plotting import _figures  # Its matplotlib is optional.
+    from kan_jax.plotting import diagram
+    names, output_names = (
+        [_figures.plain(name) for name in names]
+        for names in (self._input_names(), self._output_names()))
     return diagram.plot(
         self.model_, self.variables_, self._standardize(self._rows[0]),
-        **{'names': names, 'output_names': self._output_names()} | options)
+        **{'names': names, 'output_names': output_names} | options)
+
+  def report(
+      self, path: str | pathlib.Path, X: Any = None,  # noqa: N803
+      y: Any = None) -> pathlib.Path:
+    """Writes a page that shows the model, and returns its path.
+
+    One HTML file that needs nothing else: what matters, the effect of each
+    column, predictions against true values or the confusion matrix, the
+    network, and the formula if `formula_` was asked for before. Needs
+    matplotlib.
+
+    Args:
+      path: File to write, such as 'report.html'; one that is there is replaced.
+      X: Rows to predict, [n, in]; by default up to 1000 of the rows of `fit`.
+      y: Their targets, as `fit` takes them.
+
+    Raises:
+      ValueError: If only one of `X` and `y` is given, or they do not fit.
+    """
+    from kan_jax.estimators import _report  # Its matplotlib is optional.
+    validation.check_is_fitted(self)
+    if (X is None) != (y is None):
+      raise ValueError('`X` and `y` need each other: give both or none.')
+    if X is None:
+      x, y, rows = self._rows[0], self._uncode(self._rows[1]), 'rows of the fit'
+    else:
+      x, y, rows = self._check_inputs(X), np.asarray(y), 'rows given'
+      validation.check_consistent_length(x, y)
+    path = pathlib.Path(path)
+    path.write_text(
+        _report.write(_report.Subject(**self._describe(x, y, rows))), 'utf-8')
+    return path
+
+  def _describe(
+      self, x: np.ndarray, y: np.ndarray, rows: str) -> dict[str, Any]:
+    """Returns the fields of a `_report.Subject`."""
+    predictions, formulas = [self._uncode(self._compute(x))], []
+    if '_formulas' in self.__dict__:
+      from kan_jax.symbolic import expressions  # Its sympy is optional.
+      from kan_jax.symbolic import simplify
+      predictions.append(self._uncode(self._compute_formulas(x)))
+      short = [simplify.round_digits(f, 6) for f in self._formulas]
+      formulas = [(expressions.mathml(name, f), f'{name} = {f}')
+                  for name, f in zip(self._output_names(), short, strict=True)]
+    settings = self.get_params() | {
+        name: f'{getattr(self, name):.6g}' for name in ('alpha_', 'n_iter_')}
+    return {
+        'title': type(self).__name__, 'rows': rows, 'x': x,
+        'true': self._number(y), 'predicted': self._number(predictions[0]),
+        'formula': self._number(predictions[1]) if formulas else None,
+        'score': self._score_name,
+        'scores': [self._score(y, values) for values in predictions],
+        'inputs': self._input_names(), 'outputs': self._output_names(),
+        'classes': [str(name) for name in getattr(self, 'classes_', ())],
+        'importances': self.feature_importances_, 'compute': self._effects,
+        'effects': self._effect_names(), 'formulas': formulas,
+        'network': (
+            self.model_, self.variables_, self._standardize(self._rows[0])),
+        'settings': settings}
 
   def save(
       self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -217,6 +280,20 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
   @abc.abstractmethod
   def _score(self, y: np.ndarray, predictions: np.ndarray) -> float:
     """Returns what `score` returns, for predictions that are there."""
+
+  _score_name: str  # What `score` returns, in words.
+
+  @abc.abstractmethod
+  def _number(self, predictions: np.ndarray) -> np.ndarray:
+    """Returns numbers [n, out], or numbers of classes [n]."""
+
+  @abc.abstractmethod
+  def _effects(self, x: np.ndarray) -> np.ndarray:
+    """Returns what effects of columns are shown of, [n, out]."""
+
+  @abc.abstractmethod
+  def _effect_names(self) -> list[str]:
+    """Returns names of what `_effects` returns."""
 
   @abc.abstractmethod
   def _explained(self) -> np.ndarray:

@@ -76,6 +76,17 @@ class KANRegressor(base.RegressorMixin, _base.KANEstimator):
   def _score(self, y: np.ndarray, predictions: np.ndarray) -> float:
     return float(metrics.r2_score(y, predictions))
 
+  _score_name = 'R²'
+
+  def _number(self, predictions: np.ndarray) -> np.ndarray:
+    return np.reshape(predictions, (len(predictions), -1))
+
+  def _effects(self, x: np.ndarray) -> np.ndarray:
+    return self._compute(x)
+
+  def _effect_names(self) -> list[str]:
+    return self._output_names()
+
   def _explained(self) -> np.ndarray:
     return self._rows[1]
 
@@ -138,6 +149,24 @@ class KANClassifier(base.ClassifierMixin, _base.KANEstimator):
   def _score(self, y: np.ndarray, predictions: np.ndarray) -> float:
     return float(metrics.accuracy_score(y, predictions))
 
+  _score_name = 'accuracy'
+
+  def _number(self, predictions: np.ndarray) -> np.ndarray:
+    unknown = np.setdiff1d(predictions, self.classes_)
+    if len(unknown):
+      raise ValueError(
+          f'`y` has the class {unknown.tolist()[0]!r}, which `fit` has not '
+          f'seen; it saw {self.classes_.tolist()}.')
+    return np.searchsorted(self.classes_, predictions)
+
+  def _effects(self, x: np.ndarray) -> np.ndarray:
+    outputs = self._compute(x)
+    return special.softmax(outputs, axis=1) if self._many else (
+        special.expit(outputs))
+
+  def _effect_names(self) -> list[str]:
+    return [str(name) for name in self.classes_[0 if self._many else 1:]]
+
   def _explained(self) -> np.ndarray:
     outputs = self._compute(self._rows[0])
     return outputs - outputs.mean(1, keepdims=True) if self._many else outputs
@@ -147,4 +176,4 @@ class KANClassifier(base.ClassifierMixin, _base.KANEstimator):
 
   def _output_names(self) -> list[str]:
     shown = self.classes_ if self._many else self.classes_[1:]
-    return [str(name).replace('$', r'\$') for name in shown]
+    return [str(name) for name in shown]

@@ -37,6 +37,11 @@ def palette() -> Palette:
   return Palette(colors.to_rgb(mpl.rcParams['text.color']), paper[:3])
 
 
+def plain(text: str) -> str:
+  """Returns a text for a picture, where two $ would begin mathematics."""
+  return text.replace('$', r'\$')
+
+
 class Figure(figure.Figure):
   """A matplotlib figure that is a picture at the end of a notebook's cell.
 

@@ -1,4 +1,4 @@
-"""Expressions of sympy as functions of arrays, and as LaTeX.
+"""Expressions of sympy as functions of arrays, as LaTeX and as MathML.
 
 Symbols may have any names, as the columns of a table do: `sin`, `pi`, `lambda`,
 `mass (kg)`.
@@ -6,6 +6,7 @@ Symbols may have any names, as the columns of a table do: `sin`, `pi`, `lambda`,
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import html
 import re
 from typing import Any
 from typing import Literal
@@ -22,6 +23,9 @@ _GREEK = frozenset((
     'iota', 'kappa', 'lambda', 'mu', 'nu', 'xi', 'rho', 'sigma', 'tau',
     'upsilon', 'phi', 'chi', 'psi', 'omega', 'Gamma', 'Delta', 'Theta',
     'Lambda', 'Xi', 'Pi', 'Sigma', 'Upsilon', 'Phi', 'Psi', 'Omega'))
+# Parentheses of sympy 1.12, which browsers do not know; the innermost ones.
+_FENCED = re.compile(
+    '<mfenced([^>]*)>((?:(?!</?mfenced).)*)</mfenced>', re.DOTALL)
 _SUBSCRIPTED = re.compile(r'([A-Za-z]+)(\d*)((?:_[A-Za-z0-9]+)*)')
 _ESCAPED = {character: f'\\{character}' for character in '#$%&_{}'} | {
     '\\': r'\textbackslash{}', '^': r'\textasciicircum{}',
@@ -162,3 +166,23 @@ def _latex_name(name: str) -> str:
 
 def _latex_word(word: str) -> str:
   return f'\\{word}' if word in _GREEK else word
+
+
+def mathml(name: str, expr: sympy.Expr) -> str:
+  """Returns `name = expr` in MathML, as browsers show it.
+
+  Without the element <math> around it. It may stand in HTML whatever the names
+  of symbols are.
+  """
+  expr = sympy.Eq(sympy.Symbol(name), expr, evaluate=False)
+  safe = {symbol: sympy.Symbol(html.escape(str(symbol.name), quote=False))
+          for symbol in expr.free_symbols}
+  text = sympy.mathml(
+      expr.xreplace(safe), printer='presentation', mul_symbol='dot')
+  for old, new in (('&ExponentialE;', 'e'), ('<mn>-', '<mn>&minus;')):
+    text = text.replace(old, new)
+  while (match := _FENCED.search(text)) is not None:
+    fences = ('|', '|') if '|' in match[1] else ('(', ')')
+    text = (f'{text[:match.start()]}<mrow><mo>{fences[0]}</mo>{match[2]}'
+            f'<mo>{fences[1]}</mo></mrow>{text[match.end():]}')
+  return text

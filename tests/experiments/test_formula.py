@@ -82,10 +82,20 @@ class ProgramTest(parameterized.TestCase):
         'commas, decimal points\n', done.stdout.partition('relative')[0])
     self.assertEqual(
         sorted(path.name for path in (folder / 'out').iterdir()),
-        ['formula.tex', 'formula.txt', 'splines.png', 'symbols.png'])
+        ['formula.tex', 'formula.txt', 'splines.png', 'symbols.png',
+         'view.html'])
     self.assertEqual(
         (folder / 'out/formula.tex').read_text(),
         'density = \\frac{3 \\text{mass (kg)}}{volume_{l}}\n')
+    page = (folder / 'out/view.html').read_text()
+    self.assertIn('density = 3*mass (kg)/volume_l</code>', page)
+    for text in ('id="agreement"', '<h3>Splines</h3>', '<h3>Functions</h3>',
+                 'splines, relative error',
+                 'mass (kg) → factor 1 of density'):
+      self.assertTrue(text in page, text)
+    self.assertNotRegex(page, 'https?:')
+    done = command.call('view', f'--workdir={folder / "out"}')
+    self.assertRegex(done.stdout, r'view\.html: open it in a browser\n$')
 
   @parameterized.parameters(
       ((), '--task or --csv'), (('--task=x',), 'hello, product'),

@@ -125,3 +125,23 @@ class LatexTest(parameterized.TestCase):
     canvas = figure.Figure()
     canvas.text(0, 0, f'${text}$')
     canvas.savefig(io.BytesIO(), format='svg')
+
+
+class MathmlTest(parameterized.TestCase):
+
+  def test_names_are_escaped(self):
+    text = expressions.mathml('y', sympy.Symbol('a<b & c') - 1)
+    self.assertEqual(
+        text, '<mrow><mi>y</mi><mo>=</mo><mrow><mi>a&lt;b &amp; c</mi>'
+        '<mo>-</mo><mn>1</mn></mrow></mrow>')
+
+  def test_what_browsers_know(self):
+    """Parentheses are signs, whatever sympy writes; products have a dot."""
+    x = sympy.Symbol('x')
+    text = expressions.mathml(
+        'y', 2 * sympy.sin(sympy.Abs(x + 1)) * sympy.exp(x))
+    self.assertNotIn('mfenced', text)
+    for sign in '(|)':
+      self.assertIn(f'<mo>{sign}</mo>', text)
+    self.assertIn('<mi>e</mi>', text)
+    self.assertIn('&#xB7;', text)

@@ -1,4 +1,4 @@
-"""The KAN of a run as part of an HTML page: a diagram whose edges answer.
+"""A KAN as part of an HTML page: a diagram whose edges answer.
 
 Each edge of the diagram can be pointed at, touched, or reached with the arrow
 keys; the page then shows the edge's function enlarged. Everything is drawn
@@ -17,13 +17,15 @@ import jax
 from matplotlib import axes
 import numpy as np
 
-from experiments.view import svg
-import kan_jax
+from kan_jax.layers import edge_moments
+from kan_jax.layers import linen
+from kan_jax.layers import nodes
 from kan_jax.layers import structure
 from kan_jax.layers import traversal
 from kan_jax.plotting import _edge_curves
+from kan_jax.plotting import _figures
+from kan_jax.plotting import _svg
 from kan_jax.plotting import diagram
-from kan_jax.pruning import scores
 from kan_jax.splines import bsplines
 
 _POINT = 72  # In an inch.
@@ -39,11 +41,15 @@ class Names(NamedTuple):
   Attributes:
     inputs: Short names of the inputs, for the diagram.
     outputs: Names of the outputs.
-    input: The kind of an input, such as 'pixel'.
+    input: The kind of an input, such as 'pixel'; empty if names are enough.
+    output: The kind of an output, such as 'class'.
+    rows: What the samples are, such as 'test images'.
   """
   inputs: Sequence[str]
   outputs: Sequence[str]
-  input: str
+  input: str = ''
+  output: str = ''
+  rows: str = 'rows'
 
 
 class Picture(NamedTuple):
@@ -54,11 +60,20 @@ class Picture(NamedTuple):
     curves: A <figure> for each edge of the diagram; all but one are hidden.
     shown: How many edges these are.
     total: How many edges the network has.
+    rows: What its samples are.
   """
   diagram: str
   curves: str
   shown: int
   total: int
+  rows: str
+
+  def write(self) -> str:
+    """Returns the diagram and, beside or below it, the function of an edge."""
+    return f'''<div class="network"><div class="wide">{self.diagram}</div>
+<div class="panel" aria-live="polite">{self.curves}
+<p class="key"><span class="line">function</span> <span class="bar">{self.rows}
+</span> <span class="tick">knots</span></p></div></div>'''
 
 
 class _Edge(NamedTuple):
@@ -74,8 +89,8 @@ class _Edge(NamedTuple):
 
 
 def draw(
-    kan: kan_jax.KAN, variables: Mapping[str, Any], x: jax.Array, names: Names,
-    most: int) -> Picture:
+    kan: linen.KAN, variables: Mapping[str, Any], x: jax.typing.ArrayLike,
+    names: Names, most: int, name: str = 'edge') -> Picture:
   """Draws a network.
 
   Args:
@@ -85,44 +100,58 @@ def draw(
       standard deviations of their values, and the range of each function.
     names: Names of its inputs and outputs.
     most: Number of edges of each layer that are shown, the strongest.
+    name: Name of the network, another one for each on the page.
   """
-  activity = scores.activity(kan, variables, x)
-  drawn = _edge_curves.strongest(
-      kan, variables, x, structure.read(kan, variables), scores=activity,
-      most=most)
-  views = list(traversal.view_layers(kan, variables, x).values())
+  net = structure.read(kan, variables)
+  drawn = _edge_curves.strongest(kan, variables, x, net, most=most)
+  views = traversal.view_layers(kan, variables, x)
   edges = [
-      list(_edges(k, layer, views[k], activity.edges[k], names, len(drawn)))
-      for k, layer in enumerate(drawn)]
+      list(_edges(k, layer, views[path], names, net.nodes, name))
+      for k, (layer, path) in enumerate(zip(drawn, net.paths, strict=True))]
   fig = diagram.plot(
-      kan, variables, x, scores=activity, most=most, names=names.inputs,
-      output_names=names.outputs)
-  root = svg.inline(fig, 'network', 'The network, inputs below')
+      kan, variables, x, most=most,
+      names=[_figures.plain(text) for text in names.inputs],
+      output_names=[_figures.plain(text) for text in names.outputs])
+  root = _svg.inline(fig, name, 'The network, inputs below')
+  root.set('style', f'--inches: {fig.get_figwidth():.1f}')
   _add_targets(root, fig.axes[0], edges)
   everything = [edge for layer in edges for edge in layer]
-  first = max(everything, key=lambda edge: edge.score)
+  first = max(everything, key=lambda edge: edge.score, default=None)
   return Picture(
-      svg.write(root),
+      _svg.write(root),
       '\n'.join(_curve(edge, edge is not first) for edge in everything),
-      len(everything), sum(layer.live for layer in drawn))
+      len(everything), sum(layer.live for layer in drawn), names.rows)
 
 
 def _edges(
     k: int, layer: _edge_curves.DrawnEdges, view: traversal.LayerView,
-    activity: np.ndarray, names: Names, count: int) -> Iterator[_Edge]:
+    names: Names, rows: Sequence[nodes.Nodes],
+    network: str) -> Iterator[_Edge]:
   """Yields the edges of a layer that are drawn, in the order of the diagram."""
+  activity = edge_moments.visible_activity(view)
   ranks = np.argsort(np.argsort(-activity, axis=None)).reshape(activity.shape)
   knots = np.asarray(bsplines.interior(view.edges.knots, view.order))
   inputs = np.asarray(view.inputs)
-  for i, o, x, y in zip(
-      layer.i.tolist(), layer.o.tolist(), layer.x, layer.y, strict=True):
+  for i, o, x, y, function in zip(
+      layer.i.tolist(), layer.o.tolist(), layer.x, layer.y, layer.names,
+      strict=True):
     begin = f'{names.input} {names.inputs[i]}' if k == 0 else f'node {i}'
-    end = f'class {names.outputs[o]}' if k == count - 1 else f'node {o}'
+    end = _end(o, rows[k + 1], names if k + 2 == len(rows) else None)
     yield _Edge(
-        f'edge-{k}-{i}-{o}', f'{begin} → {end}',
-        f'score {activity[i, o]:.3g}, number {ranks[i, o] + 1} of the '
-        f'{layer.live} edges in layer {k + 1}', activity[i, o], x, y,
+        f'{network}-{k}-{i}-{o}', f'{begin} → {end}'.strip(),
+        (f'{function}; ' if function else '')
+        + f'score {activity[i, o]:.3g}, number {ranks[i, o] + 1} of the '
+        f'{layer.live} edges in layer {k + 1}', float(activity[i, o]), x, y,
         knots[i, (knots[i] >= x[0]) & (knots[i] <= x[-1])], inputs[:, i])
+
+
+def _end(term: int, row: nodes.Nodes, names: Names | None) -> str:
+  """Says where an edge ends; with names if these are outputs."""
+  node = int(row.node_of_term[term])
+  end = f'{names.output} {names.outputs[node]}'.strip() if names else (
+      f'node {node}')
+  factor = row.groups[node].index(term) + 1
+  return end if node < row.sums else f'factor {factor} of {end}'
 
 
 def _add_targets(
@@ -154,21 +183,23 @@ def _add_targets(
 def _curve(edge: _Edge, hidden: bool) -> str:
   """Draws the function of an edge, its knots and its samples."""
   left, top, right, bottom = _FRAME
-  low, high = edge.y.min(), edge.y.max()
+  finite = np.isfinite(edge.y)  # A function may leave its domain.
+  values = edge.y[finite]
+  low, high = (values.min(), values.max()) if len(values) else (0.0, 0.0)
   across = _scale(edge.x[0], edge.x[-1], left, right)
   up = _scale(low, high, bottom - 6, top + 6)
   return (
       f'<figure class="curve" id="{edge.name}"{" hidden" * hidden}>'
       f'<figcaption><strong>{html.escape(edge.title)}</strong> '
-      f'{edge.text}</figcaption>'
+      f'{html.escape(edge.text)}</figcaption>'
       f'<svg viewBox="0 0 {_SIZE[0]} {_SIZE[1]}" role="img" aria-label="Over '
       f'{edge.x[0]:.3g} to {edge.x[-1]:.3g} it has values from {low:.3g} to '
       f'{high:.3g}">'
       f'{_bars(edge, across)}'
       f'<path class="knots" d="{_ticks(across(edge.knots))}"/>'
       f'<path class="frame" d="M{left} {top}V{bottom}H{right}"/>'
-      f'<polyline points="{_points(np.stack([across(edge.x), up(edge.y)], 1))}"'
-      '/>'
+      '<polyline points="'
+      f'{_points(np.stack([across(edge.x), up(edge.y)], 1)[finite])}"/>'
       f'<g class="numbers"><text x="{left - 6}" y="{top + 10}">{high:.3g}'
       f'</text><text x="{left - 6}" y="{bottom - 3}">{low:.3g}</text>'
       f'<text class="start" x="{left}" y="{bottom + 18}">{edge.x[0]:.3g}'
@@ -180,7 +211,7 @@ def _bars(edge: _Edge, across) -> str:
   """Draws a histogram of the inputs, in the lowest quarter."""
   _, top, _, bottom = _FRAME
   counts, ends = np.histogram(edge.samples, _BARS, (edge.x[0], edge.x[-1]))
-  heights = counts / counts.max() * (bottom - top) / 4
+  heights = counts / max(counts.max(), 1) * (bottom - top) / 4
   places = across(ends)
   bars = ''.join(
       f'M{start:.1f} {bottom}v{-height:.1f}h{stop - start:.1f}v{height:.1f}z'
