@@ -14,6 +14,7 @@ from collections.abc import Callable
 import html
 import pathlib
 import signal
+import textwrap
 import time
 from typing import Any
 from typing import NamedTuple
@@ -116,13 +117,18 @@ def write(folder: pathlib.Path, outcome: Outcome) -> None:
   rounded = symbolic.round_digits(found.expression, 6)
   left, right = symbolic.latex(sympy.Symbol(target)), symbolic.latex(rounded)
   (folder / 'formula.tex').write_text(f'{left} = {right}\n')
+  captions = {'splines': f'{target}, by splines',
+              'symbols': f'{target} = {rounded}'}
   scaled, _ = found.scale.data(outcome.x, outcome.y)
   for stem, (model, variables) in outcome.networks.items():
     figure = edge_panels.plot(
         model, variables, scaled,
         names=[_figures.plain(name) for name in outcome.names],
         output_names=[_figures.plain(target)])
-    figure.savefig(folder / f'{stem}.png', dpi=150)
+    text = textwrap.fill(captions[stem], 50)
+    figure.text(0.5, 0, text, ha='center', va='top', parse_math=False)
+    figure.savefig(folder / f'{stem}.png', dpi=150, bbox_inches='tight',
+                   pad_inches=0.2)
   (folder / 'view.html').write_text(page(folder.absolute().name, outcome))
 
 

@@ -38,10 +38,12 @@ def plot_edges(
     variables: Its variables.
     x: A batch of inputs: decides the activity of the edges, the standard
       deviations of their values, and the histogram of samples under each curve.
-    most: Number of curves to draw for each layer, >= 1.
+    most: Number of curves to draw for each layer, >= 1; fewer if no layer has
+      so many edges.
 
   Returns:
-    A figure with a row of panels for each layer, the most active edge first.
+    A figure with a row of panels for each layer, the most active edge first;
+    without edges that were removed.
     Knots are ticks on the lower side; a function that an edge carries is named
     in the title, and has gaps outside its domain.
 
@@ -54,19 +56,29 @@ def plot_edges(
     raise ValueError(
         '`model` needs to hold KAN layers, whose edges are drawn; got '
         f'{type(model).__name__} without any.')
-  rows = len(views)
+  edges = [_strongest(view, most) for view in views.values()]
+  columns = max(1, *map(len, edges))
   fig = _figures.Figure(
-      figsize=(1.7 * most, 1.9 * rows), layout='constrained')
-  panels = fig.subplots(rows, most, squeeze=False)
+      figsize=(max(1.7 * columns, 3), 1.9 * len(views)), layout='constrained')
+  panels = fig.subplots(len(views), columns, squeeze=False)
   for ax in panels.flat:
     ax.set_axis_off()
-  for row, (path, view) in zip(panels, views.items(), strict=False):
-    scores = edge_moments.visible_activity(view)
-    strongest = np.argsort(-scores, axis=None, kind='stable')[:most]
-    for ax, index in zip(row, strongest, strict=False):
-      _draw_edge(ax, view, *np.unravel_index(index, scores.shape))
+  for row, drawn, (path, view) in zip(
+      panels, edges, views.items(), strict=True):
+    for ax, edge in zip(row, drawn, strict=False):
+      _draw_edge(ax, view, *edge)
     row[0].set_ylabel('/'.join(path), fontsize=9)
   return fig
+
+
+def _strongest(
+    view: traversal.LayerView, most: int) -> list[tuple[int, int]]:
+  """Returns the most active edges (input, output) that are not removed."""
+  live = {*traversal.spline_edges(view), *symbolic_edges.pairs(view.symbolic)}
+  scores = edge_moments.visible_activity(view)
+  ranked = np.argsort(-scores, axis=None, kind='stable').tolist()
+  places = (divmod(index, scores.shape[1]) for index in ranked)
+  return [edge for edge in places if edge in live][:most]
 
 
 def _draw_edge(

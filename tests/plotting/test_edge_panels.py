@@ -72,6 +72,19 @@ class PlotEdgesTest(parameterized.TestCase):
     tops = [round(ax.get_subplotspec().rowspan.start) for ax in _drawn(fig)]
     self.assertEqual([tops.count(row) for row in (0, 1)], expected)
 
+  def test_a_small_network_fills_the_figure(self):
+    """No more columns than the widest layer has edges; no removed edges."""
+    panels = [ax for ax in _plot(most=20).axes if ax.get_subplotspec()]
+    self.assertEqual(panels[0].get_subplotspec().get_gridspec().ncols, 6)
+    grid = _VARIABLES['grid']
+    masked = {'layers_0': {
+        **grid['layers_0'], 'mask': jnp.array([[0, 1, 0], [0, 0, 1.0]])},
+              'layers_1': grid['layers_1']}
+    fig = edge_panels.plot_edges(_MODEL, {**_VARIABLES, 'grid': masked}, _X)
+    titles = [ax.get_title() for ax in _drawn(fig)]
+    self.assertCountEqual(titles[:2], ['0 → 1', '1 → 2'])
+    self.assertLen(titles, 2 + 3)
+
   def test_curves_are_the_edges(self):
     """Case L05: what is drawn is what the network sums."""
     views = list(traversal.view_layers(_MODEL, _VARIABLES, _X).values())
