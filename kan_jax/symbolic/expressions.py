@@ -179,7 +179,8 @@ def mathml(name: str, expr: sympy.Expr) -> str:
           for symbol in expr.free_symbols}
   text = sympy.mathml(
       expr.xreplace(safe), printer='presentation', mul_symbol='dot')
-  for old, new in (('&ExponentialE;', 'e'), ('<mn>-', '<mn>&minus;')):
+  for old, new in (('&ExponentialE;', 'e'), ('<mn>-', '<mn>&minus;'),
+                   ('<mo>-<', '<mo>&minus;<')):
     text = text.replace(old, new)
   while (match := _FENCED.search(text)) is not None:
     fences = ('|', '|') if '|' in match[1] else ('(', ')')

@@ -133,7 +133,7 @@ class MathmlTest(parameterized.TestCase):
     text = expressions.mathml('y', sympy.Symbol('a<b & c') - 1)
     self.assertEqual(
         text, '<mrow><mi>y</mi><mo>=</mo><mrow><mi>a&lt;b &amp; c</mi>'
-        '<mo>-</mo><mn>1</mn></mrow></mrow>')
+        '<mo>&minus;</mo><mn>1</mn></mrow></mrow>')
 
   def test_what_browsers_know(self):
     """Parentheses are signs, whatever sympy writes; products have a dot."""
