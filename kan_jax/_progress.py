@@ -84,7 +84,7 @@ def name_part(show: bool | str, name: str) -> bool | str:
 
 
 def _may_show() -> bool:
-  """Whether neither the user nor a pool of workers is against it."""
+  """Whether this is no worker process, and the user has not turned bars off."""
   return (os.environ.get('TQDM_DISABLE', '0') in ('', '0')
           and multiprocessing.parent_process() is None)
 

@@ -1,4 +1,4 @@
-"""Options of XLA's compiler, for programs that compile longer than they run.
+"""Options of XLA's compiler, for programs that run for a short time only.
 
 For `compiler_options` of `jax.jit` and of `kan_jax.fit`:
 

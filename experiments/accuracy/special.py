@@ -59,7 +59,7 @@ FUNCTIONS = {
 
 
 class Result(NamedTuple):
-  """What one function came to."""
+  """How well one function was fitted."""
   rmse: float  # On the test points.
   seconds: float
 

@@ -309,8 +309,13 @@ class Loop:
     skipped, counted = int(totals['skipped']), self._counted(self._steps)
     row: dict[str, float] = {'epoch': epoch, 'step': int(state.step)}
     row |= {name: float(totals[name]) / counted for name in ('loss', 'penalty')}
-    for name, feed in (('acc_train', self._train), ('acc_test', self._test)):
-      row[name] = 100 * feed.evaluate(self._programs.evaluate, state.variables)
+    waiting = 'evaluating' + (
+        '' if self._rows else f', {_progress.COMPILING}')
+    with _progress.Bar(
+        None, processes.is_first() and f'Epoch {epoch}', waiting):
+      for name, feed in (('acc_train', self._train), ('acc_test', self._test)):
+        row[name] = 100 * feed.evaluate(
+            self._programs.evaluate, state.variables)
     row |= {'skipped': skipped, 'seconds': time.perf_counter() - start}
     self._log(
         f'Epoch: {epoch} [{self._size}/{self._size}] Loss: {row["loss"]:.6f} '

@@ -120,7 +120,7 @@ def _kan(
 
 
 def flat(seconds: float) -> Iterator[Row]:
-  """Cost against the number of intervals."""
+  """Compares few intervals with many."""
   x = jax.random.uniform(jax.random.key(1), (1024, 100), minval=-1)
   sizes = 50, 200, 1000
   model = linen.KANLayer(100, grid=200)
@@ -143,7 +143,7 @@ def flat(seconds: float) -> Iterator[Row]:
 
 
 def uneven(seconds: float) -> Iterator[Row]:
-  """Grids by quantiles of normal samples."""
+  """Compares grids by quantiles of normal samples with uniform ones."""
   for features, batch, grid in ((_WIDE, 128, 5), ((100, 100), 1024, 200)):
     x = jax.random.normal(jax.random.key(1), (batch, features[0]))
     runs = [_kan(features, x, grid, eps) for eps in (0.0, 1.0)]
@@ -166,7 +166,7 @@ def _train_step(lamb: float):
 
 
 def penalty(seconds: float) -> Iterator[Row]:
-  """The exact penalty in a training step."""
+  """Compares training steps with and without the exact penalty."""
   x = jax.random.uniform(jax.random.key(1), (128, _WIDE[0]), minval=-1)
   y = jnp.zeros(len(x), jnp.int32)
 
@@ -221,7 +221,7 @@ def _nnx_step(x: jax.Array, y: jax.Array, *, cached: bool) -> Callable[[], Any]:
 
 
 def equal(seconds: float) -> Iterator[Row]:
-  """As many parameters: 10 for each edge of the KAN, more nodes in the MLP."""
+  """Compares a KAN with an MLP of as many parameters, which has more nodes."""
   x = jax.random.uniform(jax.random.key(1), (100, 1000), minval=-1)
   mlp = nn.Sequential([nn.Dense(10_000), nn.silu, nn.Dense(1)])
   params = jax.jit(mlp.init)(jax.random.key(0), x)
@@ -295,7 +295,7 @@ def train_pykan(epochs: int = 5, freq: int = 10) -> None:
 
 
 def memory(seconds: float) -> Iterator[Row]:
-  """From the compiled programs' own analysis; no time is taken."""
+  """Compares memory, as the compiled programs report it."""
   del seconds
   init, step = _train_step(0.0)
 

@@ -43,7 +43,7 @@ Build = Callable[[Shape, Array, Array], Contender]
 
 
 def _of_jax(apply: Callable, params: Any, x: Array, weight: Array) -> Contender:
-  """Of `apply(params, x)`; arrays are arguments, not constants."""
+  """Times `apply(params, x)`; arrays are arguments, not constants."""
   def value(params, x, weight):
     return (apply(params, x) * weight).sum()
 
@@ -183,7 +183,7 @@ def _of_network(
 
 
 def _of_torch(model: Any, x: Array, weight: Array) -> Contender:
-  """Compiled whole if that works and is faster; else as the peer made it."""
+  """Times a model of torch, compiled as a whole if that works and is faster."""
   torch = importlib.import_module('torch')
   torch.compiler.reset()  # Else what it compiled before counts to its limit.
   torch.manual_seed(0)

@@ -100,7 +100,7 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
 
     Found on the first call by `discovery.discover`, on up to 1000 of the rows
     of `fit` and the columns that matter most. That takes about a minute, most
-    of it compiling, and some ten seconds more for each further class. For more
+    of it compiling, and about ten seconds more for each further class. For more
     than one output, or more than two classes, a list. Needs sympy and at least
     50 different rows.
     """

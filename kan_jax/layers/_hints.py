@@ -48,7 +48,7 @@ _ADVICE: Mapping[str, str] = {
         _SCALE_SPLINE),
     'sb_trainable': "pass `optimizer=LBFGS(frozen=('scale_base',))` to `fit`",
     'sp_trainable': "pass `optimizer=LBFGS(frozen=('scale_spline',))` to `fit`",
-    'affine_trainable': "pass `optimizer=LBFGS(frozen=('affine',))` to `fit`",
+    'affine_trainable': 'leave it out; `bias` gives each node a trainable bias',
     'symbolic_enabled': (
         'leave it out; no edge has a function until `fix` or `auto_symbolic` '
         'gives it one'),
