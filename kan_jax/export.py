@@ -2,8 +2,8 @@
 
 `serialize` makes bytes that JAX alone can run, a StableHLO program, see
 https://docs.jax.dev/en/latest/export/export.html. It needs flatbuffers:
-`pip install -e '.[export]'` in a copy of the repository. `to_onnx` makes a graph
-for any runtime of ONNX, https://onnx.ai, and needs onnx:
+`pip install -e '.[export]'` in a copy of the repository. `to_onnx` makes a
+graph for any runtime of ONNX, https://onnx.ai, and needs onnx:
 `pip install -e '.[onnx]'` there.
 """
 

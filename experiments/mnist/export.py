@@ -1,4 +1,4 @@
-"""Writes the model of a run to a file that JAX, or ONNX, alone can run.
+"""Writes the model of a run to a file that JAX, or ONNX, can run.
 
   python -m experiments.mnist.export --workdir=DIR --output=FILE
 
@@ -60,7 +60,8 @@ def export_run(
           functools.partial(model.apply, variables), shape, platforms=platforms)
   except ImportError as error:
     raise cli.UsageError(
-        f"{output} needs onnx: pip install 'kan_jax[onnx]'") from error
+        f"{output} needs onnx: pip install -e '.[onnx]' in a copy of the "
+        'repository') from error
   except ValueError as error:
     raise cli.UsageError(f'the model cannot be exported: {error}') from error
   try:

@@ -22,7 +22,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils import validation
 
 from kan_jax import checks
-from kan_jax import model_file
+from kan_jax.estimators import _files
 from kan_jax.estimators import _losses
 from kan_jax.estimators import _regularization_path
 from kan_jax.estimators import _tables
@@ -41,11 +41,6 @@ _CHUNK = 512
 _KEPT = 1000  # Rows that pictures and formulas look at.
 # Attributes that take too long to be looked at unless they were asked for.
 _SLOW = ('formula_', 'formula_report_')
-# Attributes that a file keeps, besides those that the model decides.
-_SAVED = frozenset({
-    'n_features_in_', 'feature_names_in_', 'classes_', 'input_mean_',
-    'input_scale_', 'output_mean_', 'output_scale_', 'alpha_', 'path_',
-    'n_iter_', '_many', '_rows'})
 
 
 class KANEstimator(base.BaseEstimator, abc.ABC):
@@ -150,8 +145,8 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
         **{'names': names, 'output_names': output_names} | options)
 
   def report(
-      self, path: str | pathlib.Path, X: Any = None,  # noqa: N803
-      y: Any = None) -> pathlib.Path:
+      self, path: str | os.PathLike[str], X: Any = None,  # noqa: N803
+      y: Any = None, *, overwrite: bool = False) -> pathlib.Path:
     """Writes a page that shows the model, and returns its path.
 
     One HTML file that needs nothing else: what matters, the effect of each
@@ -160,53 +155,30 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
     matplotlib.
 
     Args:
-      path: File to write, such as 'report.html'; one that is there is replaced.
+      path: File to write, such as 'report.html'.
       X: Rows to predict, [n, in]; by default up to 1000 of the rows of `fit`.
       y: Their targets, as `fit` takes them.
+      overwrite: Whether to replace a file that is there.
 
     Raises:
+      FileExistsError: If there is a file already.
       ValueError: If only one of `X` and `y` is given, or they do not fit.
     """
     from kan_jax.estimators import _report  # Its matplotlib is optional.
     validation.check_is_fitted(self)
     if (X is None) != (y is None):
       raise ValueError('`X` and `y` need each other: give both or none.')
+    path = pathlib.Path(path)
+    if path.exists() and not overwrite:
+      raise FileExistsError(
+          f'{path} is there already; overwrite=True replaces it.')
     if X is None:
       x, y, rows = self._rows[0], self._uncode(self._rows[1]), 'rows of the fit'
     else:
       x, y, rows = self._check_inputs(X), np.asarray(y), 'rows given'
       validation.check_consistent_length(x, y)
-    path = pathlib.Path(path)
-    path.write_text(
-        _report.write(_report.Subject(**self._describe(x, y, rows))), 'utf-8')
+    path.write_text(_report.write(_report.describe(self, x, y, rows)), 'utf-8')
     return path
-
-  def _describe(
-      self, x: np.ndarray, y: np.ndarray, rows: str) -> dict[str, Any]:
-    """Returns the fields of a `_report.Subject`."""
-    predictions, formulas = [self._uncode(self._compute(x))], []
-    if '_formulas' in self.__dict__:
-      from kan_jax.symbolic import expressions  # Its sympy is optional.
-      from kan_jax.symbolic import simplify
-      predictions.append(self._uncode(self._compute_formulas(x)))
-      short = [simplify.round_digits(f, 6) for f in self._formulas]
-      formulas = [(expressions.mathml(name, f), f'{name} = {f}')
-                  for name, f in zip(self._output_names(), short, strict=True)]
-    settings = self.get_params() | {
-        name: f'{getattr(self, name):.6g}' for name in ('alpha_', 'n_iter_')}
-    return {
-        'title': type(self).__name__, 'rows': rows, 'x': x,
-        'true': self._number(y), 'predicted': self._number(predictions[0]),
-        'formula': self._number(predictions[1]) if formulas else None,
-        'score': self._score_name,
-        'scores': [self._score(y, values) for values in predictions],
-        'inputs': self._input_names(), 'outputs': self._output_names(),
-        'classes': [str(name) for name in getattr(self, 'classes_', ())],
-        'importances': self.feature_importances_, 'compute': self._effects,
-        'effects': self._effect_names(), 'formulas': formulas,
-        'network': (
-            self.model_, self.variables_, self._standardize(self._rows[0])),
-        'settings': settings}
 
   def save(
       self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -226,10 +198,7 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
       ModelFileError: If there is a file already, or none can be written.
     """
     validation.check_is_fitted(self)
-    model_file.write(path, self.model_, self.variables_, {
-        'kind': type(self).__name__, 'options': self.get_params(),
-        'attributes': {name: value for name, value in vars(self).items()
-                       if name in _SAVED}}, overwrite=overwrite)
+    _files.write(path, self, overwrite=overwrite)
 
   @classmethod
   def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -242,27 +211,7 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
       ModelFileError: If there is no such file, it is damaged, or is none of an
         estimator of this class.
     """
-    model, variables, more = model_file.read(path)
-    if more.get('kind') != cls.__name__:
-      raise model_file.ModelFileError(
-          f'{path} holds no {cls.__name__}: it is of '
-          f'{str(more.get("kind", "a model alone"))[:40]}')
-    try:
-      estimator = cls(**more['options'])
-      for name in more['attributes'].keys() & _SAVED:
-        setattr(estimator, name, more['attributes'][name])
-      estimator.variables_ = jax.tree.map(np.asarray, variables)
-      estimator._model_options = {
-          'features': model.features, 'grid': model.grid, 'order': model.order,
-          'dtype': model.param_dtype}
-      different = estimator.model_ != model
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-      raise model_file.ModelFileError(
-          f'{path} cannot be used: {error!r}') from error
-    if different:
-      raise model_file.ModelFileError(
-          f'{path} cannot be used: its model is none of {cls.__name__}')
-    return estimator
+    return _files.read(path, cls)
 
   def __dir__(self) -> Iterable[str]:
     # Not scikit-learn's own, which reads every attribute before it lists it; to

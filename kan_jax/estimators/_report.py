@@ -60,6 +60,40 @@ class Subject(NamedTuple):
   settings: Mapping[str, object]
 
 
+def describe(
+    estimator: Any, x: np.ndarray, y: np.ndarray, rows: str) -> Subject:
+  """Returns what the page of a fitted estimator shows.
+
+  Args:
+    estimator: A fitted `KANEstimator`.
+    x: Rows, [n, in], in raw units.
+    y: Their targets, as `fit` takes them.
+    rows: What the rows are, such as 'rows of the fit'.
+  """
+  e = estimator
+  predictions, formulas = [e._uncode(e._compute(x))], []
+  if '_formulas' in vars(e):  # They were asked for before.
+    from kan_jax.symbolic import expressions  # Its sympy is optional.
+    from kan_jax.symbolic import simplify
+    predictions.append(e._uncode(e._compute_formulas(x)))
+    short = [simplify.round_digits(f, 6) for f in e._formulas]
+    formulas = [(expressions.mathml(name, f), f'{name} = {f}')
+                for name, f in zip(e._output_names(), short, strict=True)]
+  return Subject(
+      title=type(e).__name__, rows=rows, x=x, true=e._number(y),
+      predicted=e._number(predictions[0]),
+      formula=e._number(predictions[1]) if formulas else None,
+      score=e._score_name,
+      scores=[e._score(y, values) for values in predictions],
+      inputs=e._input_names(), outputs=e._output_names(),
+      classes=[str(name) for name in getattr(e, 'classes_', ())],
+      importances=e.feature_importances_, compute=e._effects,
+      effects=e._effect_names(), formulas=formulas,
+      network=(e.model_, e.variables_, e._standardize(e._rows[0])),
+      settings=e.get_params() | {
+          name: f'{getattr(e, name):.6g}' for name in ('alpha_', 'n_iter_')})
+
+
 def write(subject: Subject) -> str:
   """Returns the page as HTML."""
   facts = {f'{subject.score} of the network': f'{subject.scores[0]:.4f}'}

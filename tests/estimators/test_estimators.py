@@ -4,9 +4,7 @@
 import contextlib
 import functools
 import io
-import pathlib
 import pickle
-import tempfile
 from unittest import mock
 
 from absl.testing import parameterized
@@ -24,7 +22,6 @@ from sklearn.utils import estimator_checks
 import sympy
 
 import kan_jax
-from kan_jax import model_file
 from kan_jax import symbolic
 from kan_jax.estimators import _base
 from kan_jax.estimators import _regularization_path
@@ -230,47 +227,6 @@ class ToolsTest(parameterized.TestCase):
                  base.clone(model).fit(_X, _LABELS)):
       np.testing.assert_array_equal(
           copy.predict_proba(_X), model.predict_proba(_X))
-
-  def test_saved(self):
-    """One file, in which there is no code: the same predictions."""
-    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-    table = pd.DataFrame(_X, columns=['a', 'b', 'c'])
-    for model, target in (
-        (_classifier(), _LABELS), (_regressor(), _Y)):
-      model.fit(table, target)
-      path = folder / type(model).__name__
-      model.save(path)
-      same = type(model).load(path)
-      self.assertEqual(same.get_params(), model.get_params())
-      np.testing.assert_array_equal(same.predict(table), model.predict(table))
-      for ours, others in zip(model._rows, same._rows, strict=True):
-        np.testing.assert_array_equal(ours, others)
-      self.assertEqual(same.path_.keys(), model.path_.keys())
-      self.assertEqual(model_file.load(path)[0], model.model_)
-      with self.assertRaisesRegex(
-          model_file.ModelFileError, 'there already; `overwrite=True`'):
-        model.save(path)
-    with self.assertRaisesRegex(
-        model_file.ModelFileError, 'no KANRegressor: it is of KANClassifier'):
-      estimators.KANRegressor.load(folder / 'KANClassifier')
-    model, variables, more = model_file.read(folder / 'KANRegressor')
-    for change, message in (
-        ({'options': {'steps_': 1}}, 'unexpected keyword'),
-        ({'options': 3}, 'cannot be used'), ({'attributes': [1]}, 'used')):
-      model_file.write(
-          folder / 'bad', model, variables, more | change, overwrite=True)
-      with self.assertRaisesRegex(model_file.ModelFileError, message):
-        estimators.KANRegressor.load(folder / 'bad')
-    model_file.write(
-        folder / 'bad', model.clone(outside='zero'), variables, more,
-        overwrite=True)
-    with self.assertRaisesRegex(model_file.ModelFileError, 'its model is none'):
-      estimators.KANRegressor.load(folder / 'bad')
-    with self.assertRaisesRegex(ValueError, 'RandomState'):
-      model_file.write(folder / 'bad', model, variables, {
-          'options': _regressor(
-              random_state=np.random.RandomState(0)).get_params()},
-          overwrite=True)
 
   def test_importances_are_computed_once_for_a_fit(self):
     """Copies take them along; what a caller does to them stays his."""

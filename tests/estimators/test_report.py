@@ -42,6 +42,13 @@ class ReportTest(parameterized.TestCase):
     self.assertNotIn('<c>', page)
     self.assertRegex(page, 'alpha</th><td>1.0<')
     self.assertRegex(page, 'alpha_</th><td>1<')
+    path = pathlib.Path(tempfile.mkdtemp()) / 'kept.html'
+    path.write_text('mine')
+    with self.assertRaisesRegex(FileExistsError, 'overwrite=True'):
+      model.report(path)
+    self.assertEqual(path.read_text(), 'mine')
+    model.report(path, overwrite=True)
+    self.assertNotEqual(path.read_text('utf-8'), 'mine')
     # The formula is shown once it is there.
     model._formulas = [sympy.Symbol('a')**2]
     page = _write(model, _X[:30], _Y[:30])
