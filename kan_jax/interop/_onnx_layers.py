@@ -125,9 +125,10 @@ def _combine(graph: Graph, terms: str, layer: nodes.Nodes) -> str:
   parts = [graph.add('ReduceProd', graph.add(
       'Gather', terms, np.array(group, np.int64), axis=1),
       np.array([1]), keepdims=1) for group in layer.groups[layer.sums:]]
-  sums = np.arange(layer.sums, dtype=np.int64)
-  return graph.add(
-      'Concat', graph.add('Gather', terms, sums, axis=1), *parts, axis=1)
+  if layer.sums:
+    sums = np.arange(layer.sums, dtype=np.int64)
+    parts.insert(0, graph.add('Gather', terms, sums, axis=1))
+  return graph.add('Concat', *parts, axis=1)
 
 
 def _unsqueeze(graph: Graph, x: str) -> str:
