@@ -13,10 +13,9 @@ pytest.importorskip('onnx')
 onnxruntime = pytest.importorskip('onnxruntime')
 
 _MODELS = {
-    'conv_kan': ({'model': 'conv_kan', 'hidden': 3}, (28, 28)),
+    'conv_kan': ({'model': 'conv_kan', 'hidden': 2, 'grid': 2}, (28, 28)),
     'conv_mlp': ({'model': 'conv_mlp', 'hidden': 3}, (28, 28)),
     'pixels': ({'model': 'kan', 'hidden': 2, 'grid': 2, 'order': 1}, (28, 28)),
-    'table': ({'model': 'kan', 'hidden': 2}, (5,)),
 }
 
 

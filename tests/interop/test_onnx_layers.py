@@ -51,7 +51,6 @@ def _symbolic():
 
 
 _MODELS = {
-    'network': lambda: (linen.KAN([2, 3, 1]), networks.kan([2, 3, 1])),
     'layer': lambda: (
         linen.KANLayer(3, grid=1, order=0, bias=False, base_fn=nn.relu), {
             kind: {name: a for name, a in arrays.items() if name != 'node_bias'}
@@ -79,21 +78,15 @@ class OnnxTest(parameterized.TestCase):
     x = _RNG.uniform(-2, 2, (300, 2)).astype(np.float32)
     x[::7] = [[-1, 1]]
     x[1::7] = [[1, 0.2]]
-    y = _run(graph, x)
-    _assert_close(y, jax.jit(model.apply)(variables, x))
+    y, expected = _run(graph, x), jax.jit(model.apply)(variables, x)
+    _assert_close(y, expected)
+    # In plain NumPy, by the evaluator that comes with onnx.
+    with np.errstate(invalid='ignore'):
+      y, = reference.ReferenceEvaluator(graph).run(None, {'x': x})
+    _assert_close(y, expected)
     # Any number of rows; a product of matrices may add in another order.
     np.testing.assert_allclose(
         _run(graph, x[:1]), y[:1], rtol=1e-5, atol=1e-5)
-
-  @parameterized.parameters('products', 'symbolic', 'linear')
-  def test_in_plain_numpy(self, name):
-    """By the evaluator that comes with onnx."""
-    model, variables = _MODELS[name]()
-    x = _RNG.uniform(-2, 2, (9, 2)).astype(np.float32)
-    evaluator = reference.ReferenceEvaluator(export.to_onnx(model, variables))
-    with np.errstate(invalid='ignore'):
-      y, = evaluator.run(None, {'x': x})
-    _assert_close(y, jax.jit(model.apply)(variables, x))
 
   def test_names_and_shapes(self):
     graph = export.to_onnx(linen.KAN([2, 3, 1]), networks.kan([2, 3, 1])).graph
@@ -103,37 +96,42 @@ class OnnxTest(parameterized.TestCase):
         for value in (*graph.input, *graph.output)]
     self.assertEqual(shapes, [('x', ['batch', 2]), ('y', ['batch', 1])])
 
-  @parameterized.parameters(
-      *((f.name, f.fn) for f in functions.LIBRARY),
-      *_named.FUNCTIONS.items())
-  def test_every_function(self, name, fn):
-    """On a model of one edge: base function or symbolic, both are one path."""
-    del name
-    variables = networks.layer(1, 1, grid=1, order=0, scale=0)
+  def test_every_function(self):
+    """Each on an edge of its own; base functions go the same way."""
+    others = [functions.Function(f'base {name}', fn, lambda z: z)
+              for name, fn in _named.FUNCTIONS.items()]
+    every = [*functions.LIBRARY, *others]
+    variables = networks.layer(1, len(every), grid=1, order=0, scale=0)
+    variables['params'] |= {
+        'affine': jnp.tile(jnp.array([1.0, 0, 1, 0]), (len(every), 1)),
+        'scale_base': jnp.zeros((1, len(every)))}
+    model = linen.KANLayer(len(every), grid=1, order=0, symbolic=tuple(
+        (function, ((0, k),)) for k, function in enumerate(every)))
     x = np.linspace(-2, 2, 41, dtype=np.float32)[:, None]
-    y = _run(export.to_onnx(
-        linen.KANLayer(1, grid=1, order=0, base_fn=fn), variables), x)
-    expected = variables['params']['scale_base'] * fn(jnp.asarray(x))
-    finite = np.isfinite(expected)
-    # tan and powers near a pole have large values and no more digits.
-    np.testing.assert_allclose(
-        y[finite], expected[finite], rtol=1e-5, atol=1e-6)
+    y = _run(export.to_onnx(model, variables), x)
+    expected = np.asarray(jax.jit(model.apply)(variables, x))
+    for k, function in enumerate(every):
+      finite = np.isfinite(expected[:, k])
+      np.testing.assert_array_equal(np.isfinite(y[:, k]), finite)
+      # Near poles, values are large and have no more digits.
+      np.testing.assert_allclose(
+          y[finite, k], expected[finite, k], rtol=1e-5, atol=1e-6,
+          err_msg=function.name)
 
   def test_float64(self):
     with jax.enable_x64(True):
-      model = linen.KAN([2, 3, 1], param_dtype=jnp.float64)
-      variables = networks.kan([2, 3, 1], dtype=jnp.float64)
+      model = linen.KANLayer(3, param_dtype=jnp.float64)
+      variables = networks.layer(2, 3, dtype=jnp.float64)
       x = _RNG.uniform(-2, 2, (50, 2))
       expected = jax.jit(model.apply)(variables, x)
       y = _run(export.to_onnx(model, variables, dtype=jnp.float64), x)
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-13)
 
   def test_nnx_and_bfloat16(self):
-    model = linen.KAN([2, 3, 1], dtype=jnp.bfloat16)
-    made = nnx.from_linen(model, networks.kan([2, 3, 1]))
+    model, variables = linen.KANLayer(3), networks.layer(2, 3)
+    made = nnx.from_linen(model.clone(dtype=jnp.bfloat16), variables)
     x = _RNG.uniform(-2, 2, (50, 2)).astype(np.float32)
-    expected = jax.jit(model.clone(dtype=None).apply)(
-        networks.kan([2, 3, 1]), x)
+    expected = jax.jit(model.apply)(variables, x)
     _assert_close(_run(export.to_onnx(made), x), expected)
 
   def test_what_cannot_be_exported(self):

@@ -9,6 +9,7 @@ import chex
 from flax import nnx as flax_nnx
 from helpers import networks
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -28,7 +29,8 @@ _FUNCTIONS = {
         *model, _X, fraction=0.5),
     'activity': lambda *model: kan_jax.activity(*model, _X),
     'attribution': lambda *model: kan_jax.attribution(*model, _X),
-    'suggest': lambda *model: kan_jax.suggest(*model, _X, 0, 0, 0),
+    'suggest': lambda *model: kan_jax.suggest(
+        *model, _X, 0, 0, 0, library=kan_jax.LIBRARY[2:4]),
     'fix': lambda *model: kan_jax.fix(*model, _X, 0, 0, 0, 'sin'),
     'remove': lambda *model: kan_jax.remove(*model, 0, 0, 0),
     'unfix': lambda *model: kan_jax.unfix(*_fixed(*model), 0, 0, 0),
@@ -79,14 +81,15 @@ class BothApisTest(parameterized.TestCase):
       made, expected = others, rest
     self.assertEqual(str(made), str(expected))
 
-  def test_formula_and_pictures(self):
-    model = nnx.from_linen(*_linen())
-    model, _ = kan_jax.auto_symbolic(model, _X, library=[kan_jax.LIBRARY[2]])
+  def test_formula_and_picture(self):
+    variables = networks.layer(1, 1, **_SMALL)
+    variables['params']['affine'] = jnp.array([[2.0, 0, 1, 0]])
+    variables['grid']['mask'] = jnp.zeros((1, 1))
+    options = linen.KANLayer(1, symbolic=(('sin', ((0, 0),)),), **_SMALL)
+    model = nnx.from_linen(options, variables)
     self.assertEqual(
-        kan_jax.formula(model), kan_jax.formula(*nnx.to_linen(model)))
-    self.assertLen(kan_jax.plot(model, _X).axes, len(
-        kan_jax.plot(*nnx.to_linen(model), _X).axes))
-    self.assertNotEmpty(kan_jax.plot_edges(model, _X).axes)
+        kan_jax.formula(model), kan_jax.formula(options, variables))
+    self.assertNotEmpty(kan_jax.plot(model, _X[:, :1]).axes)
 
   def test_export(self):
     model = nnx.from_linen(*_linen())

@@ -38,7 +38,8 @@ def _symbolic():
 
 
 _MODELS = {
-    'layer': lambda: (linen.KANLayer(3), networks.layer(2, 3)),
+    'layer': lambda: (
+        linen.KANLayer(2, **_SMALL), networks.layer(2, 2, **_SMALL)),
     'symbolic': _symbolic,
     'products': lambda: (
         linen.KAN([2, [0, 1], 1], outside='linear', **_SMALL), networks.stack(
@@ -99,7 +100,7 @@ class SameAsLinenTest(parameterized.TestCase):
         _call(made, _X), jax.jit(model.apply)(variables, _X))
 
   def test_update_grids(self):
-    model, variables = _MODELS['products']()
+    model, variables = _MODELS['layer']()
     update = grids.GridUpdate(eps=0.5, rate=0.5)
     made = nnx.from_linen(model, variables)
     result = flax_nnx.jit(functools.partial(
