@@ -130,7 +130,7 @@ class Fitted(NamedTuple, Generic[_Model]):
     rows = ''.join('<tr>' + ''.join(
         f'<td>{column[k]:.6g}</td>' for column in columns.values()) + '</tr>'
         for k in shown)
-    title = html.escape(repr(self).partition('\n')[0])
+    title = html.escape(repr(self).partition(':')[0])
     return (f'<p>{title}</p><table><thead><tr>{head}</tr></thead>'
             f'<tbody>{rows}</tbody></table>')
 

@@ -144,7 +144,7 @@ class LBFGS(_AllRows):
 
   def init(self, params: Any) -> optax.OptState:
     _check_frozen(self.frozen, params)
-    return self._transform().init(params)
+    return _init(self._transform(), params)
 
   def make_objective(
       self, model: nn.Module, loss: Loss) -> train_steps.Objective:
@@ -253,7 +253,7 @@ class OptaxTransform:
     return f'OptaxTransform({type(self.tx).__name__}, {self.tolerance})'
 
   def init(self, params: Any) -> optax.OptState:
-    return self.tx.init(params)
+    return _init(self.tx, params)
 
   def make_objective(
       self, model: nn.Module, loss: Loss) -> train_steps.Objective:
@@ -285,6 +285,18 @@ def as_optimizer(
         '`kan_jax.training`) or an optax transform such as optax.adam(1e-3); '
         f'got {optimizer!r}.')
   return optimizer
+
+
+def _init(
+    tx: optax.GradientTransformation, params: Any) -> optax.OptState:
+  """Returns the first state of a transform, in the types of later ones.
+
+  optax's L-BFGS begins with numbers of weak type and goes on without: every
+  program that takes its state would be compiled twice.
+  """
+  return jax.tree.map(
+      lambda leaf: jnp.asarray(leaf, leaf.dtype)
+      if getattr(leaf, 'weak_type', False) else leaf, tx.init(params))
 
 
 def _refine_and_restart(

@@ -99,6 +99,15 @@ class SolversTest(chex.TestCase):
     self.assertIsNot(
         _fit_loop.programs(), _fit_loop.programs(**compiling.QUICK))
 
+  def test_each_program_is_compiled_once(self):
+    """Also where L-BFGS begins anew after a grid update, and later goes on."""
+    options = {'xla_backend_optimization_level': 0}
+    _fit(_variables(), _X, _Y, steps=6, log_every=2, update_steps=(0, 2),
+         compiler_options=options)
+    programs = _fit_loop.programs(**options)
+    self.assertEqual(programs.take._cache_size(), 1)
+    self.assertEqual(programs.update_grids._cache_size(), 1)
+
   def test_batches(self):
     fit = functools.partial(
         _fit, _variables(), _X, _Y, optimizer=optax.adam(0.05), steps=45,
