@@ -19,11 +19,13 @@ from kan_jax.splines import _least_squares
 from kan_jax.splines import bsplines
 
 # The refit counts as the same function if its error on the samples is at most
-# this part of the largest coefficient ...
+# this part of the function's size ...
 _SAME = 1e-3
-# ... and the coefficients grow by at most this factor. With fewer samples than
-# coefficients, they may grow by more.
+# ... and the coefficients grow by at most this factor, ...
 _GROWTH = 1.1
+# ... or, where the outermost pieces go on, to this multiple of their values on
+# the samples. With fewer samples than coefficients, they may grow by more.
+_REACH = 3.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,6 +179,11 @@ def refit(
     New coefficients, [in, grid + order, out]. Exact on the samples where the
     new splines can represent the old ones there, as for polynomials or for
     fewer distinct samples than coefficients; else near the least-squares fit.
+    A function that they cannot repeat may change several times as much as least
+    squares would leave, since the old function counts in the fit. In float32,
+    exact means to 1e-4 of the range of the function. Far from the old grid,
+    where 'linear' and 'polynomial' pieces have grown much, rounding may cost
+    that, most of all with orders other than 3.
   """
   # The change is linear in the old coefficients. If outputs are many, solve for
   # the matrix that they have in common.
@@ -215,14 +222,31 @@ def refit(
     exact, damped = (jnp.matmul(matrix, coef, precision='highest')
                      for matrix in (exact, damped))
   # Which of the two it is, edge by edge.
-  before, after = (jnp.abs(c).max(1, keepdims=True) for c in (
-      coef, coef + exact))
+  size, after = (jnp.abs(c).max(1, keepdims=True) for c in (coef, coef + exact))
+  most = _GROWTH * size
+  if outside in ('linear', 'polynomial'):  # Elsewhere no value exceeds them.
+    largest = _largest_at_ends(x, knots, coef, order, outside)
+    size, most = jnp.maximum(size, largest), jnp.maximum(most, _REACH * largest)
   error = _distance(x.T, knots, coef, new_knots, coef + exact, order, outside)
-  growth = _GROWTH if x.shape[0] >= coef.shape[1] else float('inf')
-  stays = (error <= _SAME * before) & (after <= growth * before)
+  stays = error <= _SAME * size
+  if x.shape[0] >= coef.shape[1]:
+    stays &= after <= most
   # Two equal bases may be rounded differently, each where it is used.
   moved = (knots != new_knots).any(-1)[:, None, None]
   return coef + jnp.where(moved, jnp.where(stays, exact, damped), 0)
+
+
+def _largest_at_ends(
+    x: jax.Array, knots: jax.Array, coef: jax.Array, order: int,
+    outside: bsplines.Outside) -> jax.Array:
+  """Largest value of each edge on its least and greatest sample, [in, 1, out].
+
+  Far from the old grid, coefficients must grow as the values there.
+  """
+  ends = jnp.stack([x.min(0), x.max(0)], 1)
+  basis = bsplines.basis_by_input(ends, knots, order, outside=outside)
+  values = jnp.einsum('ign,igo->ino', basis, coef, precision='highest')
+  return jnp.abs(values).max(1, keepdims=True)
 
 
 def _distance(

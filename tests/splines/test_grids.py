@@ -128,7 +128,6 @@ class KnotsFromSamplesTest(parameterized.TestCase):
         np.diff(inner[2]).min(), 0.2 * 1.1 / 4, rtol=1e-5)
 
 
-
 class UpdateTest(chex.TestCase):
 
   @chex.variants(with_jit=True, without_jit=True)
@@ -264,3 +263,17 @@ class UpdateTest(chex.TestCase):
       # A spline of size 1 on four fifths of its grid; it cannot stay exactly.
       self.assertLess(np.abs(after - before).max(), 0.3)
     self.assertLess(np.abs(coef).max(), 3)  # None explodes to fit a few.
+
+  @parameterized.parameters('linear', 'polynomial')
+  def test_data_far_from_the_grid(self, outside):
+    """Pieces go on, in float32: to 1e-4 of their range."""
+    x = np.random.default_rng(0).uniform(9, 11, (200, 1)).astype(np.float32)
+    old = (bsplines.uniform_knots(1, 5, 3),
+           jax.random.normal(jax.random.key(0), (1, 8, 4)))
+    new = grids.update_grid(jnp.asarray(x), *old, 3, outside=outside)
+    with jax.enable_x64(True):
+      before, after = (np.asarray(bsplines.evaluate(
+          x.astype(np.float64), *(a.astype(jnp.float64) for a in spline), 3,
+          outside=outside)) for spline in (old, new))
+    np.testing.assert_array_less(
+        np.abs(after - before).max((0, 1)), 1e-4 * np.ptp(before, (0, 1)))
