@@ -26,6 +26,8 @@ class LayoutTest(parameterized.TestCase):
   def test_one_arity_for_all(self):
     self.assertEqual(
         nodes.from_features([1, (0, 2)], 3)[1], nodes.Nodes(0, (3, 3)))
+    self.assertEqual(
+        nodes.from_features([1, (0, 2)])[1], nodes.Nodes(0, (2, 2)))
 
   @parameterized.parameters(
       ([2],), ([2, 0, 1],), ([[1, 1], 2],), ([2, True],), ([2, [1, 2, 3]],),

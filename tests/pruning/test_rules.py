@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from kan_jax.layers import nodes
+from kan_jax.layers import structure
 from kan_jax.pruning import _rules
 
 _SCORES = [np.array([0.5, 0.1, 0.0]), np.array([0.2, 0.3])]
@@ -31,6 +33,31 @@ def test_the_best_of_each_layer_may_be_spared():
 def test_a_fraction_is_rounded_down_and_takes_the_lowest(fraction, count):
   order = ((0, 2), (0, 1), (1, 0), (1, 1), (0, 0))  # By score.
   assert set(_gone(fraction=fraction)) == set(order[:count])
+
+
+def test_of_equal_scores_the_first_go():
+  rule = _rules.Rule('edges', None, 0.5, None)
+  gone, = _rules.choose(rule, [np.tile([1.0, 0.0], 500)], [np.ones(1000, bool)])
+  np.testing.assert_array_equal(gone, np.tile([False, True], 500))
+  gone, = _rules.choose(rule, [np.ones(1000)], [np.ones(1000, bool)])
+  np.testing.assert_array_equal(gone, np.arange(1000) < 500)
+
+
+def test_only_nodes_on_a_path_are_alive():
+  """Node 1 of the first layer has no input; that of the second needs it."""
+  live = [np.array(layer, bool) for layer in (
+      [[1, 0], [1, 0]], [[1, 0], [1, 1]], [[1, 1, 1], [1, 1, 1]])]
+  net = structure.Structure(
+      (('a',), ('b',), ('c',)), nodes.from_features([2, 2, 2, 3]), ((), (), ()),
+      tuple(live))
+  kept = [np.ones(size, bool) for size in (2, 2, 2, 3)]
+  scores = [np.arange(size) for size in (2, 2, 2, 3)]
+  alive = [layer.tolist() for layer in _rules.alive(net, kept, scores)]
+  assert alive == [[True, True], [True, False], [True, False], [True] * 3]
+  # Where no path is left, the best nodes stay.
+  live[0][:] = False
+  alive = [layer.tolist() for layer in _rules.alive(net, kept, scores)]
+  assert alive == [[True, True], [False, True], [False, True], [True] * 3]
 
 
 def test_only_candidates_go():

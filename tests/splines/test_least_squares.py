@@ -14,7 +14,34 @@ def _normal_equations(rows, values):
   return jnp.asarray(rows.T @ rows)[None], jnp.asarray(rows.T @ values)[None]
 
 
+class QuadratureTest(parameterized.TestCase):
+
+  def test_intervals_weigh_the_same_however_wide(self):
+    points, weights = map(np.asarray, _least_squares.quadrature(
+        jnp.array([[0.0, 1.0, 3.0], [-1.0, 0.0, 1.0]]), 1))
+    self.assertEqual(points.shape, (2, 4))
+    np.testing.assert_allclose(weights, 0.25, rtol=1e-6)
+    # Gauss-Legendre with two points, 1 / sqrt(3) of half an interval off its
+    # middle.
+    off = 0.5 / 3**0.5
+    np.testing.assert_allclose(
+        points, [[0.5 - off, 0.5 + off, 2 - 2 * off, 2 + 2 * off],
+                 [-0.5 - off, -0.5 + off, 0.5 - off, 0.5 + off]], rtol=1e-6)
+
+
 class DampedTest(parameterized.TestCase):
+
+  def test_rounding_leaves_a_singular_matrix_solvable(self):
+    """Without help of the prior: Cholesky's last pivot would be 0.
+
+    The inverse has entries of 1e15, so that sums lose nearly all digits.
+    """
+    with jax.enable_x64(True):
+      gram = jnp.ones((1, 3, 3))
+      solution = _least_squares.damped_solve(
+          gram, jnp.ones((1, 3, 1)), gram, jnp.zeros((1, 3, 1)), weight=0.0,
+          steps=16)
+    np.testing.assert_allclose(np.asarray(solution).sum(1), 1, rtol=1e-2)
 
   def test_samples_decide_where_they_can(self):
     rows, values = _RNG.normal(size=(20, 4)), _RNG.normal(size=(20, 2))
