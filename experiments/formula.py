@@ -3,11 +3,11 @@
   python -m experiments.formula --task=hello
   python -m experiments.formula --csv=table.csv --target=y --workdir=runs/table
 
-Of more than six columns, those that matter are chosen first. Then splines are
-fitted, edges that do not matter are removed, the others get their functions,
-and all numbers are refined; see kan_jax/symbolic/discovery.py. Nothing is
-written without --workdir, which gets the formula as text and as LaTeX, pictures
-of the network before and after, and view.html, a page with all of it.
+Of more than six columns, those that matter are chosen first. Then the formula
+is looked for by structure, and, where that does not reach the noise, by
+networks; see kan_jax/symbolic/discovery.py. Nothing is written without
+--workdir, which gets the formula as text and as LaTeX, pictures of a network
+before and after its edges got functions, and view.html, a page with all of it.
 """
 
 from collections.abc import Callable
@@ -20,6 +20,7 @@ from typing import Any
 from typing import NamedTuple
 
 from absl import flags
+from flax import linen as nn
 import jax
 import numpy as np
 import sympy
@@ -86,6 +87,7 @@ class Outcome(NamedTuple):
 
   Attributes:
     found: The formula.
+    drawn: What has the networks of the pictures; the same if it has any.
     x: Inputs, [n, in].
     y: Targets, [n].
     names: Names of the inputs.
@@ -94,6 +96,7 @@ class Outcome(NamedTuple):
     settings: What the flags said.
   """
   found: discovery.Discovery
+  drawn: discovery.Discovery
   x: np.ndarray
   y: np.ndarray
   names: tuple[str, ...]
@@ -102,10 +105,11 @@ class Outcome(NamedTuple):
   settings: dict[str, Any]
 
   @property
-  def networks(self) -> dict[str, tuple[Any, Any]]:
+  def networks(self) -> dict[str, tuple[nn.Module, dict[str, Any]]]:
     """Models and variables, before and after edges got functions."""
-    return {'splines': self.found.splines,
-            'symbols': (self.found.model, self.found.variables)}
+    drawn = self.drawn
+    assert drawn.model and drawn.variables and drawn.splines
+    return {'splines': drawn.splines, 'symbols': (drawn.model, drawn.variables)}
 
 
 def write(folder: pathlib.Path, outcome: Outcome) -> None:
@@ -119,7 +123,7 @@ def write(folder: pathlib.Path, outcome: Outcome) -> None:
   (folder / 'formula.tex').write_text(f'{left} = {right}\n')
   captions = {'splines': f'{target}, by splines',
               'symbols': f'{target} = {rounded}'}
-  scaled, _ = found.scale.data(outcome.x, outcome.y)
+  scaled, _ = outcome.drawn.scale.data(outcome.x, outcome.y)
   for stem, (model, variables) in outcome.networks.items():
     figure = edge_panels.plot(
         model, variables, scaled,
@@ -140,7 +144,7 @@ def page(title: str, outcome: Outcome) -> str:
       'RMSE on test rows': f'{found.error:.3g}',
       f'RMSE over deviation of {target}': f'{found.relative:.3g}',
       'rows': f'{len(outcome.y):,}'}
-  scaled, _ = found.scale.data(outcome.x, outcome.y)
+  scaled, _ = outcome.drawn.scale.data(outcome.x, outcome.y)
   names = _interactive.Names(outcome.names, [target])
   networks = {
       {'splines': 'Splines', 'symbols': 'Functions'}[stem]: _interactive.draw(
@@ -163,12 +167,12 @@ def page(title: str, outcome: Outcome) -> str:
 
 def _predict(outcome: Outcome) -> dict[str, np.ndarray]:
   """Returns what the splines and what the formula say of all rows, [n]."""
-  found = outcome.found
-  model, variables = found.splines
-  scaled, _ = found.scale.data(outcome.x, outcome.y)
-  splines = found.scale.output_std * np.asarray(
-      model.apply(variables, scaled))[:, 0]
-  formula = symbolic.lambdify([found.expression], outcome.names)(outcome.x)
+  model, variables = outcome.networks['splines']
+  scale = outcome.drawn.scale
+  scaled, _ = scale.data(outcome.x, outcome.y)
+  splines = scale.output_std * np.asarray(model.apply(variables, scaled))[:, 0]
+  formula = symbolic.lambdify(
+      [outcome.found.expression], outcome.names)(outcome.x)
   return {'splines': splines, 'formula': formula[:, 0]}
 
 
@@ -255,8 +259,14 @@ def main() -> None:
   try:
     x, names = choose_inputs(
         table.x, table.y, table.names, seed=seed, log=log)
-    discovered = discovery.discover(
-        x, table.y, key=jax.random.key(seed), names=names, log=log)
+    data: dict[str, Any] = {
+        'x': x, 'y': table.y, 'key': jax.random.key(seed), 'names': names,
+        'log': log}
+    discovered = drawn = discovery.discover(**data)
+    if folder and discovered.model is None:
+      log('fitting networks for the pictures')
+      drawn = discovery.discover(
+          shapes=discovery.default_shapes(len(names)), **data)
   except KeyboardInterrupt as error:
     raise cli.InterruptedRunError(
         'interrupted; there is no formula yet', signal.SIGINT) from error
@@ -266,7 +276,7 @@ def main() -> None:
   if folder:
     with cli.writing(folder):
       write(folder, Outcome(
-          discovered, x, table.y, names, target, lines, _settings()))
+          discovered, drawn, x, table.y, names, target, lines, _settings()))
     print(f'{folder / "view.html"}: open it in a browser')
 
 

@@ -1,4 +1,5 @@
 from . import affine_fit
+from . import by_structure
 from . import discovery
 from . import expressions
 from . import fixing
@@ -8,6 +9,9 @@ from . import matching_by_loss
 from . import simplify
 from .affine_fit import AffineFit
 from .affine_fit import fit_affine
+from .by_structure import find_law
+from .by_structure import Formula
+from .by_structure import Law
 from .discovery import default_shapes
 from .discovery import discover
 from .discovery import Discovery
@@ -30,13 +34,17 @@ __all__ = [
     'Candidate',
     'Choice',
     'Discovery',
+    'Formula',
+    'Law',
     'affine_fit',
     'auto_symbolic',
     'auto_symbolic_by_loss',
+    'by_structure',
     'default_shapes',
     'discover',
     'discovery',
     'expressions',
+    'find_law',
     'fit_affine',
     'fix',
     'fixing',

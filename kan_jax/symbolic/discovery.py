@@ -1,19 +1,22 @@
-"""From data to a formula: tries shapes from simple to rich until one is exact.
+"""From data to a formula: by structure first, then by networks.
 
-The steps are those of arXiv 2404.19756, section 2.5.2; what its user does by
-hand is done by the machine here. Each shape is fitted with splines. If the
-splines fit, edges that do not matter are removed, the others get their
-functions, and the numbers of these are refined. The search ends when a formula
-is exact; otherwise the best one is returned.
+The search by structure takes seconds, see `by_structure`. Where it does not
+reach the noise, networks are tried from simple to rich. The steps are those of
+arXiv 2404.19756, section 2.5.2; what its user does by hand is done by the
+machine here. Each shape is fitted with splines. If the splines fit, edges that
+do not matter are removed, the others get their functions, and the numbers of
+these are refined. The search ends when a formula is exact; otherwise the best
+one is returned.
 
 Needs float64: under `jax.enable_x64(True)`, or with it switched on.
 """
 
 from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
-import functools
 import html
+import time
+import types
 from typing import Any
 from typing import NamedTuple
 
@@ -23,35 +26,18 @@ import jax.numpy as jnp
 import numpy as np
 import sympy
 
-from kan_jax import _progress
 from kan_jax import checks
-from kan_jax import compiling
 from kan_jax.layers import functions
-from kan_jax.layers import linen
-from kan_jax.pruning import prune
+from kan_jax.symbolic import _networks
+from kan_jax.symbolic import by_structure
 from kan_jax.symbolic import expressions
-from kan_jax.symbolic import formulas
-from kan_jax.symbolic import matching
-from kan_jax.symbolic import matching_by_loss
 from kan_jax.symbolic import simplify
-from kan_jax.training import fitting
-from kan_jax.training import optimizers
 
-Shape = Sequence[int | Sequence[int]]
-_fit = functools.partial(
-    fitting.fit, optimizer=optimizers.LevenbergMarquardt())
+Shape = _networks.Shape
+Scale = _networks.Scale
 
-# Relative errors: of a formula that needs no better one, of splines on the
-# first grid that are worth finer ones, of splines on the last grid that are
-# worth a formula at once.
-_EXACT, _COARSE, _FINE = 1e-9, 0.1, 0.003
-_PRUNE = 0.3, 0.1, 0.03, 0.01, 0.003  # Thresholds for edges, one after another.
 _ROWS = 50  # Least number of rows.
-_ALIKE = 1.05  # Factor between errors that are as good as equal.
-# Training rows up to which, on the first grid, a program takes longer to
-# compile than to run, even if it was compiled quickly and runs slowly.
-_FEW = 300
-_NOISE = 0.1  # Part of the splines' error that no function needs to explain.
+_BETTER = 0.95  # Factor of the error that makes a network's formula better.
 
 
 class Discovery(NamedTuple):
@@ -62,25 +48,32 @@ class Discovery(NamedTuple):
     error: Root mean square error of the expression on the test rows, in the
       units of y.
     relative: The same over the standard deviation of y there.
-    model: Symbolic KAN, for inputs and outputs in the units of `scale`.
+    model: Symbolic KAN, for inputs and outputs in the units of `scale`; None
+      where the formula was found without a network.
     variables: Its variables.
     splines: KAN and its variables before the edges got their functions.
     scale: What was subtracted from inputs and targets, and divided by.
+    front: Formulas that no other one beats in both size and error, the
+      shortest first. The one chosen has the shortest description: bits for its
+      errors on the rows that decide, and bits for its operations.
+    deviations: Standard errors of the numbers in `expression`, by number.
   """
   expression: sympy.Expr
   error: float
   relative: float
-  model: nn.Module
-  variables: dict[str, Any]
-  splines: tuple[nn.Module, dict[str, Any]]
-  scale: 'Scale'
+  model: nn.Module | None
+  variables: dict[str, Any] | None
+  splines: tuple[nn.Module, dict[str, Any]] | None
+  scale: Scale
+  front: tuple[by_structure.Formula, ...] = ()
+  deviations: Mapping[sympy.Float, float] = types.MappingProxyType({})
 
   def __repr__(self) -> str:
     formula = simplify.round_digits(self.expression, 6)
+    source = 'by structure' if self.model is None else (
+        f'from a KAN of the shape {list(self.model.features)}')
     return (f'{formula}\nRMSE {self.error:.2e} on test rows, '
-            f'{self.relative:.2e} of their standard deviation\n'
-            f'from a KAN of the shape {list(self.model.features)}')
-
+            f'{self.relative:.2e} of their standard deviation\n{source}')
 
   def _repr_html_(self) -> str:
     """The formula as mathematics, and how good it is, for notebooks."""
@@ -89,27 +82,6 @@ class Discovery(NamedTuple):
         expressions.latex(simplify.round_digits(self.expression, 6)), False)
     return (f'<p title="{html.escape(formula)}">$\\displaystyle {latex}$</p>'
             f'<p>{html.escape(", ".join(rest))}</p>')
-
-
-class Scale(NamedTuple):
-  """Units in which the KAN is fitted.
-
-  Inputs go to [-1, 1]. Targets are divided but not shifted: a product has no
-  bias that would shift it back.
-
-  Attributes:
-    input_mean: Middle of each input's range, [in].
-    input_std: Half the width of the range, [in].
-    output_std: Standard deviation of the targets.
-  """
-  input_mean: np.ndarray
-  input_std: np.ndarray
-  output_std: float
-
-  def data(self, x: np.ndarray, y: np.ndarray) -> tuple[jax.Array, jax.Array]:
-    """Scales inputs [n, in] and targets [n], which become [n, 1]."""
-    return (jnp.asarray((x - self.input_mean) / self.input_std),
-            jnp.asarray(y / self.output_std)[:, None])
 
 
 def default_shapes(inputs: int) -> list[Shape]:
@@ -128,6 +100,7 @@ def discover(
     grids: Sequence[int] = (3, 10), steps: int = 60, restarts: int = 3,
     library: Sequence[functions.Function] = functions.LIBRARY,
     log: Callable[[str], None] = lambda line: None,
+    time_limit: float | None = None,
     progress: bool | str = True) -> Discovery:
   """Looks for a formula of y in x.
 
@@ -142,7 +115,9 @@ def discover(
     y: Targets, [n], float64, not constant.
     key: Random key of the shuffle and the first parameters.
     names: Names of the inputs; x_0, x_1, ... by default.
-    shapes: Shapes to be tried in this order, each as `KAN.features`; see
+    shapes: Shapes to be tried in this order, each as `KAN.features`. If given,
+      only networks of these shapes are tried. By default the search by
+      structure comes first, see `find_law`, and the shapes are those of
       `default_shapes`.
     grids: Numbers of intervals of the splines, increasing. The first decides
       whether a shape is worth the others.
@@ -150,6 +125,8 @@ def discover(
     restarts: Most first parameters that each shape gets.
     library: Functions that an edge may become.
     log: Function that takes a line about each attempt.
+    time_limit: Seconds after which no further attempt begins; the best formula
+      so far is returned. Ctrl-C does the same at once, where there is one.
     progress: Whether a terminal or a notebook shows a bar; see `fit`.
 
   Raises:
@@ -158,204 +135,65 @@ def discover(
   """
   # Steps may leave the domain of a function; they are then taken back.
   with jax.debug_nans(False), jax.debug_infs(False):
-    return _discover(
-        *_check(x, y, names), key, names, shapes, tuple(grids), steps, restarts,
-        tuple(library), log, progress)
+    x, y = _check(x, y, names)
+    order = np.asarray(jax.random.permutation(key, len(x)))
+    data = _networks.Data(
+        x, y, tuple(names or [f'x_{i}' for i in range(x.shape[1])]),
+        *np.split(order, [6 * len(x) // 10, 8 * len(x) // 10]))
+    limit = np.inf if time_limit is None else time_limit
+    options = _networks.Options(
+        key, tuple(grids), steps, restarts, tuple(library), log,
+        progress, time.monotonic() + limit)
+    return _discover(data, shapes, options, time_limit)
 
 
 def _discover(
-    x: np.ndarray, y: np.ndarray, key: jax.Array, names: Sequence[str] | None,
-    shapes: Sequence[Shape] | None, grids: tuple[int, ...], steps: int,
-    restarts: int, library: tuple[functions.Function, ...],
-    log: Callable[[str], None], progress: bool | str) -> Discovery:
-  """Looks for a formula as `discover` does, with checked arguments."""
-  order = np.asarray(jax.random.permutation(key, len(x)))
-  train, held_out, test = np.split(order, [6 * len(x) // 10, 8 * len(x) // 10])
-  scale = Scale((x.max(0) + x.min(0)) / 2, (x.max(0) - x.min(0)) / 2,
-                float(y.std()))
-  search = _Search(
-      scale.data(x[train], y[train]), scale.data(x[held_out], y[held_out]), key,
-      grids, steps, restarts, library, log, progress)
-  write = functools.partial(
-      _write, log, scale, names or [f'x_{i}' for i in range(x.shape[1])],
-      (x[held_out], y[held_out]), (x[test], y[test]))
-  written: list[_Formula] = []
-  for splines in _candidates(search, shapes or default_shapes(x.shape[1])):
-    written += write(splines, _close(search, splines))
-    if written and written[-1].error < _EXACT:
-      return written[-1].discovery
-  if not written:
+    data: _networks.Data, shapes: Sequence[Shape] | None,
+    options: _networks.Options, time_limit: float | None) -> Discovery:
+  """Looks by structure, then, if need be, by networks."""
+  found = None
+  if shapes is None:
+    rows = np.concatenate([data.train, data.held_out])
+    found = by_structure.find_law(
+        *data.rows(rows), names=data.names, time_limit=time_limit,
+        log=options.log)
+    if found and (found.reached or found.interrupted
+                  or time.monotonic() > options.deadline):
+      return _of_law(data, found)
+  written = _networks.search(
+      data, shapes or default_shapes(data.x.shape[1]), options)
+  if written is None and found is None:
     raise ValueError(
         '`shapes` led to no formula: no library function is finite on all the '
         'values of some edge.')
-  best = _best(written)
-  if best.error > _ALIKE * best.splines.error:
-    # What fits each edge best does not fit the whole.
-    log('  trying functions by what the whole then loses')
-    written += write(best.splines, _close(search, best.splines, by_loss=True))
-  return _best(written).discovery
+  if found and (written is None
+                or written.error > _BETTER * found.chosen.relative):
+    return _of_law(data, found)
+  assert written is not None
+  return _of_network(data, written, found.front if found else ())
 
 
-class _Fit(NamedTuple):
-  """A fitted KAN and its relative error on the validation rows."""
-  model: nn.Module
-  variables: dict[str, Any]
-  error: float
+def _of_law(data: _networks.Data, found: by_structure.Law) -> Discovery:
+  """Returns a formula that needed no network, with its error on test rows."""
+  expression = found.chosen.expression
+  error = data.error(expression, data.test)
+  return Discovery(
+      expression, error, error / float(data.y[data.test].std()), None, None,
+      None, data.scale(), found.front, found.deviations)
 
 
-class _Formula(NamedTuple):
-  """What was discovered, and how good it is on the validation rows."""
-  discovery: Discovery
-  splines: _Fit
-  error: float  # Relative, as that of the splines.
-
-
-def _best(written: Sequence[_Formula]) -> _Formula:
-  """Returns the simplest of the formulas that are as good as the best."""
-  least = min(formula.error for formula in written)
-  return min((formula for formula in written
-              if formula.error <= _ALIKE * least),
-             key=lambda formula: formula.discovery.expression.count_ops())
-
-
-class _Search(NamedTuple):
-  """What stays the same in a search. Data are scaled."""
-  train: tuple[jax.Array, jax.Array]
-  validation: tuple[jax.Array, jax.Array]
-  key: jax.Array
-  grids: tuple[int, ...]
-  steps: int
-  restarts: int
-  library: tuple[functions.Function, ...]
-  log: Callable[[str], None]
-  progress: bool | str
-
-  def fit(self, model, variables, name, **options) -> _Fit:
-    """Fits by least squares; the best on the validation rows counts."""
-    fitted = _fit(
-        model, variables, *self.train, validation=self.validation,
-        compiler_options=self.compiler_options(model, **options),
-        progress=_progress.name_part(self.progress, name),
-        **{'steps': self.steps, 'patience': self.steps, 'log_every': 5} |
-        options)
-    loss = fitted.history['validation_loss'].min()
-    return _Fit(fitted.model, fitted.variables, float(loss)**0.5)
-
-  def compiler_options(
-      self, model, refine=(), **unused) -> dict[str, bool | int]:
-    """Returns quick options for a program that will not run for long."""
-    few = len(self.train[0]) <= _FEW
-    return compiling.QUICK if few and not refine and (
-        model.grid == self.grids[0]) else compiling.OLDER_CPU
-
-
-def _candidates(search: _Search, shapes: Sequence[Shape]) -> Iterator[_Fit]:
-  """Yields the fitted KANs that fit well; at the end the best of the others."""
-  others = []
-  for shape in shapes:
-    coarse = _fit_shape(search, shape)
-    search.log(f'{list(shape)}: splines, relative error {coarse.error:.1e}')
-    fine = coarse
-    if coarse.error < _COARSE:
-      fine = search.fit(coarse.model, coarse.variables, f'{list(shape)}',
-                        refine=search.grids, update_steps=())
-    if fine.error < _FINE:
-      yield _prune(search, fine)
-    else:
-      others.append(coarse)
-  if others:
-    least = min(fit.error for fit in others)
-    yield _prune(search, next(
-        fit for fit in others if fit.error <= _ALIKE * least))
-
-
-def _fit_shape(search: _Search, shape: Shape) -> _Fit:
-  """Fits one shape from some starts on the first grid; returns the best."""
-  model = linen.KAN(
-      shape, grid=search.grids[0], param_dtype=jnp.float64)
-  init = jax.jit(model.init, compiler_options=compiling.QUICK)
-  best: _Fit | None = None
-  for k in range(search.restarts):
-    variables = init(jax.random.fold_in(search.key, k), search.train[0])
-    fitted = search.fit(
-        model, variables, f'{list(shape)}, start {k + 1}',
-        update_steps=range(0, search.steps // 2, 5))
-    if best is None or fitted.error < best.error:
-      best = fitted
-    if best.error < _COARSE:
-      break
-  assert best is not None
-  return best
-
-
-def _close(
-    search: _Search, splines: _Fit, by_loss: bool = False) -> _Fit | None:
-  """Gives every edge a function and refines all numbers.
-
-  Returns:
-    The fit; None if some edge is no function of the library.
-  """
-  options: dict[str, Any] = {
-      'library': search.library, 'progress': search.progress,
-      'floor': max(1e-5, _NOISE * splines.error**2)}
-  if by_loss:
-    closed = matching_by_loss.auto_symbolic_by_loss(
-        splines.model, splines.variables, *search.train,
-        optimizer=optimizers.LevenbergMarquardt(),
-        compiler_options=search.compiler_options(splines.model), **options)
-  else:
-    closed = matching.auto_symbolic(
-        splines.model, splines.variables, search.train[0], **options)
-  model, variables, report = closed
-  if not all(choice.fixed for choice in report):
-    search.log('  no formula: some edge is no function of the library')
-    return None
-  return search.fit(
-      model, variables, 'numbers of the formula', update_steps=())
-
-
-def _prune(search: _Search, fit: _Fit) -> _Fit:
-  """Removes edges and nodes as long as the others make up for them."""
-  for threshold in _PRUNE:
-    model, variables, report = prune.prune_edges(
-        fit.model, fit.variables, search.train[0], threshold=threshold)
-    if not report.removed_edges or not report.edges:
-      continue
-    if len(model.features) > 2:
-      model, variables, _ = prune.prune_nodes(
-          model, variables, search.train[0], threshold=0)
-    tuned = search.fit(
-        model, variables, f'{report.edges} edges left', update_steps=())
-    if tuned.error <= _ALIKE * fit.error:
-      fit = tuned
-  return fit
-
-
-def _write(
-    log: Callable[[str], None], scale: Scale, names: Sequence[str],
-    held_out: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray], splines: _Fit,
-    closed: _Fit | None) -> list[_Formula]:
-  """Writes a formula down, tidies it and tests it; returns one or none."""
-  if closed is None:
-    return []
-
-  def error(expression, x, y):
-    values = expressions.lambdify([expression], names)(x)[:, 0]
-    return float(np.sqrt(np.mean(np.square(values - y))))
-
-  raw = formulas.formula(
-      closed.model, closed.variables, names=names, **scale._asdict())[0]
-  allowed = max(0.01 * error(raw, *held_out), 1e-10 * scale.output_std)
-  tidy = simplify.tidy(raw, names, held_out[0], allowed)
-  relative = error(tidy, *held_out) / scale.output_std
-  short = simplify.round_digits(tidy, 4, names, held_out[0])
-  log(f'  formula, relative error {relative:.1e}: {short}')
-  on_test = error(tidy, *test)
-  discovery = Discovery(
-      tidy, on_test, on_test / float(test[1].std()), closed.model,
-      closed.variables, splines[:2], scale)
-  return [_Formula(discovery, splines, relative)]
+def _of_network(
+    data: _networks.Data, written: _networks.Written,
+    front: tuple[by_structure.Formula, ...]) -> Discovery:
+  """Returns a network's formula, with its error on the test rows."""
+  expression = written.expression
+  error = data.error(expression, data.test)
+  mine = by_structure.Formula(
+      expression, written.error, int(expression.count_ops()))
+  return Discovery(
+      expression, error, error / float(data.y[data.test].std()), written.model,
+      written.variables, written.splines[:2], data.scale(),
+      by_structure.best_of((*front, mine)))
 
 
 def _check(

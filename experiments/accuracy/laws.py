@@ -1,0 +1,217 @@
+"""Counts the laws of physics that `discover` finds from a table.
+
+  python -m experiments.accuracy.laws --file=laws.txt --seeds=1
+
+A line of the file is a law: name | formula | variable low high ; ...
+Variables are uniform within their ranges. A law is found if its relative error
+on 5,000 new rows without noise is at most 1e-6, or 1e-3 where there was noise,
+and the formula has at most three times as many operations as the law. Without
+--file, some laws of our own are looked for.
+"""
+
+import pathlib
+import time
+from typing import NamedTuple
+
+from absl import flags
+import jax
+import numpy as np
+import sympy
+
+from experiments import cli
+from experiments.data import tables
+from kan_jax import symbolic
+
+_TEST = 5000
+_EXACT, _NOISY = 1e-6, 1e-3  # Relative errors of a law that is found.
+_LONGER = 3  # Times as many operations as the law.
+_FUNCTIONS = {
+    name: getattr(sympy, name) for name in (
+        'sqrt', 'exp', 'log', 'sin', 'cos', 'tan', 'asin', 'acos', 'atan',
+        'sinh', 'cosh', 'tanh', 'pi')}
+
+OWN = """
+spring | -k*x | k 1 4 ; x -2 2
+pendulum | 2*pi*sqrt(l/g) | l 1 4 ; g 2 10
+damping | a*exp(-0.3*t/tau) | a 1 3 ; t 0 4 ; tau 1 2
+lens | 1/(1/f-1/g) | f 1 2 ; g 3 6
+far | m/((x-a)**2+(y-b)**2) | m 1 2 ; x 3 4 ; a 1 2 ; y 3 4 ; b 1 2
+gas | n*r*t/(v-b) | n 1 3 ; r 1 3 ; t 1 3 ; v 4 6 ; b 1 2
+"""
+
+
+class Law(NamedTuple):
+  """One law.
+
+  Attributes:
+    name: What it is called.
+    formula: The formula as text.
+    ranges: Least and greatest value of each variable, by name.
+  """
+  name: str
+  formula: str
+  ranges: dict[str, tuple[float, float]]
+
+  def expression(self) -> sympy.Expr:
+    """Returns the formula in symbols."""
+    known = {name: sympy.Symbol(name) for name in self.ranges}
+    return sympy.sympify(self.formula, locals=_FUNCTIONS | known)
+
+  def sample(
+      self, rows: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """Returns inputs [rows, in] and targets [rows]."""
+    low, high = np.array(list(self.ranges.values())).T
+    x = rng.uniform(low, high, (rows, len(low)))
+    return x, symbolic.lambdify([self.expression()], list(self.ranges))(x)[:, 0]
+
+
+class Result(NamedTuple):
+  """What came of one law with one seed."""
+  law: str
+  seed: int
+  found: bool
+  error: float  # Relative, on new rows without noise.
+  operations: int
+  of_law: int
+  seconds: float
+  expression: str
+
+
+def parse(text: str) -> list[Law]:
+  """Reads laws, one a line.
+
+  Raises:
+    ValueError: If a line is no law.
+  """
+  laws = []
+  for line in text.splitlines():
+    if not line.strip() or line.startswith('#'):
+      continue
+    try:
+      name, formula, rest = (part.strip() for part in line.split('|'))
+      ranges = {}
+      for variable in rest.split(';'):
+        symbol, low, high = variable.split()
+        ranges[symbol] = float(low), float(high)
+    except ValueError as error:
+      raise ValueError(
+          f'a law is: name | formula | variable low high ; ...; got {line!r}'
+      ) from error
+    laws.append(Law(name, formula, ranges))
+  return laws
+
+
+def rows_of(
+    law: Law, rows: int, noise: float, dummies: int,
+    seed: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+  """Returns a table: inputs, targets, and the names of the inputs.
+
+  Args:
+    law: The law.
+    rows: Number of rows.
+    noise: Deviation of the noise over the deviation of the target.
+    dummies: Number of columns that do not matter, uniform on [1, 5].
+    seed: Decides the rows.
+  """
+  rng = np.random.default_rng(seed)
+  x, y = law.sample(rows, rng)
+  y = y + noise * y.std() * rng.normal(size=rows)
+  x = np.concatenate([x, rng.uniform(1, 5, (rows, dummies))], 1)
+  return x, y, [*law.ranges, *(f'dummy_{i}' for i in range(dummies))]
+
+
+def judge(
+    law: Law, expression: sympy.Expr, names: list[str],
+    noise: float) -> tuple[bool, float, int, int]:
+  """Returns whether a law is found, the error, and both sizes."""
+  rng = np.random.default_rng(2**31)
+  x, y = law.sample(_TEST, rng)
+  extra = rng.uniform(1, 5, (_TEST, len(names) - x.shape[1]))
+  values = symbolic.lambdify([expression], names)(
+      np.concatenate([x, extra], 1))[:, 0]
+  error = float(np.sqrt(np.mean((values - y)**2)) / y.std())
+  size, of_law = expression.count_ops(), law.expression().count_ops()
+  found = error <= (_NOISY if noise else _EXACT) and size <= _LONGER * of_law
+  return bool(found), error, int(size), int(of_law)
+
+
+def attempt(
+    law: Law, seed: int, rows: int, noise: float, dummies: int,
+    seconds: float) -> Result:
+  """Looks for one law; what goes wrong is written in place of a formula."""
+  started = time.monotonic()
+  try:
+    x, y, names = rows_of(law, rows, noise, dummies, seed)
+    discovered = symbolic.discover(
+        x, y, key=jax.random.key(seed), names=names, time_limit=seconds)
+    took = time.monotonic() - started
+    found, error, size, of_law = judge(
+        law, discovered.expression, names, noise)
+    shown = str(symbolic.round_digits(discovered.expression, 6))
+    return Result(law.name, seed, found, error, size, of_law, took, shown)
+  except (ArithmeticError, ValueError, TypeError, np.linalg.LinAlgError,
+          MemoryError) as problem:
+    took = time.monotonic() - started
+    return Result(law.name, seed, False, np.inf, 0, 0, took,
+                  f'{type(problem).__name__}: {problem}'.partition('\n')[0])
+
+
+def table(results: list[Result]) -> str:
+  """Returns a Markdown table, a row for each law and seed."""
+  return tables.markdown(
+      ('law', 'seed', 'found', 'error', 'operations', 'of the law', 'seconds',
+       'formula'),
+      [(r.law, r.seed, 'yes' if r.found else 'no', f'{r.error:.1e}',
+        r.operations, r.of_law, f'{r.seconds:.1f}',
+        f'`{r.expression.replace("|", "¦")}`') for r in results])
+
+
+def _load() -> list[Law]:
+  """Returns the laws that the flags ask for."""
+  values = flags.FLAGS
+  text = OWN
+  if values.file:
+    try:
+      text = pathlib.Path(values.file).read_text()
+    except OSError as error:
+      raise cli.UsageError(f'--file={values.file} cannot be read') from error
+  try:
+    laws = parse(text)
+  except ValueError as error:
+    raise cli.UsageError(str(error)) from error
+  chosen = cli.choose('only', values.only, [law.name for law in laws])
+  return [law for law in laws if law.name in chosen]
+
+
+def main() -> None:
+  """Runs what the flags say."""
+  cli.compile_quickly()
+  jax.config.update('jax_enable_x64', True)
+  values = flags.FLAGS
+  results: list[Result] = []
+  tables.put(values.document, table([]), 2)  # Says at once if it cannot.
+  for law in _load():
+    for seed in range(values.seeds):
+      result = attempt(law, seed, values.rows, values.noise, values.dummies,
+                       values.seconds)
+      results.append(result)
+      print(f'{law.name}, seed {seed}: '
+            f'{"found" if result.found else "not found"} after '
+            f'{result.seconds:.1f} s, error {result.error:.1e}: '
+            f'{result.expression}', flush=True)
+  tables.put(values.document, table(results), 2)
+  count = sum(result.found for result in results)
+  print(f'\n{table(results)}\n\nfound {count} of {len(results)}', flush=True)
+
+
+if __name__ == '__main__':
+  flags.DEFINE_string('file', None, 'Laws, one a line; our own by default.')
+  flags.DEFINE_list('only', [], 'Names of laws; all by default.')
+  cli.define_number('rows', 2000, 'Rows of each table.', low=50)
+  cli.define_number(
+      'noise', 0.0, 'Noise, in deviations of the target.', low=0)
+  cli.define_number('dummies', 0, 'Columns that do not matter.', low=0)
+  cli.define_number('seeds', 1, 'Seeds, from 0 on.', low=1)
+  cli.define_number('seconds', 120.0, 'Time for each law.', above=0)
+  tables.define_document()
+  cli.run(main)

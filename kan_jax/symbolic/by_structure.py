@@ -1,0 +1,113 @@
+"""From a table to a law in seconds, by structure: no network, no compilation.
+
+The search holds a list of problems; the first is the table itself. A polynomial
+is fitted to each, and its derivatives say what makes the problem simpler: a
+column that does not matter; a symmetry under scaling, which saves a variable as
+in the theorem of Buckingham; a sum, difference, product or ratio through which
+alone two columns act. Every simpler problem must be explained as well as the
+one it comes from, on rows that were held out. For each problem three solvers
+look for closed forms, of the target and of functions of it such as its
+logarithm: sums of splines whose curves are recognized, a function of a single
+variable with free numbers, and all pairs of terms of a vocabulary. The numbers
+of each formula are then fitted to the table itself.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import time
+from typing import NamedTuple
+
+import numpy as np
+import sympy
+
+from kan_jax.symbolic import _search
+from kan_jax.symbolic import expressions
+
+
+class Formula(NamedTuple):
+  """A formula and how good it is.
+
+  Attributes:
+    expression: The formula in the names of the inputs.
+    relative: Root mean square error on the rows that were held out, over the
+      deviation of the target.
+    operations: Its operations, as sympy counts them.
+  """
+  expression: sympy.Expr
+  relative: float
+  operations: int
+
+
+class Law(NamedTuple):
+  """What a search by structure found.
+
+  Attributes:
+    chosen: Formula with the shortest description: bits for its errors and for
+      its operations.
+    deviations: Standard errors of the numbers in it, by number.
+    front: Formulas that no other one beats in both size and error, the
+      shortest first.
+    noise: Least error of any surface on the rows held out, over the deviation
+      of the target: no more can be explained.
+    reached: Whether the chosen formula is exact, or leaves nothing but noise.
+    interrupted: Whether Ctrl-C ended the search.
+  """
+  chosen: Formula
+  deviations: dict[sympy.Float, float]
+  front: tuple[Formula, ...]
+  noise: float
+  reached: bool
+  interrupted: bool
+
+
+def find_law(
+    x: np.ndarray, y: np.ndarray, *, names: Sequence[str] | None = None,
+    time_limit: float | None = None,
+    log: Callable[[str], None] = lambda line: None) -> Law | None:
+  """Looks for a law of y in x.
+
+      found = find_law(x, y, names=['mass', 'speed'])
+      print(found.chosen.expression)
+
+  Ctrl-C ends the search; the best formula so far is returned.
+
+  Args:
+    x: Inputs, [n, in], float64; no column is constant.
+    y: Targets, [n], not constant.
+    names: Names of the inputs; x_0, x_1, ... by default.
+    time_limit: Seconds after which no further attempt begins; 60 by default.
+    log: Function that takes a line about each problem.
+
+  Returns:
+    What was found; None where nothing was.
+  """
+  symbols = expressions.make_symbols(names, x.shape[1])
+  started = time.monotonic()
+  limit = 60.0 if time_limit is None else time_limit
+  search = _search.Search(x, y, [str(s) for s in symbols], log, started + limit)
+  interrupted = False
+  try:
+    _search.run(search)
+  except KeyboardInterrupt:
+    interrupted = True
+    log('interrupted: the best formula so far')
+  best = _search.finish(search)
+  if best is None:
+    return None
+  back = dict(zip(search.symbols, symbols, strict=True))
+
+  def formula(found):
+    return Formula(found.expr.xreplace(back), found.error, found.operations)
+
+  everything = [formula(one) for one in (*search.found, best)]
+  return Law(formula(best), best.deviations, best_of(everything), search.noise,
+             search.satisfied(), interrupted)
+
+
+def best_of(formulas: Sequence[Formula]) -> tuple[Formula, ...]:
+  """Returns the formulas that no other one beats in both size and error."""
+  kept: list[Formula] = []
+  for one in sorted(formulas, key=lambda f: (f.operations, f.relative)):
+    if not kept or one.relative < 0.95 * kept[-1].relative:
+      kept.append(one)
+  return tuple(kept)

@@ -1,0 +1,62 @@
+"""The benchmark of laws: its file, its rows, its judgment."""
+
+from absl.testing import parameterized
+from helpers import command
+import numpy as np
+import sympy
+
+from experiments.accuracy import laws
+
+_LAW = laws.parse('# a comment\n\nfree fall | g*t**2/2 | g 9 10 ; t 0 2\n')[0]
+
+
+class LawsTest(parameterized.TestCase):
+
+  def test_a_line_is_a_law(self):
+    self.assertEqual(_LAW.name, 'free fall')
+    self.assertEqual(_LAW.ranges, {'g': (9, 10), 't': (0, 2)})
+    with self.assertRaisesRegex(ValueError, "name | formula .* got 'x | y'"):
+      laws.parse('x | y')
+
+  def test_names_that_sympy_knows_are_variables(self):
+    law = laws.parse('a | 2*gamma*beta*S | gamma 1 2 ; beta 1 2 ; S 3 4')[0]
+    self.assertLen(law.expression().free_symbols, 3)
+
+  def test_rows(self):
+    x, y, names = laws.rows_of(_LAW, 400, 0.1, 2, seed=1)
+    self.assertEqual(names, ['g', 't', 'dummy_0', 'dummy_1'])
+    self.assertEqual(x.shape, (400, 4))
+    exact = x[:, 0] * x[:, 1]**2 / 2
+    # 400 draws tell a deviation to 4 %.
+    np.testing.assert_allclose((y - exact).std() / exact.std(), 0.1, rtol=0.15)
+
+  @parameterized.parameters(
+      ('g*t**2/2', 0, True), ('4.9*t**2', 0, False),
+      ('1.0004*g*t**2/2', 0, False), ('1.0004*g*t**2/2', 0.01, True),
+      ('g*t**2/2 + 0*sin(cos(exp(cos(g))))', 0, True))
+  def test_judgment(self, text, noise, found):
+    expression = sympy.sympify(text)
+    self.assertEqual(
+        laws.judge(_LAW, expression, ['g', 't'], noise)[0], found)
+
+  def test_a_long_formula_does_not_count(self):
+    g, t = sympy.symbols('g t')
+    rounding = 1e-20 * sympy.sin(sympy.cos(g + t * g + g**3 * t) + t**4)
+    found, error, size, of_law = laws.judge(
+        _LAW, g * t**2 / 2 + rounding, ['g', 't'], 0)
+    self.assertFalse(found)
+    self.assertLess(error, 1e-15)
+    self.assertGreater(size, 3 * of_law)
+
+  def test_what_goes_wrong_is_a_row(self):
+    broken = laws.parse('broken | 0*x | x -2 -1')[0]
+    result = laws.attempt(broken, 0, 60, 0, 0, 5)
+    self.assertFalse(result.found)
+    self.assertIn('Error', result.expression)
+    self.assertIn('| broken | 0 | no |', laws.table([result]))
+
+  def test_the_program(self):
+    done = command.call('accuracy.laws', '--only=gas,pendulum', '--rows=300')
+    self.assertEqual((done.returncode, done.stderr), (0, ''))
+    self.assertIn('found 2 of 2', done.stdout)
+    self.assertIn('| `n*r*t/(-b + v)` |', done.stdout)

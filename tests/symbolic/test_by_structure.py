@@ -1,0 +1,91 @@
+"""Laws from tables, by structure."""
+
+from absl.testing import parameterized
+import numpy as np
+import sympy
+
+from kan_jax.symbolic import _search
+from kan_jax.symbolic import by_structure
+
+_RNG = np.random.default_rng(0)
+
+
+def _table(low, high, fn, rows=500):
+  low = np.broadcast_to(low, len(high))
+  x = _RNG.uniform(low, high, (rows, len(high)))
+  return x, fn(*x.T)
+
+
+class FindLawTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      # A power that is no whole number, and a number within a function.
+      ((1, 1), (3, 4), lambda a, b: 2 * a**0.7 * np.exp(-0.3 * b),
+       '2*a**(7/10)*exp(-3*b/10)'),
+      # A difference of two columns, squared, in a denominator.
+      ((1, 3, 1), (2, 4, 2), lambda a, b, c: a / (1 + (b - c)**2),
+       'a/((b - c)**2 + 1)'),
+      # Signs change, so no logarithm exists.
+      ((-2, -2), (2, 2), lambda a, b: a * (1 - b**2), 'a*(1 - b**2)'))
+  def test_without_noise(self, low, high, fn, expected):
+    x, y = _table(low, high, fn)
+    found = by_structure.find_law(x, y, names='abc'[:len(high)])
+    self.assertTrue(found.reached)
+    self.assertLess(found.chosen.relative, 1e-12)
+    points = x[:20]
+    names = 'abc'[:len(high)]
+    values = sympy.lambdify(list(names), found.chosen.expression)(*points.T)
+    np.testing.assert_allclose(values, y[:20], rtol=1e-9)
+    # No longer than the formula as a person writes it, nearly.
+    self.assertLessEqual(
+        found.chosen.operations, sympy.sympify(expected).count_ops() + 3)
+
+  def test_noise(self):
+    x, y = _table((1, 1), (3, 4), lambda a, b: a / (1 + b), 1000)
+    noisy = y + 0.02 * y.std() * _RNG.normal(size=len(y))
+    found = by_structure.find_law(x, noisy, names=['a', 'b'], time_limit=20)
+    self.assertTrue(found.reached)
+    # 200 rows tell the deviation of the noise to 5 %.
+    np.testing.assert_allclose(found.noise, 0.02, rtol=0.2)
+    values = sympy.lambdify(['a', 'b'], found.chosen.expression)(*x.T)
+    self.assertLess(np.sqrt(np.mean((values - y)**2)), 0.003 * y.std())
+
+  def test_the_front_falls(self):
+    x, y = _table((1,), (3,), lambda a: np.sin(a) + 1 / a)
+    found = by_structure.find_law(x, y, names=['a'])
+    sizes = [one.operations for one in found.front]
+    errors = [one.relative for one in found.front]
+    self.assertEqual(sizes, sorted(sizes))
+    self.assertEqual(errors, sorted(errors, reverse=True))
+    self.assertEqual(found.chosen, found.front[-1])
+
+  def test_an_interrupt_keeps_the_best(self):
+    x, y = _table((1, 1), (3, 3), lambda a, b: a * b + np.exp(a / b**2))
+
+    def log(line):
+      lines.append(line)
+      if len(lines) == 1:
+        raise KeyboardInterrupt
+
+    lines = []
+    self.assertIsNone(by_structure.find_law(x, y, log=log))
+    self.assertIn('interrupted', lines[-1])
+
+  def test_front(self):
+    def one(operations, relative):
+      return by_structure.Formula(sympy.Integer(1), relative, operations)
+
+    kept = by_structure.best_of(
+        [one(3, .2), one(1, .5), one(2, .6), one(4, .1)])
+    self.assertEqual([f.operations for f in kept], [1, 3, 4])
+
+
+class SearchTest(parameterized.TestCase):
+
+  def test_a_formula_counts_once(self):
+    x, y = _table((1,), (3,), lambda a: 2 * a)
+    search = _search.Search(x, y, ['a'], lambda line: None, np.inf)
+    expr = sympy.Float(1.5) * search.symbols[0]
+    self.assertLess(search.offer(expr).error, 1e-12)
+    self.assertIsNone(search.offer(expr))
+    self.assertTrue(search.satisfied())
