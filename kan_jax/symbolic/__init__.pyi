@@ -7,6 +7,7 @@ from . import formulas
 from . import matching
 from . import matching_by_loss
 from . import simplify
+from . import symmetries
 from .affine_fit import AffineFit
 from .affine_fit import fit_affine
 from .by_structure import find_law
@@ -28,6 +29,10 @@ from .matching import suggest
 from .matching_by_loss import auto_symbolic_by_loss
 from .simplify import round_digits
 from .simplify import tidy
+from .symmetries import find_symmetries
+from .symmetries import Separability
+from .symmetries import separability
+from .symmetries import Symmetry
 
 __all__ = [
     'AffineFit',
@@ -36,6 +41,8 @@ __all__ = [
     'Discovery',
     'Formula',
     'Law',
+    'Separability',
+    'Symmetry',
     'affine_fit',
     'auto_symbolic',
     'auto_symbolic_by_loss',
@@ -45,6 +52,7 @@ __all__ = [
     'discovery',
     'expressions',
     'find_law',
+    'find_symmetries',
     'fit_affine',
     'fix',
     'fixing',
@@ -56,8 +64,10 @@ __all__ = [
     'matching_by_loss',
     'remove',
     'round_digits',
+    'separability',
     'simplify',
     'suggest',
+    'symmetries',
     'tidy',
     'unfix',
 ]

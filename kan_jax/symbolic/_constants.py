@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import sympy
 
+from kan_jax.symbolic import _evaluate
+
 _STEPS = 30
 _ROUNDING = 1e-12  # Relative error that is none.
 _LONG = 60  # Operations up to which a formula is rewritten.
@@ -20,9 +22,6 @@ _EXACT = 1e-13  # Relative change of the errors at which steps end.
 _PRECISION = 1e-9  # Relative; numbers are not known better than that.
 _SURE = 3.0  # Standard errors within which a number may be another one.
 _BROKEN = (sympy.zoo, sympy.nan, sympy.oo, -sympy.oo, sympy.I)
-_FUNCTIONS = [{
-    'asin': np.arcsin, 'acos': np.arccos, 'atan': np.arctan,
-    'atanh': np.arctanh}, 'numpy']
 
 
 class Fit(NamedTuple):
@@ -42,38 +41,33 @@ class Fit(NamedTuple):
   sites: tuple[sympy.Float, ...]
 
 
-def _parameters(expr: sympy.Expr) -> tuple[sympy.Expr, list[Any], list[float]]:
-  """Replaces every Float by a symbol of its own."""
-  floats = sorted(expr.atoms(sympy.Float), key=float)
-  symbols = [sympy.Dummy(f'c{i}') for i in range(len(floats))]
-  swapped = expr.xreplace(dict(zip(floats, symbols, strict=True)))
-  return swapped, symbols, [float(f) for f in floats]
-
-
 def evaluate(
     expr: sympy.Expr, symbols: Sequence[sympy.Symbol],
     x: np.ndarray) -> np.ndarray:
   """Returns the values of an expression on rows [n, in], [n]."""
-  with np.errstate(all='ignore'):
-    values = sympy.lambdify(symbols, expr, _FUNCTIONS, cse=True)(*x.T)
-  values = np.broadcast_to(np.asarray(values), (len(x),))
-  return values if np.isrealobj(values) else np.full(len(x), np.nan)
+  try:
+    values, _ = _evaluate.dual(expr, dict(zip(symbols, x.T, strict=True)), {})
+  except (_evaluate.UnknownFunctionError, ArithmeticError, TypeError):
+    return np.full(len(x), np.nan)
+  return np.broadcast_to(np.asarray(values, float), (len(x),))
 
 
 class _Model(NamedTuple):
-  """An expression and its derivatives as functions of its numbers."""
-  call: Any
-  x: np.ndarray
+  """An expression as a function of its numbers."""
+  expr: sympy.Expr
+  sites: tuple[sympy.Float, ...]
+  columns: dict[Any, np.ndarray]
   y: np.ndarray
 
   def errors(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the errors [n] and their derivatives [n, numbers]."""
-    with np.errstate(all='ignore'):
-      values, *slopes = self.call(*self.x.T, *numbers)
+    places = {site: (k, float(number)) for k, (site, number) in enumerate(
+        zip(self.sites, numbers, strict=True))}
+    values, slopes = _evaluate.dual(self.expr, self.columns, places)
     shape = self.y.shape
-    columns = [np.broadcast_to(s, shape) for s in slopes]
-    jacobian = (np.stack(columns, 1) if columns
-                else np.zeros((*shape, 0)))
+    jacobian = np.zeros((*shape, len(self.sites)))
+    for k, slope in slopes.items():
+      jacobian[:, k] = slope
     return np.broadcast_to(values, shape) - self.y, jacobian
 
 
@@ -94,20 +88,20 @@ def fit(
   """
   if expr.has(*_BROKEN):
     return None
-  swapped, parameters, start = _parameters(expr)
-  slopes = [sympy.diff(swapped, p) for p in parameters]
-  call = sympy.lambdify(
-      [*symbols, *parameters], [swapped, *slopes], _FUNCTIONS, cse=True)
-  model = _Model(call, x, y)
-  numbers = np.array(start)
-  errors, jacobian = model.errors(numbers)
+  floats = tuple(sorted(expr.atoms(sympy.Float), key=float))
+  model = _Model(expr, floats, dict(zip(symbols, x.T, strict=True)), y)
+  numbers = np.array([float(f) for f in floats])
+  try:
+    errors, jacobian = model.errors(numbers)
+  except (_evaluate.UnknownFunctionError, ArithmeticError, TypeError):
+    return None
   if not _sound(errors, jacobian):
     return None
   numbers, errors, jacobian = _descend(model, numbers, errors, jacobian, steps)
   deviations = _deviations(
       errors, jacobian, _ROUNDING * float(np.sqrt(np.mean(y**2))))
   sites = tuple(sympy.Float(float(v), 17) for v in numbers)
-  written = swapped.xreplace(dict(zip(parameters, sites, strict=True)))
+  written = expr.xreplace(dict(zip(floats, sites, strict=True)))
   return Fit(written, float(np.sqrt(np.mean(errors**2))), numbers, deviations,
              sites)
 

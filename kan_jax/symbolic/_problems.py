@@ -10,6 +10,7 @@ from kan_jax.symbolic import _links
 from kan_jax.symbolic import _surfaces
 
 _SURE = 2.5  # Standard errors by which a simpler problem may look worse.
+_QUICK = 90  # Terms of a surface for a first glance.
 _ROUNDING = 1e-9  # Relative error that no surface need fall below.
 
 
@@ -84,7 +85,7 @@ def exact_power(power: float) -> sympy.Expr:
 
 def look(
     problem: Problem, rows: Rows, scale: float,
-    links: Sequence[_links.Link]) -> Look | None:
+    links: Sequence[_links.Link], quick: bool = False) -> Look | None:
   """Fits surfaces through some links and returns the best.
 
   Args:
@@ -92,6 +93,7 @@ def look(
     rows: Rows to fit and to judge.
     scale: Deviation of y.
     links: What of the target surfaces may explain.
+    quick: Whether a surface of few terms is enough.
   """
   best: Look | None = None
   for link in links:
@@ -100,7 +102,7 @@ def look(
     with np.errstate(all='ignore'):
       values = link.apply(problem.target)
       weights = np.abs(problem.weights / link.slope(problem.target))
-      surface = _fit(problem.columns, values, weights, rows, scale)
+      surface = _fit(problem.columns, values, weights, rows, scale, quick)
       if surface is None:
         continue
       part = rows.held_out
@@ -113,8 +115,10 @@ def look(
   return best
 
 
-def _fit(columns, values, weights, rows, scale):
+def _fit(columns, values, weights, rows, scale, quick):
   """Fits a surface, in logarithms of the columns or not."""
+  if quick:
+    return _surfaces.fit(columns, values, weights, *rows, most=_QUICK)
   surface = _surfaces.fit(columns, values, weights, *rows)
   few = columns.shape[1] < 3
   if surface is None or (

@@ -65,6 +65,21 @@ class Surface(NamedTuple):
         np.sqrt(np.mean((design[:, has] @ self.coef[has])**2))
         for has in (self.powers > 0).T])
 
+  def mixed(self, x: np.ndarray) -> np.ndarray:
+    """Returns how large the terms are in which two variables meet, [in, in].
+
+    Root mean square on rows [n, in]; 0 on the diagonal.
+    """
+    values = _design(self.powers, self._scale(x)) * self.coef
+    inputs = self.powers.shape[1]
+    sizes = np.zeros((inputs, inputs))
+    for i in range(inputs):
+      for j in range(i):
+        both = (self.powers[:, i] > 0) & (self.powers[:, j] > 0)
+        sizes[i, j] = sizes[j, i] = np.sqrt(
+            np.mean(values[:, both].sum(1)**2))
+    return sizes
+
   def _scale(self, x: np.ndarray) -> np.ndarray:
     return _to_unit(_take_logs(x, self.logs), self.low, self.high)
 

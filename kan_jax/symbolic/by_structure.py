@@ -13,6 +13,7 @@ of each formula are then fitted to the table itself.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import time
 from typing import NamedTuple
@@ -20,8 +21,11 @@ from typing import NamedTuple
 import numpy as np
 import sympy
 
+from kan_jax.symbolic import _record
 from kan_jax.symbolic import _search
 from kan_jax.symbolic import expressions
+
+_MOST_ROWS = 20_000
 
 
 class Formula(NamedTuple):
@@ -69,11 +73,13 @@ def find_law(
       found = find_law(x, y, names=['mass', 'speed'])
       print(found.chosen.expression)
 
-  Ctrl-C ends the search; the best formula so far is returned.
+  Ctrl-C ends the search; the best formula so far is returned. Of a long table,
+  20,000 rows are looked at. Columns that are constant, or that are others
+  again, are left out; `log` gets a line on each.
 
   Args:
-    x: Inputs, [n, in], float64; no column is constant.
-    y: Targets, [n], not constant.
+    x: Inputs, [n, in], float64 and finite.
+    y: Targets, [n], finite and not constant.
     names: Names of the inputs; x_0, x_1, ... by default.
     time_limit: Seconds after which no further attempt begins; 60 by default.
     log: Function that takes a line about each problem.
@@ -82,9 +88,10 @@ def find_law(
     What was found; None where nothing was.
   """
   symbols = expressions.make_symbols(names, x.shape[1])
+  x, y, symbols = _choose(x, y, symbols, log)
   started = time.monotonic()
   limit = 60.0 if time_limit is None else time_limit
-  search = _search.Search(x, y, [str(s) for s in symbols], log, started + limit)
+  search = _record.Record(x, y, [str(s) for s in symbols], log, started + limit)
   interrupted = False
   try:
     _search.run(search)
@@ -102,6 +109,51 @@ def find_law(
   everything = [formula(one) for one in (*search.found, best)]
   return Law(formula(best), best.deviations, best_of(everything), search.noise,
              search.satisfied(), interrupted)
+
+
+def _choose(
+    x: np.ndarray, y: np.ndarray, symbols: list[sympy.Symbol],
+    log: Callable[[str], None]
+    ) -> tuple[np.ndarray, np.ndarray, list[sympy.Symbol]]:
+  """Returns the rows and columns to look at, and says what is left out."""
+  if len(x) > _MOST_ROWS:
+    log(f'{_MOST_ROWS} of {len(x)} rows, drawn at random')
+    rows = np.random.default_rng(0).permutation(len(x))[:_MOST_ROWS]
+    x, y = x[rows], y[rows]
+  kept: list[int] = []
+  for i, symbol in enumerate(symbols):
+    same = [symbols[j] for j in kept if np.array_equal(x[:, i], x[:, j])]
+    if np.ptp(x[:, i]) == 0:
+      log(f'{symbol} is constant: left out')
+    elif same:
+      log(f'{symbol} is the same as {same[0]}: left out')
+    else:
+      kept.append(i)
+  if not kept:
+    raise ValueError('`x` has no column that varies.')
+  return x[:, kept], y, [symbols[i] for i in kept]
+
+
+def write_numbers(
+    expression: sympy.Expr,
+    deviations: Mapping[sympy.Float, float]) -> tuple[sympy.Expr, str]:
+  """Rounds each number to the digits that its standard error leaves.
+
+  Returns:
+    The expression with two digits of doubt, and the numbers with their errors
+    as text, as in `0.512 ± 0.003`.
+  """
+  rounded, lines = {}, []
+  for number, deviation in deviations.items():
+    if not 0 < deviation < np.inf:
+      continue
+    places = 1 - int(np.floor(np.log10(deviation)))
+    size = int(np.floor(np.log10(abs(float(number)) or 1.0)))
+    digits = min(max(places + size + 1, 1), 15)
+    short = sympy.Float(str(sympy.Float(number, digits)), 15)
+    rounded[number] = short
+    lines.append(f'{float(number):.{digits}g} ± {deviation:.1g}')
+  return expression.xreplace(rounded), ', '.join(lines)
 
 
 def best_of(formulas: Sequence[Formula]) -> tuple[Formula, ...]:

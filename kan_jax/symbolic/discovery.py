@@ -37,6 +37,7 @@ Shape = _networks.Shape
 Scale = _networks.Scale
 
 _ROWS = 50  # Least number of rows.
+_EXACT = 1e-9  # Relative error of formulas whose numbers are not in doubt.
 _BETTER = 0.95  # Factor of the error that makes a network's formula better.
 
 
@@ -70,10 +71,15 @@ class Discovery(NamedTuple):
 
   def __repr__(self) -> str:
     formula = simplify.round_digits(self.expression, 6)
+    known = ''
+    if self.deviations and self.relative > _EXACT:
+      formula, known = by_structure.write_numbers(
+          self.expression, self.deviations)
     source = 'by structure' if self.model is None else (
         f'from a KAN of the shape {list(self.model.features)}')
     return (f'{formula}\nRMSE {self.error:.2e} on test rows, '
-            f'{self.relative:.2e} of their standard deviation\n{source}')
+            f'{self.relative:.2e} of their standard deviation\n{source}'
+            + (f'\nwith {known}' if known else ''))
 
   def _repr_html_(self) -> str:
     """The formula as mathematics, and how good it is, for notebooks."""
@@ -204,7 +210,8 @@ def _check(
   if jnp.zeros(()).dtype != jnp.float64:
     raise ValueError(
         'float64 is off; call it under `jax.enable_x64(True)`.')
-  x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+  x, y = (np.asarray(checks.as_numbers(name, rows), np.float64)
+          for name, rows in (('x', x), ('y', y)))
   if x.ndim != 2 or y.shape != x.shape[:1] or len(x) < _ROWS:
     raise ValueError(
         f'`x` and `y` need the shapes [n, in] and [n] with n >= {_ROWS}; got '

@@ -4,7 +4,7 @@ from absl.testing import parameterized
 import numpy as np
 import sympy
 
-from kan_jax.symbolic import _search
+from kan_jax.symbolic import _record
 from kan_jax.symbolic import by_structure
 
 _RNG = np.random.default_rng(0)
@@ -71,6 +71,32 @@ class FindLawTest(parameterized.TestCase):
     self.assertIsNone(by_structure.find_law(x, y, log=log))
     self.assertIn('interrupted', lines[-1])
 
+  def test_columns_that_say_nothing(self):
+    x, y = _table((1,), (3,), lambda a: 2 * a)
+    lines = []
+    found = by_structure.find_law(
+        np.concatenate([x, x, np.ones_like(x)], 1), y, names=['a', 'b', 'c'],
+        log=lines.append)
+    self.assertEqual(found.chosen.expression, 2 * sympy.Symbol('a'))
+    self.assertEqual(lines[:2], [
+        'b is the same as a: left out', 'c is constant: left out'])
+    with self.assertRaisesRegex(ValueError, 'no column that varies'):
+      by_structure.find_law(np.ones((60, 1)), y[:60])
+
+  def test_a_long_table(self):
+    x, y = _table((1,), (3,), lambda a: 2 * a, 30_000)
+    lines = []
+    found = by_structure.find_law(x, y, log=lines.append)
+    self.assertEqual(found.chosen.relative, 0)
+    self.assertEqual(lines[0], '20000 of 30000 rows, drawn at random')
+
+  def test_digits_that_are_known(self):
+    number = sympy.Float(0.512345)
+    expr, text = by_structure.write_numbers(
+        number * sympy.Symbol('a'), {number: 0.0032})
+    self.assertEqual(str(expr), '0.5123*a')
+    self.assertEqual(text, '0.5123 ± 0.003')
+
   def test_front(self):
     def one(operations, relative):
       return by_structure.Formula(sympy.Integer(1), relative, operations)
@@ -84,7 +110,7 @@ class SearchTest(parameterized.TestCase):
 
   def test_a_formula_counts_once(self):
     x, y = _table((1,), (3,), lambda a: 2 * a)
-    search = _search.Search(x, y, ['a'], lambda line: None, np.inf)
+    search = _record.Record(x, y, ['a'], lambda line: None, np.inf)
     expr = sympy.Float(1.5) * search.symbols[0]
     self.assertLess(search.offer(expr).error, 1e-12)
     self.assertIsNone(search.offer(expr))
