@@ -17,7 +17,7 @@ from kan_jax.symbolic import _evaluate
 
 _STEPS = 30
 _ROUNDING = 1e-12  # Relative error that is none.
-_LONG = 60  # Operations up to which a formula is rewritten.
+_LONG = 40  # Operations up to which a formula is rewritten.
 _EXACT = 1e-13  # Relative change of the errors at which steps end.
 _PRECISION = 1e-9  # Relative; numbers are not known better than that.
 _SURE = 3.0  # Standard errors within which a number may be another one.
@@ -231,10 +231,11 @@ def shorten(
     y: np.ndarray) -> Fit:
   """Writes a formula with fewer operations, where sympy knows how."""
   best = fitted
-  if fitted.expr.count_ops() > _LONG:
-    return fitted
-  for change in (sympy.factor_terms, sympy.together, sympy.cancel,
-                 sympy.simplify, _simplify_together):
+  changes = [sympy.factor_terms, sympy.together]
+  # With many terms, or numbers that are not exact, the others take minutes.
+  if fitted.expr.count_ops() <= _LONG and not fitted.sites:
+    changes += [sympy.cancel, sympy.simplify, _simplify_together]
+  for change in changes:
     try:
       changed = change(fitted.expr)
     except (ArithmeticError, ValueError, NotImplementedError, TypeError,

@@ -55,7 +55,7 @@ def _within(limit: float) -> Callable[[Array], bool]:
   return lambda y: bool((np.abs(y) < limit).all())
 
 
-LINKS = (
+LINKS: tuple[Link, ...] = (
     Link('y', lambda y: y, np.ones_like, lambda t: t, lambda t: t, _any, 0),
     Link('1/y', lambda y: 1 / y, lambda y: -1 / y**2, lambda t: 1 / t,
          lambda t: 1 / t, _nonzero, 1),
@@ -74,8 +74,3 @@ LINKS = (
     Link('cos y', np.cos, lambda y: -np.sin(y), np.arccos, sympy.acos,
          lambda y: bool(((y > 0) & (y < np.pi)).all()), 1),
 )
-
-
-def allowed(y: Array) -> list[Link]:
-  """Returns the links that are one to one for these outputs."""
-  return [link for link in LINKS if link.allowed(y)]

@@ -10,6 +10,9 @@ from kan_jax.symbolic import _links
 from kan_jax.symbolic import _surfaces
 
 _SURE = 2.5  # Standard errors by which a simpler problem may look worse.
+CLEAN = 1e-4  # Error of a surface below which there is no noise.
+_POSITIVE = 0.8  # Share of targets that must be positive for logarithms.
+_ROUNDS = 2  # Of tangents.
 _QUICK = 90  # Terms of a surface for a first glance.
 _ROUNDING = 1e-9  # Relative error that no surface need fall below.
 
@@ -29,12 +32,34 @@ class Problem(NamedTuple):
     target: What is to be explained, [n].
     factor: Expression of the factor.
     weights: Values of the factor, [n].
+    smooth: What a surface says in place of the target where that has noise,
+      [n]; None where it has none.
   """
   exprs: tuple[sympy.Expr, ...]
   columns: np.ndarray
   target: np.ndarray
   factor: sympy.Expr
   weights: np.ndarray
+  smooth: np.ndarray | None = None
+
+  def respond(self, link: _links.Link) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns T of the target and weights of its errors, both [n].
+
+    Noise would bend T, and shift it where the target is near 0. So T is the
+    tangent at what is smooth, as in generalized linear models.
+
+    Returns:
+      None where T does not exist.
+    """
+    base = self.target if self.smooth is None else self.smooth
+    if not link.allowed(base):
+      return None
+    with np.errstate(all='ignore'):
+      slope = link.slope(base)
+      values = link.apply(base) + slope * (self.target - base)
+      weights = np.abs(self.weights / slope)
+    sound = np.isfinite(values).all() and np.isfinite(weights).all()
+    return (values, weights) if sound else None
 
   def drop(self, which: Sequence[int]) -> 'Problem':
     """Returns the problem without some columns."""
@@ -54,7 +79,8 @@ class Problem(NamedTuple):
     if not np.isfinite(part).all() or (np.abs(part) < 1e-12).any():
       return None
     return self._replace(
-        target=self.target / part, factor=factor, weights=values * part)
+        target=self.target / part, factor=factor, weights=values * part,
+        smooth=None if self.smooth is None else self.smooth / part)
 
   def key(self) -> tuple[object, ...]:
     return (frozenset(self.exprs), self.factor)
@@ -73,6 +99,11 @@ class Look(NamedTuple):
   surface: _surfaces.Surface
   errors: np.ndarray
   size: float
+
+  def predict(self, problem: Problem) -> np.ndarray:
+    """Returns what the surface says of the target, [n]."""
+    with np.errstate(all='ignore'):
+      return self.link.undo(self.surface(problem.columns))
 
 
 def exact_power(power: float) -> sympy.Expr:
@@ -97,12 +128,11 @@ def look(
   """
   best: Look | None = None
   for link in links:
-    if not link.allowed(problem.target):
+    response = problem.respond(link)
+    if response is None:
       continue
     with np.errstate(all='ignore'):
-      values = link.apply(problem.target)
-      weights = np.abs(problem.weights / link.slope(problem.target))
-      surface = _fit(problem.columns, values, weights, rows, scale, quick)
+      surface = _fit(problem.columns, *response, rows, scale, quick)
       if surface is None:
         continue
       part = rows.held_out
@@ -113,6 +143,33 @@ def look(
     if best is None or size < best.size:
       best = Look(link, surface, errors, size)
   return best
+
+
+def smoothen(
+    problem: Problem, rows: Rows, scale: float,
+    links: Sequence[_links.Link]) -> tuple[Problem, Look | None]:
+  """Returns a problem with its smooth target, and how well that explains it."""
+  best = look(problem, rows, scale, links)
+  if best is None or best.size < CLEAN:
+    return problem, best
+  starts = [best.predict(problem)]
+  middle = np.median(problem.target)
+  if (problem.target > 0).mean() > _POSITIVE:
+    starts.append(np.maximum(problem.target, 0.05 * middle))
+  for start in starts:
+    for _ in range(_ROUNDS):
+      # A surface may be infinite through a link, or below 0 at some rows.
+      tried = problem._replace(smooth=start)
+      seen = look(tried, rows, scale, links)
+      if seen is None:
+        break
+      start = seen.predict(problem)
+      if seen.size < best.size and np.isfinite(start).all():
+        best = seen
+  smooth = best.predict(problem)
+  if not np.isfinite(smooth).all():
+    return problem, best
+  return problem._replace(smooth=smooth), best
 
 
 def _fit(columns, values, weights, rows, scale, quick):

@@ -13,7 +13,8 @@ from kan_jax.symbolic import _problems
 from kan_jax.symbolic import _surfaces
 
 EXACT = 1e-9  # Relative error of a formula that needs no better one.
-_PATIENCE = 4.0  # Seconds.
+_PATIENCE = 4.0  # Seconds without a better formula.
+_SURE = 2.5  # Standard errors of a difference that is no chance.
 _BITS = 4.0  # Of description that an operation costs.
 
 
@@ -47,7 +48,8 @@ class Record:
     cut = 4 * len(x) // 5
     self.rows = _problems.Rows(order[:cut], order[cut:])
     self.found: list[Found] = []
-    self.noise = np.inf  # Least error of any surface.
+    self.noise = np.inf  # Least error of any surface,
+    self.reference: np.ndarray | None = None  # and its errors.
     self.seen: set[object] = set()
     self.started = self.improved = time.monotonic()
 
@@ -104,27 +106,44 @@ class Record:
 
   def satisfied(self) -> bool:
     """Whether a formula is exact, or leaves nothing but noise."""
+    if self.exact():
+      return True
     best = self.best()
-    return best is not None and (self.exact() or (
-        best.error < 1.02 * self.noise and self.plain(best)))
+    if best is None or self.reference is None:
+      return False
+    errors = _constants.evaluate(best.expr, self.symbols, self.x) - self.y
+    square = errors[self.rows.held_out]**2
+    return not (_is_more(square, self.reference**2)
+                or self._has_structure(errors))
 
   def done(self) -> bool:
     """Whether it is time to stop.
 
     Under noise many formulas are as good as the law, so that the search goes on
-    for as long again after the last improvement.
+    for half as long again after the last improvement.
     """
     now = time.monotonic()
-    patience = max(_PATIENCE, now - self.started - _PATIENCE) / 2
+    patience = max(_PATIENCE, 0.5 * (now - self.started))
     return self.exact() or (
         now - self.improved > patience and self.satisfied())
 
-  def plain(self, found: Found) -> bool:
-    """Whether nothing is left in the errors but noise."""
-    values = _constants.evaluate(found.expr, self.symbols, self.x)
-    errors = values - self.y
-    weights = np.ones_like(errors)
+  def see(self, look: _problems.Look) -> None:
+    """Takes note of how well a surface explains the held-out rows."""
+    if look.size < self.noise:
+      self.noise, self.reference = look.size, look.errors
+
+  def _has_structure(self, errors: np.ndarray) -> bool:
+    """Whether a surface explains a part of the errors of a formula."""
     surface = _surfaces.fit(
-        self.x, errors, weights, *self.rows, most=60)
-    return surface is None or (
-        surface.error > 0.99 * found.error * self.scale)
+        self.x, errors, np.ones_like(errors), *self.rows, most=60)
+    if surface is None:
+      return False
+    part = self.rows.held_out
+    rest = errors[part] - surface(self.x[part])
+    return _is_more(errors[part]**2, rest**2)
+
+
+def _is_more(square: np.ndarray, other: np.ndarray) -> bool:
+  """Whether squared errors are clearly greater than others, row by row."""
+  change = square - other
+  return bool(change.mean() > _SURE * change.std() / np.sqrt(len(change)))

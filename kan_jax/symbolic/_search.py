@@ -52,11 +52,12 @@ _ATTEMPTS = (
 def run(search: _record.Record) -> None:
   """Looks for formulas until one is at the noise, or the time is over."""
   count = itertools.count()
-  start = _problems.Problem(
-      tuple(search.symbols), search.x, search.y, sympy.Integer(1),
-      np.ones_like(search.y))
-  look = _problems.look(
-      start, search.rows, search.scale, _links.LINKS)
+  sign = -1 if (search.y < 0).mean() > 0.5 else 1
+  start, look = _problems.smoothen(
+      _problems.Problem(
+          tuple(search.symbols), search.x, sign * search.y, sympy.Integer(sign),
+          np.full_like(search.y, sign)),
+      search.rows, search.scale, _links.LINKS)
   queue = [_Task(0.0, next(count), start, look, 0)]
   known = {start.key()}
   while queue and not search.late():
@@ -88,7 +89,7 @@ def _try(search: _record.Record, task: _Task) -> None:
   """Makes one attempt."""
   attempt = _ATTEMPTS[task.level]
   if task.look is not None:
-    search.noise = min(search.noise, task.look.size)
+    search.see(task.look)
   if attempt.words:
     _solvers.solve_words(search, task.problem, attempt.words, attempt.links)
   else:
@@ -104,7 +105,7 @@ def _open(search, task):
              f'{look.size:.1e} ({look.link.name})')
   children = _children(search, problem, look)
   for _, seen in children:
-    search.noise = min(search.noise, seen.size)
+    search.see(seen)
   return children
 
 

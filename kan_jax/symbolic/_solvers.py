@@ -12,7 +12,6 @@ from kan_jax.symbolic import _record
 from kan_jax.symbolic import _terms
 
 _SCAN_ROWS = 120
-_CLEAN = 1e-4  # Error of a surface below which there is no noise.
 _ADDITIVE = 3e-3  # Relative error of splines whose functions are looked for.
 _MOST_INPUTS = 6
 
@@ -32,14 +31,17 @@ def solve_words(
   if inputs > _MOST_INPUTS:
     return
   train = search.rows.train
-  few = train[:_SCAN_ROWS if search.noise < _CLEAN else (
+  few = train[:_SCAN_ROWS if search.noise < _problems.CLEAN else (
       1000 if count < 500 else 400)]
   with np.errstate(all='ignore'):
     words = _terms.vocabulary(problem.columns[few], count)
-  for link in _links.allowed(problem.target)[part]:
+  for link in _links.LINKS[part]:
     if search.late():
       return
-    _solve_link(search, problem, link, words, few)
+    response = problem.respond(link)
+    if response is not None:
+      _solve_link(
+          search, problem, link, words, *(values[few] for values in response))
     if search.exact():
       return
 
@@ -47,14 +49,13 @@ def solve_words(
 def solve_sums(search: _record.Record, problem: _problems.Problem) -> None:
   """Tries sums of one function of each variable."""
   rows = search.rows
-  for link in _links.allowed(problem.target):
+  for link in _links.LINKS:
     if search.late():
       return
-    with np.errstate(all='ignore'):
-      target = link.apply(problem.target)
-      weights = np.abs(problem.weights / link.slope(problem.target))
-    if not (np.isfinite(target).all() and np.isfinite(weights).all()):
+    response = problem.respond(link)
+    if response is None:
       continue
+    target, weights = response
     if len(problem.exprs) == 1:
       _solve_curve(search, problem, link, target, weights)
     else:
@@ -82,14 +83,9 @@ def _solve_curve(search, problem, link, target, weights):
           match.write(problem.exprs[0])))
 
 
-def _solve_link(search, problem, link, words, few):
-  target = link.apply(problem.target[few])
-  with np.errstate(all='ignore'):
-    weights = np.abs(problem.weights[few] / link.slope(problem.target[few]))
-  if not (np.isfinite(target).all() and np.isfinite(weights).all()):
-    return
-  guesses = _pairs.scan(
-      words, target, weights, rows=len(few))
+def _solve_link(search, problem, link, words, target, weights):
+  """Tries pairs of words for T of the target on some rows."""
+  guesses = _pairs.scan(words, target, weights, rows=len(target))
   total = np.mean((weights * target)**2)
   tried = 0
   for guess in guesses:
@@ -97,7 +93,7 @@ def _solve_link(search, problem, link, words, few):
     if size > max(1.5 * search.noise, 1e-6) and search.found:
       continue
     tried += 1
-    if tried > (8 if search.noise < _CLEAN else 12):
+    if tried > (8 if search.noise < _problems.CLEAN else 12):
       break
     coef = guess.coefficients(words, target, weights)
     inner = sum(

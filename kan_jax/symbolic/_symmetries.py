@@ -26,9 +26,10 @@ def power_peel(
   in the logarithm of the column.
   """
   powers = [0.0] * len(problem.exprs)
+  base = problem.target if problem.smooth is None else problem.smooth
   with np.errstate(all='ignore'):
-    target = np.log(np.abs(problem.target))
-    weights = np.abs(problem.weights * problem.target)
+    target = np.log(np.abs(base)) + problem.target / base - 1
+    weights = np.abs(problem.weights * base)
   if not np.isfinite(target).all():
     return None
   fitted = _additive.fit(problem.columns, target, weights, *rows)
@@ -58,9 +59,10 @@ def weak(
     rows: _problems.Rows) -> list[int]:
   """Returns the columns that may not matter, by the terms of the surface."""
   part = rows.held_out
-  with np.errstate(all='ignore'):
-    weights = np.abs(
-        problem.weights / seen.link.slope(problem.target))[part]
+  response = problem.respond(seen.link)
+  if response is None:
+    return []
+  weights = response[1][part]
   shares = seen.surface.share(problem.columns[part], weights)
   error = np.sqrt(np.mean(seen.errors**2))
   return np.flatnonzero(shares <= _WEAK * error).tolist()

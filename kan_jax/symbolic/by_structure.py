@@ -141,7 +141,7 @@ def write_numbers(
 
   Returns:
     The expression with two digits of doubt, and the numbers with their errors
-    as text, as in `0.512 ± 0.003`.
+    as text, as in `0.5123 ± 0.0032`.
   """
   rounded, lines = {}, []
   for number, deviation in deviations.items():
@@ -152,7 +152,7 @@ def write_numbers(
     digits = min(max(places + size + 1, 1), 15)
     short = sympy.Float(str(sympy.Float(number, digits)), 15)
     rounded[number] = short
-    lines.append(f'{float(number):.{digits}g} ± {deviation:.1g}')
+    lines.append(f'{float(number):.{digits}g} ± {deviation:.2g}')
   return expression.xreplace(rounded), ', '.join(lines)
 
 

@@ -54,6 +54,39 @@ class DiscoverTest(parameterized.TestCase):
         3 * np.sin(2 * points), atol=0.1)
 
 
+class ByStructureTest(parameterized.TestCase):
+
+  def test_a_law_needs_no_network(self):
+    x = _RNG.uniform(1, 3, (300, 2))
+    with jax.enable_x64(True):
+      found = discovery.discover(
+          x, 2.5 * x[:, 0] / x[:, 1]**2, key=jax.random.key(0),
+          names=['a', 'b'])
+    a, b = sympy.symbols('a b')
+    self.assertEqual(found.expression, sympy.Rational(5, 2) * a / b**2)
+    self.assertLess(found.relative, 1e-12)
+    self.assertIsNone(found.model)
+    self.assertEqual(found.front[-1].expression, found.expression)
+    self.assertEqual(repr(found).splitlines()[-1], 'by structure')
+
+  def test_numbers_in_doubt(self):
+    x = _RNG.uniform(1, 3, (300, 1))
+    y = 2.345 * x[:, 0] + 0.05 * _RNG.normal(size=300)
+    with jax.enable_x64(True):
+      found = discovery.discover(
+          x, y, key=jax.random.key(0), names=['a'], time_limit=20)
+    self.assertEqual(found.expression.free_symbols, {sympy.Symbol('a')})
+    np.testing.assert_allclose(
+        float(found.expression.subs('a', 2)), 4.69, atol=0.02)
+    for number, deviation in found.deviations.items():
+      self.assertIn(number, found.expression.atoms(sympy.Float))
+      # 240 rows of noise 0.05 at points whose squares have the mean 4.3.
+      np.testing.assert_allclose(
+          deviation, 0.05 / np.sqrt(240 * 4.3), rtol=0.2)
+    if found.deviations:
+      self.assertIn('±', repr(found))
+
+
 class ErrorsTest(parameterized.TestCase):
 
   @parameterized.parameters(
