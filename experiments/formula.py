@@ -20,7 +20,6 @@ from typing import Any
 from typing import NamedTuple
 
 from absl import flags
-from flax import linen as nn
 import jax
 import numpy as np
 import sympy
@@ -105,7 +104,7 @@ class Outcome(NamedTuple):
   settings: dict[str, Any]
 
   @property
-  def networks(self) -> dict[str, tuple[nn.Module, dict[str, Any]]]:
+  def networks(self) -> dict[str, tuple[Any, dict[str, Any]]]:
     """Models and variables, before and after edges got functions."""
     drawn = self.drawn
     assert drawn.model and drawn.variables and drawn.splines
