@@ -123,16 +123,20 @@ def check_model(model: Any) -> None:
   """Raises a ValueError unless `model` is a module of Flax Linen."""
   if isinstance(model, nn.Module):
     return
-  kind = type(model)
-  got = f'the class {model.__name__}' if isinstance(model, type) else (
-      f'a {kind.__name__}')
-  way = ''
-  if any(base.__module__.startswith('flax.nnx') for base in kind.__mro__):
-    way = (', an NNX module. Train that with nnx.Optimizer; KAN layers within '
-           'it are nnx.bridge.ToNNX(kan_jax.KANLayer(8), rngs=rngs)')
   raise ValueError(
       '`model` needs to be a module of Flax Linen, such as '
-      f'kan_jax.KAN([2, 5, 1]); got {got}{way}.')
+      f'kan_jax.KAN([2, 5, 1]); got {name_model(model)}.')
+
+
+def name_model(model: Any) -> str:
+  """Returns the kind of a model, for errors; with the way for one of NNX."""
+  kind = type(model)
+  if isinstance(model, type):
+    return f'the class {model.__name__}'
+  if any(base.__module__.startswith('flax.nnx') for base in kind.__mro__):
+    return (f'a {kind.__name__}, an NNX module. Train that with nnx.Optimizer; '
+            'kan_jax.nnx has KANLayer, update_grids and a penalty for it')
+  return f'a {kind.__name__}'
 
 
 def check_labels(name: str, labels: np.ndarray, classes: int) -> None:

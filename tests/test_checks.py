@@ -234,7 +234,7 @@ class ModelsTest(parameterized.TestCase):
 
   @parameterized.parameters(
       (nnx.Linear(2, 1, rngs=nnx.Rngs(0)),
-       r'a Linear, an NNX module.*nnx.Optimizer.*nnx.bridge.ToNNX\('),
+       r'a Linear, an NNX module.*nnx.Optimizer; kan_jax.nnx has KANLayer'),
       (linen.KAN, 'the class KAN.$'), (3, r'KAN\(\[2, 5, 1\]\); got a int.$'))
   def test_what_is_no_linen_module(self, model, message):
     for call in (

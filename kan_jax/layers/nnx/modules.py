@@ -274,9 +274,8 @@ def to_linen(model: KAN | KANLayer) -> tuple[
         kind: {name: layer[kind] for name, layer in layers.items()}
         for kind in ('params', 'grid')}
   raise ValueError(
-      '`model` needs to be a kan_jax.nnx.KAN or a kan_jax.nnx.KANLayer; got a '
-      f'{type(model).__name__}. Take the KAN out of it, with what reaches it '
-      'as `x`.')
+      '`model` needs to be a kan_jax.nnx.KAN or a kan_jax.nnx.KANLayer; got '
+      f'{checks.name_model(model)}.')
 
 
 def _collections(layer: KANLayer) -> dict[str, dict[str, jax.Array]]:
