@@ -40,6 +40,8 @@ class ReportTest(parameterized.TestCase):
       self.assertIn(f'{share:.3g}', page)
     self.assertIn('b &lt;c&gt;', page)
     self.assertNotIn('<c>', page)
+    ids = re.findall(r'\bid="(.*?)"', page)
+    self.assertCountEqual(ids, set(ids))
     self.assertRegex(page, 'alpha</th><td>1.0<')
     self.assertRegex(page, 'alpha_</th><td>1<')
     path = pathlib.Path(tempfile.mkdtemp()) / 'kept.html'
