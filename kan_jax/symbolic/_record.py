@@ -15,6 +15,7 @@ from kan_jax.symbolic import _surfaces
 EXACT = 1e-9  # Relative error of a formula that needs no better one.
 _PATIENCE = 4.0  # Seconds without a better formula.
 _SURE = 2.5  # Standard errors of a difference that is no chance.
+_CONTENDERS, _CLOSE = 12, 25.0  # How many, and how many bits behind.
 _BITS = 4.0  # Of description that an operation costs.
 
 
@@ -89,13 +90,21 @@ class Record:
   def bits(self, found: Found) -> float:
     """Returns the length of a description of y by a formula.
 
-    Its parts are the errors, the operations, and the numbers, of which the data
-    decide half as many bits as the number of rows has.
+    Its parts are the errors, the operations, and the numbers: of those that the
+    data decide, half as many bits as the number of rows has.
     """
     rows = len(self.y)
-    return (rows * np.log2(max(found.overall, EXACT))
-            + _BITS * found.operations
-            + 0.5 * np.log2(rows) * len(found.deviations))
+    known = sum(np.log2(float(abs(number.p) * number.q))
+                for number in found.expr.atoms(sympy.Rational) if number)
+    return float(rows * np.log2(max(found.overall, EXACT))
+                 + _BITS * found.operations + known
+                 + 0.5 * np.log2(rows) * len(found.deviations))
+
+  def contenders(self) -> list[Found]:
+    """Returns the formulas that simpler numbers might make the best."""
+    ranked = sorted(self.found, key=self.bits)
+    return [found for found in ranked[:_CONTENDERS]
+            if self.bits(found) < self.bits(ranked[0]) + _CLOSE]
 
   def best(self) -> Found | None:
     return min(self.found, key=self.bits, default=None)

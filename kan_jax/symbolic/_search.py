@@ -177,14 +177,23 @@ def _children(search, problem, seen):
 
 
 def finish(search: _record.Record) -> _record.Found | None:
-  """Writes the best formula with as simple numbers as the data allow."""
-  best = search.best()
-  if best is None:
-    return None
-  fitted = _constants.fit(best.expr, search.symbols, search.x, search.y)
-  if fitted is None:
-    return best
+  """Writes the best formula with as simple numbers as the data allow.
+
+  Under noise, simple numbers tell the law from formulas that fit as well.
+  """
+  contenders = search.contenders()
+  finished = [_finish(search, found) for found in contenders[
+      :1 if search.exact() else None]]
+  return min(finished, key=search.bits, default=None)
+
+
+def _finish(
+    search: _record.Record, found: _record.Found) -> _record.Found:
+  """Fits a formula to all rows, recognizes its numbers and shortens it."""
   data = search.symbols, search.x, search.y
+  fitted = _constants.fit(found.expr, *data)
+  if fitted is None:
+    return found
   fitted = _constants.recognize(fitted, *data)
   # sympy writes shorter formulas of what it knows to be positive. It also is
   # slower then, so that the search does without.
@@ -197,4 +206,3 @@ def finish(search: _record.Record) -> _record.Found | None:
       fitted._replace(expr=fitted.expr.xreplace(there)), known, *data[1:])
   short = short._replace(expr=short.expr.xreplace(back))
   return search.judge(_constants.recognize(short, *data))
-

@@ -166,8 +166,13 @@ def _discover(
     if found and (found.reached or found.interrupted
                   or time.monotonic() > options.deadline):
       return _of_law(data, found)
-  written = _networks.search(
-      data, shapes or default_shapes(data.x.shape[1]), options)
+  try:
+    written = _networks.search(
+        data, shapes or default_shapes(data.x.shape[1]), options)
+  except KeyboardInterrupt:
+    if found is None:
+      raise
+    written = None
   if written is None and found is None:
     raise ValueError(
         '`shapes` led to no formula: no library function is finite on all the '
