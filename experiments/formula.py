@@ -5,9 +5,10 @@
 
 Of more than six columns, those that matter are chosen first. Then the formula
 is looked for by structure, and, where that does not reach the noise, by
-networks; see kan_jax/symbolic/discovery.py. Nothing is written without
---workdir, which gets the formula as text and as LaTeX, pictures of a network
-before and after its edges got functions, and view.html, a page with all of it.
+networks; with --networks, by these alone. See kan_jax/symbolic/discovery.py.
+Nothing is written without --workdir, which gets the formula as text and as
+LaTeX, pictures of the network before and after its edges got functions, if
+there is one, and view.html, a page with all of it.
 """
 
 from collections.abc import Callable
@@ -86,7 +87,6 @@ class Outcome(NamedTuple):
 
   Attributes:
     found: The formula.
-    drawn: What has the networks of the pictures; the same if it has any.
     x: Inputs, [n, in].
     y: Targets, [n].
     names: Names of the inputs.
@@ -95,7 +95,6 @@ class Outcome(NamedTuple):
     settings: What the flags said.
   """
   found: discovery.Discovery
-  drawn: discovery.Discovery
   x: np.ndarray
   y: np.ndarray
   names: tuple[str, ...]
@@ -106,9 +105,10 @@ class Outcome(NamedTuple):
   @property
   def networks(self) -> dict[str, tuple[Any, dict[str, Any]]]:
     """Models and variables, before and after edges got functions."""
-    drawn = self.drawn
-    assert drawn.model and drawn.variables and drawn.splines
-    return {'splines': drawn.splines, 'symbols': (drawn.model, drawn.variables)}
+    found = self.found
+    if not (found.model and found.variables and found.splines):
+      return {}  # Found by structure.
+    return {'splines': found.splines, 'symbols': (found.model, found.variables)}
 
 
 def write(folder: pathlib.Path, outcome: Outcome) -> None:
@@ -122,7 +122,7 @@ def write(folder: pathlib.Path, outcome: Outcome) -> None:
   (folder / 'formula.tex').write_text(f'{left} = {right}\n')
   captions = {'splines': f'{target}, by splines',
               'symbols': f'{target} = {rounded}'}
-  scaled, _ = outcome.drawn.scale.data(outcome.x, outcome.y)
+  scaled, _ = outcome.found.scale.data(outcome.x, outcome.y)
   for stem, (model, variables) in outcome.networks.items():
     figure = edge_panels.plot(
         model, variables, scaled,
@@ -143,7 +143,7 @@ def page(title: str, outcome: Outcome) -> str:
       'RMSE on test rows': f'{found.error:.3g}',
       f'RMSE over deviation of {target}': f'{found.relative:.3g}',
       'rows': f'{len(outcome.y):,}'}
-  scaled, _ = outcome.drawn.scale.data(outcome.x, outcome.y)
+  scaled, _ = outcome.found.scale.data(outcome.x, outcome.y)
   names = _interactive.Names(outcome.names, [target])
   networks = {
       {'splines': 'Splines', 'symbols': 'Functions'}[stem]: _interactive.draw(
@@ -154,7 +154,8 @@ def page(title: str, outcome: Outcome) -> str:
       title, f'A formula of {target} in {", ".join(outcome.names)}', facts, [
           _pages.section('formula', 'Formula', _pages.formula_block(
               expressions.mathml(target, rounded), f'{target} = {rounded}')),
-          _pages.network_section(networks),
+          _pages.network_section(networks) if networks else '',
+          _front(found, target),
           _pages.section(
               'agreement', 'Predicted and true', _pages.charts(charts),
               'On all rows; the error above is on the fifth of them that '
@@ -164,15 +165,33 @@ def page(title: str, outcome: Outcome) -> str:
       outcome.settings)
 
 
+def _front(found: discovery.Discovery, target: str) -> str:
+  """A table of the best formula of each size; nothing if there is but one."""
+  if len(found.front) < 2:
+    return ''
+  rows = [_pages.cells('td', [
+      str(formula.operations), f'{formula.relative:.2g}',
+      f'{target} = {symbolic.round_digits(formula.expression, 4)}'])
+          for formula in found.front]
+  head = _pages.cells('th', ['operations', 'relative error', 'formula'])
+  return _pages.section(
+      'front', 'Shorter and longer formulas',
+      f'<table><tr>{head}</tr>' + ''.join(f'<tr>{row}</tr>' for row in rows)
+      + '</table>', 'Each is the best of its size on the rows that decide.')
+
+
 def _predict(outcome: Outcome) -> dict[str, np.ndarray]:
-  """Returns what the splines and what the formula say of all rows, [n]."""
-  model, variables = outcome.networks['splines']
-  scale = outcome.drawn.scale
-  scaled, _ = scale.data(outcome.x, outcome.y)
-  splines = scale.output_std * np.asarray(model.apply(variables, scaled))[:, 0]
+  """Returns what the splines, if any, and the formula say of all rows, [n]."""
+  predictions = {}
+  if 'splines' in outcome.networks:
+    model, variables = outcome.networks['splines']
+    scale = outcome.found.scale
+    scaled, _ = scale.data(outcome.x, outcome.y)
+    predictions['splines'] = scale.output_std * np.asarray(
+        model.apply(variables, scaled))[:, 0]
   formula = symbolic.lambdify(
       [outcome.found.expression], outcome.names)(outcome.x)
-  return {'splines': splines, 'formula': formula[:, 0]}
+  return predictions | {'formula': formula[:, 0]}
 
 
 def choose_inputs(
@@ -230,9 +249,9 @@ def _load() -> csv_files.Table:
 
 def _settings() -> dict[str, Any]:
   """Returns what the flags say, and the versions."""
-  names = ['csv', 'target', 'separator', 'decimal', 'seed']
+  names = ['csv', 'target', 'separator', 'decimal', 'networks', 'seed']
   if flags.FLAGS.task:
-    names = ['task', 'rows', 'seed']
+    names = ['task', 'rows', 'networks', 'seed']
   given = {name: getattr(flags.FLAGS, name) for name in names}
   return {name: value for name, value in given.items() if value is not None} | {
       'kan_jax': kan_jax.__version__, 'jax': jax.__version__}
@@ -258,14 +277,11 @@ def main() -> None:
   try:
     x, names = choose_inputs(
         table.x, table.y, table.names, seed=seed, log=log)
-    data: dict[str, Any] = {
-        'x': x, 'y': table.y, 'key': jax.random.key(seed), 'names': names,
-        'log': log}
-    discovered = drawn = discovery.discover(**data)
-    if folder and discovered.model is None:
-      log('fitting networks for the pictures')
-      drawn = discovery.discover(
-          shapes=discovery.default_shapes(len(names)), **data)
+    shapes = discovery.default_shapes(
+        len(names)) if flags.FLAGS.networks else None
+    discovered = discovery.discover(
+        x, table.y, key=jax.random.key(seed), names=names, shapes=shapes,
+        log=log)
   except KeyboardInterrupt as error:
     raise cli.InterruptedRunError(
         'interrupted; there is no formula yet', signal.SIGINT) from error
@@ -275,7 +291,7 @@ def main() -> None:
   if folder:
     with cli.writing(folder):
       write(folder, Outcome(
-          discovered, drawn, x, table.y, names, target, lines, _settings()))
+          discovered, x, table.y, names, target, lines, _settings()))
     print(f'{folder / "view.html"}: open it in a browser')
 
 
@@ -296,6 +312,9 @@ if __name__ == '__main__':
   cli.define_seed(
       'Decides the rows of a task, the order of the rows and the initial '
       'parameters.')
+  flags.DEFINE_bool(
+      'networks', False, 'Whether only networks are tried; --workdir then gets '
+      'pictures of them.')
   flags.DEFINE_string(
       'workdir', None, 'Folder for formula and pictures; it must not hold '
       'anything yet. Without it nothing is written.')

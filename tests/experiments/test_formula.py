@@ -5,10 +5,15 @@ import tempfile
 
 from absl.testing import parameterized
 from helpers import command
+import jax
 import numpy as np
+import sympy
 
 from experiments import formula
 from kan_jax.estimators import inputs
+from kan_jax.layers import linen
+from kan_jax.symbolic import by_structure
+from kan_jax.symbolic import discovery
 
 
 def _run(*args):
@@ -82,20 +87,39 @@ class ProgramTest(parameterized.TestCase):
         'commas, decimal points\n', done.stdout.partition('relative')[0])
     self.assertEqual(
         sorted(path.name for path in (folder / 'out').iterdir()),
-        ['formula.tex', 'formula.txt', 'splines.png', 'symbols.png',
-         'view.html'])
+        ['formula.tex', 'formula.txt', 'view.html'])
     self.assertEqual(
         (folder / 'out/formula.tex').read_text(),
         'density = \\frac{3 \\text{mass (kg)}}{volume_{l}}\n')
     page = (folder / 'out/view.html').read_text()
     self.assertIn('density = 3*mass (kg)/volume_l</code>', page)
-    for text in ('id="agreement"', '<h3>Splines</h3>', '<h3>Functions</h3>',
-                 'splines, relative error',
-                 'mass (kg) → factor 1 of density'):
+    for text in ('id="agreement"', 'by mass (kg), volume_l'):
       self.assertTrue(text in page, text)
+    self.assertNotIn('id="network"', page)
     self.assertNotRegex(page, 'https?:')
     done = command.call('view', f'--workdir={folder / "out"}')
     self.assertRegex(done.stdout, r'view\.html: open it in a browser\n$')
+
+  def test_pictures_of_networks(self):
+    x = np.random.default_rng(0).uniform(1, 5, (60, 2))
+    model = linen.KAN([2, [0, 1]], grid=3)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
+    a, b = sympy.symbols('a b')
+    found = discovery.Discovery(
+        a * b, 0.1, 0.05, model, variables, (model, variables),
+        discovery.Scale(np.full(2, 3.0), np.full(2, 2.0), 2.0), tuple(
+            by_structure.Formula(*row) for row in ((a, 0.5, 0), (a * b, 0, 1))))
+    folder = pathlib.Path(tempfile.mkdtemp())
+    formula.write(folder, formula.Outcome(
+        found, x, x.prod(1), ('a', 'b'), 'area', ['a line'], {'seed': 0}))
+    self.assertEqual(
+        sorted(path.name for path in folder.iterdir()),
+        ['formula.tex', 'formula.txt', 'splines.png', 'symbols.png',
+         'view.html'])
+    page = (folder / 'view.html').read_text()
+    for text in ('<h3>Splines</h3>', '<h3>Functions</h3>', 'a line',
+                 'a → factor 1 of area', '<td>1</td><td>0</td><td>area = a*b'):
+      self.assertTrue(text in page, text)
 
   @parameterized.parameters(
       ((), '--task or --csv'), (('--task=x',), 'hello, product'),
