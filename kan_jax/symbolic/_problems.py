@@ -148,15 +148,17 @@ def look(
 def smoothen(
     problem: Problem, rows: Rows, scale: float,
     links: Sequence[_links.Link]) -> tuple[Problem, Look | None]:
-  """Returns a problem with its smooth target, and how well that explains it."""
+  """Returns a problem with its smooth target, and how well that explains it.
+
+  Only where few targets are negative, and a surface says that none should be.
+  Elsewhere the error of the surface may be greater than the noise.
+  """
   best = look(problem, rows, scale, links)
-  if best is None or best.size < CLEAN:
+  positive = (problem.target > 0).mean()
+  if best is None or best.size < CLEAN or not _POSITIVE < positive < 1:
     return problem, best
-  starts = [best.predict(problem)]
-  middle = np.median(problem.target)
-  if (problem.target > 0).mean() > _POSITIVE:
-    starts.append(np.maximum(problem.target, 0.05 * middle))
-  for start in starts:
+  least = 0.05 * np.median(problem.target)
+  for start in (best.predict(problem), np.maximum(problem.target, least)):
     for _ in range(_ROUNDS):
       # A surface may be infinite through a link, or below 0 at some rows.
       tried = problem._replace(smooth=start)
@@ -167,7 +169,7 @@ def smoothen(
       if seen.size < best.size and np.isfinite(start).all():
         best = seen
   smooth = best.predict(problem)
-  if not np.isfinite(smooth).all():
+  if not (np.isfinite(smooth) & (smooth > 0)).all():
     return problem, best
   return problem._replace(smooth=smooth), best
 
