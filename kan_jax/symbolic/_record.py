@@ -28,12 +28,17 @@ class Found(NamedTuple):
     overall: The same on all rows.
     operations: Its operations, as sympy counts them.
     deviations: Standard errors of its numbers.
+    bits: Length of a description of y by the formula.
   """
   expr: sympy.Expr
   error: float
   overall: float
   operations: int
   deviations: dict[sympy.Float, float]
+  bits: float = np.inf
+
+  def cost(self) -> float:
+    return self.bits
 
 
 class Record:
@@ -69,7 +74,8 @@ class Record:
     found = self.judge(fitted)
     if not np.isfinite(found.overall):
       return None
-    if self.bits(found) < min(map(self.bits, self.found), default=np.inf) - 1:
+    best = self.best()
+    if best is None or found.bits < best.bits - 1:
       self.improved = time.monotonic()
     self.found.append(found)
     return found
@@ -82,12 +88,13 @@ class Record:
     def size(some):
       return float(np.sqrt(np.mean(some))) / self.scale
 
-    return Found(
+    found = Found(
         fitted.expr, size(square[self.rows.held_out]), size(square),
         int(fitted.expr.count_ops()),
         dict(zip(fitted.sites, fitted.deviations.tolist(), strict=True)))
+    return found._replace(bits=self._bits(found))
 
-  def bits(self, found: Found) -> float:
+  def _bits(self, found: Found) -> float:
     """Returns the length of a description of y by a formula.
 
     Its parts are the errors, the operations, and the numbers: of those that the
@@ -102,12 +109,12 @@ class Record:
 
   def contenders(self) -> list[Found]:
     """Returns the formulas that simpler numbers might make the best."""
-    ranked = sorted(self.found, key=self.bits)
+    ranked = sorted(self.found, key=Found.cost)
     return [found for found in ranked[:_CONTENDERS]
-            if self.bits(found) < self.bits(ranked[0]) + _CLOSE]
+            if found.bits < ranked[0].bits + _CLOSE]
 
   def best(self) -> Found | None:
-    return min(self.found, key=self.bits, default=None)
+    return min(self.found, key=Found.cost, default=None)
 
   def exact(self) -> bool:
     """Whether a formula is exact."""

@@ -58,7 +58,8 @@ def run(search: _record.Record) -> None:
           tuple(search.symbols), search.x, sign * search.y, sympy.Integer(sign),
           np.full_like(search.y, sign)),
       search.rows, search.scale, _links.LINKS)
-  queue = [_Task(0.0, next(count), start, look, 0)]
+  rank = _rank(start, look) if look else 0.0
+  queue = [_Task(rank, next(count), start, look, 0)]
   known = {start.key()}
   while queue and not search.late():
     task = heapq.heappop(queue)
@@ -184,7 +185,7 @@ def finish(search: _record.Record) -> _record.Found | None:
   contenders = search.contenders()
   finished = [_finish(search, found) for found in contenders[
       :1 if search.exact() else None]]
-  return min(finished, key=search.bits, default=None)
+  return min(finished, key=_record.Found.cost, default=None)
 
 
 def _finish(
