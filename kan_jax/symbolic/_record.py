@@ -13,7 +13,9 @@ from kan_jax.symbolic import _problems
 from kan_jax.symbolic import _surfaces
 
 EXACT = 1e-9  # Relative error of a formula that needs no better one.
-_PATIENCE = 4.0  # Seconds without a better formula.
+# Attempts without a better formula, and in all where no time is set. Counts, so
+# that the same rows lead to the same law on any machine.
+_PATIENCE, _MOST = 24, 200
 _SURE = 2.5  # Standard errors of a difference that is no chance.
 _CONTENDERS, _CLOSE = 12, 25.0  # How many, and how many bits behind.
 _BITS = 4.0  # Of description that an operation costs.
@@ -57,10 +59,14 @@ class Record:
     self.noise = np.inf  # Least error of any surface,
     self.reference: np.ndarray | None = None  # and its errors.
     self.seen: set[object] = set()
-    self.started = self.improved = time.monotonic()
+    self.attempts = self.improved = 0  # In all, until the last better formula.
 
   def late(self) -> bool:
-    return time.monotonic() > self.deadline
+    """Whether no further attempt may begin; asked before each of them."""
+    self.attempts += 1
+    if self.deadline < np.inf:
+      return time.monotonic() > self.deadline
+    return self.attempts > _MOST
 
   def offer(self, expr: sympy.Expr) -> Found | None:
     """Fits the numbers of a formula and keeps it if it is sound."""
@@ -76,7 +82,7 @@ class Record:
       return None
     best = self.best()
     if best is None or found.bits < best.bits - 1:
-      self.improved = time.monotonic()
+      self.improved = self.attempts
     self.found.append(found)
     return found
 
@@ -138,10 +144,9 @@ class Record:
     Under noise many formulas are as good as the law, so that the search goes on
     for half as long again after the last improvement.
     """
-    now = time.monotonic()
-    patience = max(_PATIENCE, 0.5 * (now - self.started))
+    patience = max(_PATIENCE, 0.5 * self.attempts)
     return self.exact() or (
-        now - self.improved > patience and self.satisfied())
+        self.attempts - self.improved > patience and self.satisfied())
 
   def see(self, look: _problems.Look) -> None:
     """Takes note of how well a surface explains the held-out rows."""

@@ -81,7 +81,8 @@ def find_law(
     x: Inputs, [n, in], float64 and finite.
     y: Targets, [n], finite and not constant.
     names: Names of the inputs; x_0, x_1, ... by default.
-    time_limit: Seconds after which no further attempt begins; 60 by default.
+    time_limit: Seconds after which no further attempt begins. By default their
+      number is limited, not their time: the same rows give the same law.
     log: Function that takes a line about each problem.
 
   Returns:
@@ -90,7 +91,7 @@ def find_law(
   symbols = expressions.make_symbols(names, x.shape[1])
   x, y, symbols = _choose(x, y, symbols, log)
   started = time.monotonic()
-  limit = 60.0 if time_limit is None else time_limit
+  limit = np.inf if time_limit is None else time_limit
   search = _record.Record(x, y, [str(s) for s in symbols], log, started + limit)
   interrupted = False
   try:
@@ -106,7 +107,9 @@ def find_law(
   def formula(found):
     return Formula(found.expr.xreplace(back), found.error, found.operations)
 
-  everything = [formula(one) for one in (*search.found, best)]
+  # The chosen one stands for all that are exact, whatever their numbers.
+  everything = [formula(one) for one in (*search.found, best)
+                if one is best or one.overall >= _record.EXACT]
   return Law(formula(best), best.deviations, best_of(everything), search.noise,
              search.satisfied(), interrupted)
 

@@ -43,7 +43,7 @@ class FindLawTest(parameterized.TestCase):
   def test_noise(self):
     x, y = _table((1, 1), (3, 4), lambda a, b: a / (1 + b), 1000)
     noisy = y + 0.02 * y.std() * _RNG.normal(size=len(y))
-    found = by_structure.find_law(x, noisy, names=['a', 'b'], time_limit=20)
+    found = by_structure.find_law(x, noisy, names=['a', 'b'])
     self.assertTrue(found.reached)
     # 200 rows tell the deviation of the noise to 5 %.
     np.testing.assert_allclose(found.noise, 0.02, rtol=0.2)
