@@ -12,6 +12,7 @@ from kan_jax.symbolic import _surfaces
 _SURE = 2.5  # Standard errors by which a simpler problem may look worse.
 CLEAN = 1e-4  # Error of a surface below which there is no noise.
 _POSITIVE = 0.8  # Share of targets that must be positive for logarithms.
+_WORST = 1e6  # Greatest error of a row, in deviations of y.
 _ROUNDS = 2  # Of tangents.
 _QUICK = 90  # Terms of a surface for a first glance.
 _ROUNDING = 1e-9  # Relative error that no surface need fall below.
@@ -138,7 +139,9 @@ def look(
       part = rows.held_out
       errors = problem.weights[part] * (
           link.undo(surface(problem.columns[part])) - problem.target[part])
-    errors = np.where(np.isfinite(errors), errors, scale)
+    # A surface may be very wrong at the edge; this wrong is enough.
+    errors = np.clip(np.where(np.isfinite(errors), errors, scale),
+                     -_WORST * scale, _WORST * scale)
     size = float(np.sqrt(np.mean(errors**2))) / scale
     if best is None or size < best.size:
       best = Look(link, surface, errors, size)

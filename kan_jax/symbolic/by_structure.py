@@ -94,12 +94,15 @@ def find_law(
   limit = np.inf if time_limit is None else time_limit
   search = _record.Record(x, y, [str(s) for s in symbols], log, started + limit)
   interrupted = False
-  try:
-    _search.run(search)
-  except KeyboardInterrupt:
-    interrupted = True
-    log('interrupted: the best formula so far')
-  best = _search.finish(search)
+  # Many formulas are infinite on some rows, which is no mistake here.
+  with np.errstate(all='ignore'):
+    try:
+      _search.run(search)
+    except KeyboardInterrupt:
+      interrupted = True
+      log('interrupted: the best formula so far')
+    best = _search.finish(search)
+    reached = search.satisfied()
   if best is None:
     return None
   back = dict(zip(search.symbols, symbols, strict=True))
@@ -111,7 +114,7 @@ def find_law(
   everything = [formula(one) for one in (*search.found, best)
                 if one is best or one.overall >= _record.EXACT]
   return Law(formula(best), best.deviations, best_of(everything), search.noise,
-             search.satisfied(), interrupted)
+             reached, interrupted)
 
 
 def _choose(
