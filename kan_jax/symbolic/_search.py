@@ -164,6 +164,7 @@ def _children(search, problem, seen):
   if seen.size > _TRUSTED and not accepted:
     for child in _symmetries.peels(problem):
       check(child)
+  first = len(accepted)
   proposals = sorted(
       _symmetries.pair_proposals(problem, slopes, part, 0.3),
       key=lambda item: item[0])
@@ -173,8 +174,10 @@ def _children(search, problem, seen):
     look = check(child)
     if look is not None and inputs > 3 and look.size < 0.7 * seen.size:
       break  # A true one is enough; others come later.
-  accepted.sort(key=lambda item: _rank(*item))
-  return accepted[:4]
+  # Some of either kind: a scaling saves more variables, and may hide a sum.
+  chosen = [child for some in (accepted[:first], accepted[first:])
+            for child in sorted(some, key=lambda item: _rank(*item))[:3]]
+  return sorted(chosen, key=lambda item: _rank(*item))
 
 
 def finish(search: _record.Record) -> _record.Found | None:
