@@ -225,8 +225,8 @@ def refit(
   size, after = (jnp.abs(c).max(1, keepdims=True) for c in (coef, coef + exact))
   most = _GROWTH * size
   if outside in ('linear', 'polynomial'):  # Elsewhere no value exceeds them.
-    largest = _largest_at_ends(x, knots, coef, order, outside)
-    size, most = jnp.maximum(size, largest), jnp.maximum(most, _REACH * largest)
+    least = _least_at_ends(x, knots, coef, order, outside)
+    size, most = jnp.maximum(size, least), jnp.maximum(most, _REACH * least)
   error = _distance(x.T, knots, coef, new_knots, coef + exact, order, outside)
   stays = error <= _SAME * size
   if x.shape[0] >= coef.shape[1]:
@@ -236,17 +236,18 @@ def refit(
   return coef + jnp.where(moved, jnp.where(stays, exact, damped), 0)
 
 
-def _largest_at_ends(
+def _least_at_ends(
     x: jax.Array, knots: jax.Array, coef: jax.Array, order: int,
     outside: bsplines.Outside) -> jax.Array:
-  """Largest value of each edge on its least and greatest sample, [in, 1, out].
+  """Lesser value of each edge at its two outermost samples, [in, 1, out].
 
-  Far from the old grid, coefficients must grow as the values there.
+  Far from the old grid, coefficients must grow as the values there. The lesser
+  one, as a single sample far away is no reason.
   """
   ends = jnp.stack([x.min(0), x.max(0)], 1)
   basis = bsplines.basis_by_input(ends, knots, order, outside=outside)
   values = jnp.einsum('ign,igo->ino', basis, coef, precision='highest')
-  return jnp.abs(values).max(1, keepdims=True)
+  return jnp.abs(values).min(1, keepdims=True)
 
 
 def _distance(
