@@ -181,9 +181,10 @@ def refit(
     fewer distinct samples than coefficients; else near the least-squares fit.
     A function that they cannot repeat may change several times as much as least
     squares would leave, since the old function counts in the fit. In float32,
-    exact means to 1e-4 of the range of the function. Far from the old grid,
-    where 'linear' and 'polynomial' pieces have grown much, rounding may cost
-    that, most of all with orders other than 3.
+    exact means to 1e-4 of the range of the function. It is not exact where the
+    coefficients would have to grow more than values at both ends of the samples
+    do, as near the old grid with 'linear' and 'polynomial' pieces, and where
+    rounding hides it, most of all far away with orders other than 3.
   """
   # The change is linear in the old coefficients. If outputs are many, solve for
   # the matrix that they have in common.
