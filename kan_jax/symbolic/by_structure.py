@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 import sympy
+import threadpoolctl
 
 from kan_jax.symbolic import _record
 from kan_jax.symbolic import _search
@@ -94,8 +95,10 @@ def find_law(
   limit = np.inf if time_limit is None else time_limit
   search = _record.Record(x, y, [str(s) for s in symbols], log, started + limit)
   interrupted = False
-  # Many formulas are infinite on some rows, which is no mistake here.
-  with np.errstate(all='ignore'):
+  # Many formulas are infinite on some rows, which is no mistake here. All
+  # products are small: threads would only wait for one another.
+  with (np.errstate(all='ignore'),
+        threadpoolctl.threadpool_limits(1, 'blas')):
     try:
       _search.run(search)
     except KeyboardInterrupt:
