@@ -265,7 +265,8 @@ class RecordsTest(parameterized.TestCase):
       placement = sharding.Placement(sharding.make_mesh('data:1'))
       for call in (lambda: feeds.open_feeds(_table(), placement),
                    lambda: sets.open_set(str(self.path / 'set'))):
-        with self.assertRaisesRegex(cli.UsageError, r'kan_jax\[grain\]'):
+        with self.assertRaisesRegex(
+            cli.UsageError, r"pip install -e '\.\[grain\]'"):
           call()
 
   def test_a_network_for_images_is_told_the_shape(self):

@@ -27,5 +27,6 @@ class DataTest(parameterized.TestCase):
 
   def test_no_time_no_formula(self):
     options = _networks.Options(
-        jax.random.key(0), (3,), 5, 1, (), lambda line: None, deadline=-np.inf)
+        jax.random.key(0), (3,), 5, 1, (), lambda line: None, progress=False,
+        deadline=-np.inf)
     self.assertIsNone(_networks.search(_DATA, [[2, 1]], options))
