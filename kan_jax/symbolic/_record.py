@@ -15,7 +15,7 @@ from kan_jax.symbolic import _surfaces
 EXACT = 1e-9  # Relative error of a formula that needs no better one.
 # Attempts without a better formula, and in all where no time is set. Counts, so
 # that the same rows lead to the same law on any machine.
-_PATIENCE, _MOST = 24, 200
+_PATIENCE, _MOST = 8, 200
 _SURE = 2.5  # Standard errors of a difference that is no chance.
 _CONTENDERS, _CLOSE = 12, 25.0  # How many, and how many bits behind.
 _BITS = 4.0  # Of description that an operation costs.
