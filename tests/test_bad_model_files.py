@@ -7,8 +7,7 @@ import struct
 
 from absl.testing import parameterized
 import chex
-import jax
-import jax.numpy as jnp
+from helpers import networks
 import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
@@ -16,15 +15,6 @@ from safetensors import numpy as safetensors_numpy
 import kan_jax
 from kan_jax import model_file
 from kan_jax.layers import linen
-
-
-def _variables(model, size=2, seed=0):
-  """Random numbers in the shapes of a model; nothing is compiled."""
-  shapes = jax.eval_shape(
-      model.init, jax.random.key(0), jnp.zeros((1, size)))
-  rng = np.random.default_rng(seed)
-  return jax.tree.map(
-      lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), shapes)
 
 
 class BadFileTest(parameterized.TestCase):
@@ -35,7 +25,7 @@ class BadFileTest(parameterized.TestCase):
     self.path = tmp_path / 'model.safetensors'
     self.model = linen.KAN([2, 1], grid=2, order=1, symbolic=(
         (('sin', ((0, 0),)),),))
-    self.variables = _variables(self.model)
+    self.variables = networks.random(self.model)
     kan_jax.save(self.path, self.model, self.variables)
     self.good = self.path.read_bytes()
     header, = struct.unpack('<Q', self.good[:8])

@@ -58,15 +58,6 @@ _MODELS = {
 }
 
 
-def _variables(model, size=2, seed=0):
-  """Random numbers in the shapes of a model; nothing is compiled."""
-  shapes = jax.eval_shape(
-      model.init, jax.random.key(0), jnp.zeros((1, size)))
-  rng = np.random.default_rng(seed)
-  return jax.tree.map(
-      lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), shapes)
-
-
 _LOAD = '''
 import sys
 import jax
@@ -92,7 +83,7 @@ class ModelFileTest(parameterized.TestCase):
   @parameterized.parameters(*_MODELS)
   def test_round_trip(self, name):
     model = _MODELS[name]
-    variables = _variables(model)
+    variables = networks.random(model)
     kan_jax.save(self.path, model, variables)
     loaded, arrays = kan_jax.load(self.path)
     self.assertEqual(loaded, model)
@@ -135,7 +126,7 @@ class ModelFileTest(parameterized.TestCase):
   def test_float64(self):
     with jax.enable_x64(True):
       model = linen.KAN([2, 3, 1], param_dtype=jnp.float64)
-      variables = _variables(model)
+      variables = networks.random(model)
       kan_jax.save(self.path, model, variables)
       loaded, arrays = kan_jax.load(self.path)
       self.assertEqual(loaded, model)
@@ -146,7 +137,7 @@ class ModelFileTest(parameterized.TestCase):
 
   def test_variables_of_another_type_than_the_model_says(self):
     variables = jax.tree.map(
-        lambda a: a.astype(jnp.bfloat16), _variables(_PLAIN))
+        lambda a: a.astype(jnp.bfloat16), networks.random(_PLAIN))
     kan_jax.save(self.path, _PLAIN, variables)
     chex.assert_trees_all_equal(
         kan_jax.load(self.path)[1], variables, strict=True)
@@ -154,12 +145,12 @@ class ModelFileTest(parameterized.TestCase):
   def test_what_is_not_finite_is_kept(self):
     variables = jax.tree.map(
         lambda a: a.at[0].set(jnp.nan).at[-1].set(-jnp.inf),
-        _variables(_PLAIN))
+        networks.random(_PLAIN))
     kan_jax.save(self.path, _PLAIN, variables)
     chex.assert_trees_all_equal(kan_jax.load(self.path)[1], variables)
 
   def test_other_containers(self):
-    variables = _variables(_PLAIN)
+    variables = networks.random(_PLAIN)
     for k, given in enumerate((
         core.freeze(variables), {**variables, 'grid': core.freeze(
             variables['grid'])}, jax.tree.map(np.asarray, variables),
@@ -185,7 +176,7 @@ class ModelFileTest(parameterized.TestCase):
     chex.assert_trees_all_equal(arrays, variables, strict=True)
 
   def test_nnx(self):
-    model = nnx.from_linen(_PLAIN, _variables(_PLAIN))
+    model = nnx.from_linen(_PLAIN, networks.random(_PLAIN))
     kan_jax.save(self.path, model)
     loaded = nnx.from_linen(*kan_jax.load(self.path))
     self.assertEqual(loaded.options, _PLAIN)
@@ -195,8 +186,8 @@ class ModelFileTest(parameterized.TestCase):
   def test_what_fit_returned(self):
     history = {'step': np.array([1, 2]), 'loss': np.array([0.1, 1 / 3]),
                'validation_loss': np.array([np.nan, np.inf])}
-    for model in (_PLAIN, nnx.from_linen(_PLAIN, _variables(_PLAIN))):
-      fitted = fitting.Fitted(model, _variables(_PLAIN), history, 'steps')
+    for model in (_PLAIN, nnx.from_linen(_PLAIN, networks.random(_PLAIN))):
+      fitted = fitting.Fitted(model, networks.random(_PLAIN), history, 'steps')
       kan_jax.save(self.path, fitted, overwrite=True)
       loaded = model_file.load_fitted(self.path)
       self.assertEqual(
@@ -204,7 +195,7 @@ class ModelFileTest(parameterized.TestCase):
       chex.assert_trees_all_equal(
           loaded[1:3], (fitted.variables, history), strict=True)
       self.assertEqual(kan_jax.load(self.path)[0], _PLAIN)
-    kan_jax.save(self.path, _PLAIN, _variables(_PLAIN), overwrite=True)
+    kan_jax.save(self.path, _PLAIN, networks.random(_PLAIN), overwrite=True)
     with self.assertRaisesRegex(
         model_file.ModelFileError, 'a model alone.*use `load`'):
       model_file.load_fitted(self.path)
@@ -242,14 +233,14 @@ class ModelFileTest(parameterized.TestCase):
     model = linen.KAN(
         [2, 3, 1], scale_base_init=nn.initializers.normal(0.1),
         scale_spline_init=nn.initializers.constant(2.0))
-    kan_jax.save(self.path, model, _variables(model))
+    kan_jax.save(self.path, model, networks.random(model))
     self.assertEqual(kan_jax.load(self.path)[0], linen.KAN([2, 3, 1]))
 
   def test_v03_own_functions(self):
     """pykan PR#395: a dump of a module, or a key error when it is loaded."""
     model = linen.KAN([2, 3, 1], base_fn=three_sines, symbolic=(
         ((_CUBE, ((0, 0),)), ('sin', ((1, 1),))), ((_SIN, ((2, 0),)),)))
-    variables = _variables(model)
+    variables = networks.random(model)
     kan_jax.save(self.path, model, variables)
     loaded, arrays = kan_jax.load(self.path, [_CUBE, three_sines, _SIN])
     self.assertEqual(loaded, model)
@@ -269,7 +260,7 @@ class ModelFileTest(parameterized.TestCase):
       ([_CUBE, _CUBE], "two of the name 'cube'"),
       ([three_sines, three_sines], "two of the name 'three_sines'"))
   def test_functions_that_are_none(self, given, message):
-    kan_jax.save(self.path, _PLAIN, _variables(_PLAIN))
+    kan_jax.save(self.path, _PLAIN, networks.random(_PLAIN))
     with self.assertRaisesRegex(ValueError, f'`functions`.*{message}'):
       kan_jax.load(self.path, given)
 
@@ -287,10 +278,10 @@ class ModelFileTest(parameterized.TestCase):
     self.assertEmpty(self._files())
 
   def test_variables_of_another_model(self):
-    good = _variables(_PLAIN)
+    good = networks.random(_PLAIN)
     layer = good['params']['layers_0']
     for variables, message in (
-        (_variables(linen.KAN([2, 4, 1])),
+        (networks.random(linen.KAN([2, 4, 1])),
          r'layers_0/mask is \[2, 4\], expected is \[2, 3\]'),
         ({'params': good['params']}, 'grid/layers_0/knots is missing'),
         (good | {'edges': good['grid']}, 'edges/.* expected is no such array'),
@@ -304,7 +295,7 @@ class ModelFileTest(parameterized.TestCase):
     self.assertEmpty(self._files())
 
   def test_nothing_is_overwritten_unless_asked(self):
-    first, second = _variables(_PLAIN), _variables(_PLAIN, seed=1)
+    first, second = networks.random(_PLAIN), networks.random(_PLAIN, seed=1)
     kan_jax.save(self.path, _PLAIN, first)
     with self.assertRaisesRegex(
         model_file.ModelFileError, 'is there already; `overwrite=True`'):
@@ -318,7 +309,7 @@ class ModelFileTest(parameterized.TestCase):
     self.assertCountEqual(self._files(), ['model.safetensors', 'link'])
 
   def test_a_file_has_the_usual_permissions(self):
-    kan_jax.save(self.path, _PLAIN, _variables(_PLAIN))
+    kan_jax.save(self.path, _PLAIN, networks.random(_PLAIN))
     (self.folder / 'usual').write_text('')
     self.assertEqual(
         self.path.stat().st_mode, (self.folder / 'usual').stat().st_mode)
@@ -332,11 +323,12 @@ class ModelFileTest(parameterized.TestCase):
         ('x' * 300, False, 'name too long')):
       with self.assertRaisesRegex(model_file.ModelFileError, message):
         kan_jax.save(
-            self.folder / path, _PLAIN, _variables(_PLAIN), overwrite=overwrite)
+            self.folder / path, _PLAIN, networks.random(_PLAIN),
+            overwrite=overwrite)
     self.assertCountEqual(self._files(), ['file', 'folder'])
 
   def test_a_full_disk_leaves_the_old_file(self):
-    kan_jax.save(self.path, _PLAIN, _variables(_PLAIN))
+    kan_jax.save(self.path, _PLAIN, networks.random(_PLAIN))
     before = self.path.read_bytes()
     program = (
         'import resource, signal, sys\n'

@@ -137,10 +137,10 @@ def search(
   scale = data.scale()
   state = _Search(
       scale.data(*data.rows(data.train)), scale.data(*data.rows(data.held_out)),
-      *options[:-1])
+      options)
   written: list[Written] = []
   try:
-    for splines in _candidates(state, shapes, options.deadline):
+    for splines in _candidates(state, shapes):
       written += _write(data, state, splines, _close(state, splines))
       if written and written[-1].error < _EXACT:
         return written[-1]
@@ -149,7 +149,7 @@ def search(
   except KeyboardInterrupt:
     if not written:
       raise
-    state.log('interrupted: the best formula so far')
+    options.log('interrupted: the best formula so far')
   return _best(written) if written else None
 
 
@@ -158,7 +158,7 @@ def _try_by_loss(data: Data, state: '_Search', best: Written) -> list[Written]:
   if best.error <= _ALIKE * best.splines.error:
     return []
   # What fits each edge best does not fit the whole.
-  state.log('  trying functions by what the whole then loses')
+  state.options.log('  trying functions by what the whole then loses')
   return _write(data, state, best.splines,
                 _close(state, best.splines, by_loss=True))
 
@@ -182,22 +182,16 @@ class _Search(NamedTuple):
   """What stays the same in a search. Data are scaled."""
   train: tuple[jax.Array, jax.Array]
   validation: tuple[jax.Array, jax.Array]
-  key: jax.Array
-  grids: tuple[int, ...]
-  steps: int
-  restarts: int
-  library: tuple[functions.Function, ...]
-  log: Callable[[str], None]
-  progress: bool | str
+  options: Options
 
   def fit(self, model, variables, name, **options) -> _Fit:
     """Fits by least squares; the best on the validation rows counts."""
     fitted = _fit(
         model, variables, *self.train, validation=self.validation,
         compiler_options=self.compiler_options(model, **options),
-        progress=_progress.name_part(self.progress, name),
-        **{'steps': self.steps, 'patience': self.steps, 'log_every': 5} |
-        options)
+        progress=_progress.name_part(self.options.progress, name),
+        **dict.fromkeys(('steps', 'patience'), self.options.steps) |
+        {'log_every': 5} | options)
     loss = fitted.history['validation_loss'].min()
     return _Fit(fitted.model, fitted.variables, float(loss)**0.5)
 
@@ -206,23 +200,23 @@ class _Search(NamedTuple):
     """Returns quick options for a program that will not run for long."""
     few = len(self.train[0]) <= _FEW
     return compiling.QUICK if few and not refine and (
-        model.grid == self.grids[0]) else compiling.OLDER_CPU
+        model.grid == self.options.grids[0]) else compiling.OLDER_CPU
 
 
 def _candidates(
-    search: _Search, shapes: Sequence[Shape],
-    deadline: float) -> Iterator[_Fit]:
+    search: _Search, shapes: Sequence[Shape]) -> Iterator[_Fit]:
   """Yields the fitted KANs that fit well; at the end the best of the others."""
   others = []
   for shape in shapes:
-    if time.monotonic() > deadline:
+    if time.monotonic() > search.options.deadline:
       break
     coarse = _fit_shape(search, shape)
-    search.log(f'{list(shape)}: splines, relative error {coarse.error:.1e}')
+    search.options.log(
+        f'{list(shape)}: splines, relative error {coarse.error:.1e}')
     fine = coarse
     if coarse.error < _COARSE:
       fine = search.fit(coarse.model, coarse.variables, f'{list(shape)}',
-                        refine=search.grids, update_steps=())
+                        refine=search.options.grids, update_steps=())
     if fine.error < _FINE:
       yield _prune(search, fine)
     else:
@@ -236,14 +230,14 @@ def _candidates(
 def _fit_shape(search: _Search, shape: Shape) -> _Fit:
   """Fits one shape from some starts on the first grid; returns the best."""
   model = linen.KAN(
-      shape, grid=search.grids[0], param_dtype=jnp.float64)
+      shape, grid=search.options.grids[0], param_dtype=jnp.float64)
   init = jax.jit(model.init, compiler_options=compiling.QUICK)
   best: _Fit | None = None
-  for k in range(search.restarts):
-    variables = init(jax.random.fold_in(search.key, k), search.train[0])
+  for k in range(search.options.restarts):
+    variables = init(jax.random.fold_in(search.options.key, k), search.train[0])
     fitted = search.fit(
         model, variables, f'{list(shape)}, start {k + 1}',
-        update_steps=range(0, search.steps // 2, 5))
+        update_steps=range(0, search.options.steps // 2, 5))
     if best is None or fitted.error < best.error:
       best = fitted
     if best.error < _COARSE:
@@ -260,7 +254,7 @@ def _close(
     The fit; None if some edge is no function of the library.
   """
   options: dict[str, Any] = {
-      'library': search.library, 'progress': search.progress,
+      'library': search.options.library, 'progress': search.options.progress,
       'floor': max(1e-5, _NOISE * splines.error**2)}
   if by_loss:
     closed = matching_by_loss.auto_symbolic_by_loss(
@@ -272,7 +266,7 @@ def _close(
         splines.model, splines.variables, search.train[0], **options)
   model, variables, report = closed
   if not all(choice.fixed for choice in report):
-    search.log('  no formula: some edge is no function of the library')
+    search.options.log('  no formula: some edge is no function of the library')
     return None
   return search.fit(
       model, variables, 'numbers of the formula', update_steps=())
@@ -309,5 +303,5 @@ def _write(
   tidy = simplify.tidy(raw, data.names, x, allowed)
   relative = data.error(tidy, data.held_out) / scale.output_std
   short = simplify.round_digits(tidy, 4, data.names, x)
-  search.log(f'  formula, relative error {relative:.1e}: {short}')
+  search.options.log(f'  formula, relative error {relative:.1e}: {short}')
   return [Written(tidy, relative, closed.model, closed.variables, splines)]

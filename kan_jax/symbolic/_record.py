@@ -141,8 +141,8 @@ class Record:
   def done(self) -> bool:
     """Whether it is time to stop.
 
-    Under noise many formulas are as good as the law, so that the search goes on
-    for half as long again after the last improvement.
+    Under noise many formulas are as good as the law. So the search goes on
+    until half of all attempts came after the last improvement.
     """
     patience = max(_PATIENCE, 0.5 * self.attempts)
     return self.exact() or (

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import itertools
 from typing import Any
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,6 +43,16 @@ def stack(*made: dict[str, Any]) -> dict[str, Any]:
   """Returns the variables of a KAN with these layers."""
   return {kind: {f'layers_{i}': arrays[kind] for i, arrays in enumerate(made)}
           for kind in ('params', 'grid')}
+
+
+def random(
+    model: nn.Module, size: int = 2, seed: int = 0) -> dict[str, Any]:
+  """Returns random variables of a model of `size` inputs."""
+  shapes = jax.eval_shape(
+      model.init, jax.random.key(0), jnp.zeros((1, size)))
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(
+      lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), shapes)
 
 
 def state(
