@@ -5,6 +5,7 @@ and its variables and return what changed. Everything is imported when it is
 first used: what needs an optional package says so then.
 """
 
-import lazy_loader
+from kan_jax import _faces
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__version__ = '0.1.0'
+__getattr__, __dir__, __all__ = _faces.attach(__name__, __file__)

@@ -12,7 +12,6 @@ from . import pruning
 from . import splines
 from . import symbolic
 from . import training
-from ._version import __version__
 from .estimators import KANClassifier
 from .estimators import KANRegressor
 from .interop import from_efficient_kan
@@ -49,6 +48,8 @@ from .training import Fitted
 from .training import LBFGS
 from .training import LevenbergMarquardt
 
+__version__: str
+
 __all__ = [
     'KAN',
     'LBFGS',
@@ -62,7 +63,6 @@ __all__ = [
     'LevenbergMarquardt',
     'Network',
     'Penalty',
-    '__version__',
     'activity',
     'attribution',
     'auto_symbolic',

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kan_jax import _version
+import kan_jax
 from kan_jax.layers import linen
 from kan_jax.plotting import _interactive
 from kan_jax.plotting import _pages
@@ -103,7 +103,7 @@ def write(subject: Subject) -> str:
             'columns': f'{subject.x.shape[1]:,}'}
   order = np.argsort(-subject.importances, kind='stable')
   subtitle = (f'A KAN {list(subject.network[0].features)}; kan_jax '
-              f'{_version.__version__}')
+              f'{kan_jax.__version__}')
   return _pages.render(
       subject.title, subtitle, facts, [
           _mistakes(subject), _importances(subject, order),

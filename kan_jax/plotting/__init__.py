@@ -3,6 +3,6 @@
 Needs matplotlib: `pip install -e '.[plot]'` in a copy of the repository.
 """
 
-import lazy_loader
+from kan_jax import _faces
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = _faces.attach(__name__, __file__)

@@ -7,6 +7,6 @@ all of it from data. Whatever makes expressions needs sympy:
 `pip install -e '.[symbolic]'` in a copy of the repository.
 """
 
-import lazy_loader
+from kan_jax import _faces
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = _faces.attach(__name__, __file__)

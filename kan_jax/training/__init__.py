@@ -1,5 +1,5 @@
 """From data to trained variables: steps, fits, optimizers, devices."""
 
-import lazy_loader
+from kan_jax import _faces
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = _faces.attach(__name__, __file__)
