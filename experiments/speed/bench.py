@@ -17,12 +17,16 @@ import pathlib
 import time
 from typing import Any
 from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from absl import flags
 import numpy as np
 
 from experiments import cli
 from experiments.speed import peers
+
+if TYPE_CHECKING:
+  from matplotlib import axes as mpl_axes
 
 SHAPES = (
     peers.Shape((16, 20, 10), 128, 5), peers.Shape((784, 64, 10), 128, 5),
@@ -32,6 +36,14 @@ SHAPES = (
     peers.Shape((2, 5, 1), 1000, 200), peers.Shape((2, 5, 1), 1000, 1000))
 _PAUSE = 0.02  # Seconds for the threads of one library to leave the cores.
 _TURN = 0.05  # Seconds that a contender has before the next one's turn.
+# Libraries have marks in colour, what is no KAN has black ones.
+_MARKS: dict[str, dict[str, Any]] = {
+    'pykan': {'color': 'C1', 'marker': 's'},
+    'jaxkan': {'color': 'C2', 'marker': '^'},
+    'inkan': {'color': 'C3', 'marker': 'o'},
+    'flashkan': {'color': 'C4', 'marker': 'D'},
+    'mlp': {'color': 'k', 'marker': 'x'},
+    'floor': {'color': 'k', 'marker': '|', 'markersize': 14}}
 
 
 class Timing(NamedTuple):
@@ -138,25 +150,39 @@ def _ratio(row: dict[str, Timing], other: float | None) -> str:
 
 
 def draw(timings: list[Timing], path: pathlib.Path) -> None:
-  """Draws forward + backward as bars, relative to the floor or the least."""
+  """Draws how long each contender takes, in times that kan_jax takes."""
   from matplotlib import figure
 
-  chosen = [t for t in timings if t.passes == PASSES[1]]
-  shapes = list(dict.fromkeys(t.shape for t in chosen))
-  names = list(dict.fromkeys(t.contender for t in chosen))
-  picture = figure.Figure(figsize=(9, 1 + 0.9 * len(shapes)))
-  axes = picture.subplots()
-  for k, name in enumerate(names):
-    own = {t.shape: t.median for t in chosen if t.contender == name}
-    places = [
-        i + 0.8 * k / len(names) for i, s in enumerate(shapes) if s in own]
-    axes.barh(places, list(own.values()), 0.8 / len(names), label=name)
-  axes.set_yticks([i + 0.35 for i in range(len(shapes))], shapes)
+  shapes = list(dict.fromkeys(t.shape for t in timings))
+  picture = figure.Figure(
+      figsize=(10, 1.6 + 0.42 * len(shapes)), layout='constrained')
+  panels = picture.subplots(1, len(PASSES), sharey=True, squeeze=False)[0]
+  for axes, passes in zip(panels, PASSES, strict=True):
+    _draw_passes(axes, shapes, [t for t in timings if t.passes == passes])
+    axes.set_title(passes)
+  panels[0].set_yticks(range(len(shapes)), shapes)
+  panels[0].invert_yaxis()
+  picture.legend(
+      *panels[0].get_legend_handles_labels(), loc='outside lower center',
+      ncols=8, frameon=False)
+  picture.savefig(path, dpi=120)
+
+
+def _draw_passes(
+    axes: 'mpl_axes.Axes', shapes: list[str], timings: list[Timing]) -> None:
+  """Draws a row of marks for each shape, kan_jax being a line at 1."""
+  own = {t.shape: t.median for t in timings if t.contender == 'kan_jax'}
+  axes.axvline(1, color='C0', lw=3, label='kan_jax')
+  for name in dict.fromkeys(t.contender for t in timings):
+    marks = [(t.median / own[t.shape], shapes.index(t.shape))
+             for t in timings if t.contender == name and t.shape in own]
+    if name != 'kan_jax' and marks:
+      axes.plot(*zip(*marks, strict=True), **_MARKS[name], ls='', label=name)
   axes.set_xscale('log')
-  axes.set_xlabel('ms, forward and backward')
-  axes.invert_yaxis()
-  axes.legend()
-  picture.savefig(path, bbox_inches='tight', dpi=120)
+  axes.xaxis.set_major_formatter('{x:g}')
+  axes.set_xlabel('times as long as kan_jax')
+  axes.grid(alpha=0.3)
+  axes.spines[['top', 'right']].set_visible(False)
 
 
 def _shapes(numbers: list[str]) -> list[peers.Shape]:
