@@ -9,11 +9,13 @@ import numpy as np
 
 from kan_jax import _progress
 from kan_jax import checks
+from kan_jax.layers.nnx import accept
 from kan_jax.training import fitting
 
 _Model = TypeVar('_Model', bound=nn.Module)
 
 
+@accept.takes_nnx_model
 def fit_best(
     model: _Model, x: fitting.Rows, y: fitting.Rows, *,
     key: jax.Array, starts: int = 5, trial: int | None = None,
@@ -28,7 +30,8 @@ def fit_best(
         model, x, y, key=jax.random.key(0), refine=(5, 10, 20))
 
   Args:
-    model: Flax module; see `fit`, as for everything not below.
+    model: Flax module, or `kan_jax.nnx.KAN` with any arrays; see `fit`, as for
+      everything not below.
     x: Inputs, [n, ...].
     y: Targets, [n, ...].
     key: Random key of the whole call: of the first parameters, and of the

@@ -40,6 +40,9 @@ _FUNCTIONS = {
     'fit': lambda *model: kan_jax.fit(
         *model, _X, _Y, steps=2, optimizer=optax.sgd(0.1), update_steps=(),
         progress=False),
+    'fit_best': lambda *model: kan_jax.fit_best(
+        model[0], _X, _Y, key=jax.random.key(0), starts=1, steps=2,
+        optimizer=optax.sgd(0.1), update_steps=(), progress=False),
 }
 
 
@@ -68,7 +71,7 @@ class BothApisTest(parameterized.TestCase):
     before = nnx.from_linen(*_linen())
     made = call(before)
     chex.assert_trees_all_equal(nnx.to_linen(before)[1], _linen()[1])
-    if name == 'fit':
+    if name.startswith('fit'):
       np.testing.assert_array_equal(made.predict(_X), expected.predict(_X))
       self.assertEqual(repr(made), repr(expected))
       chex.assert_trees_all_equal(made.variables, expected.variables)

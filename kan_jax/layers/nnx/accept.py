@@ -49,15 +49,29 @@ def takes_nnx(fn: Callable[_P, _R_co]) -> TakesBoth[_P, _R_co]:
       model for NNX gets a new model for NNX in their place. A named tuple keeps
       its variables.
   """
-  call: Callable[..., Any] = fn
+  return _convert(fn, 2)
 
-  @functools.wraps(fn)
+
+def takes_nnx_model(fn: Callable[_P, _R_co]) -> TakesBoth[_P, _R_co]:
+  """Lets a function of a model without variables take one for NNX, too.
+
+  Args:
+    fn: Function of a model for Linen, and more. What it returns is changed as
+      by `takes_nnx`; the arrays of the model for NNX are not looked at.
+  """
+  return _convert(fn, 1)
+
+
+def _convert(
+    call: Callable[..., Any], count: int) -> Callable[..., Any]:
+  """Returns `call`, which takes so many of model and variables, for both."""
+  @functools.wraps(call)
   def wrapped(*args: Any, **kwargs: Any) -> Any:
     model = args[0] if args else kwargs.get('model')
     if not _is_nnx(model):
       return call(*args, **kwargs)
     kwargs.pop('model', None)
-    return _to_nnx(call(*_to_linen(model), *args[1:], **kwargs))
+    return _to_nnx(call(*_to_linen(model)[:count], *args[1:], **kwargs))
 
   return wrapped
 
