@@ -45,10 +45,10 @@ def test_the_mnist_job_learns():
   assert losses[-1] - losses[-2] < losses[0]  # ... of less and less.
 
 
-@pytest.mark.parametrize('cached', [False, True])
-def test_a_step_in_nnx_learns(cached, monkeypatch):
+@pytest.mark.parametrize('make', [
+    goals._nnx_step, goals._nnx_cached_step, goals._nnx_split_step])
+def test_a_step_in_nnx_learns(make, monkeypatch):
   monkeypatch.setattr(goals, '_WIDE', (3, 2))
-  run = goals._nnx_step(
-      jnp.ones((4, 3)), jnp.zeros(4, jnp.int32), cached=cached)
+  run = make(jnp.ones((4, 3)), jnp.zeros(4, jnp.int32))
   losses = [float(run()) for _ in range(3)]
   assert losses[0] > losses[1] > losses[2]
