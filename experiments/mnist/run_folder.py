@@ -389,7 +389,7 @@ def _draw_epochs(
     ax: Any, history: list[dict[str, float]], what: str,
     labels: dict[str, str | None], style: str) -> None:
   from matplotlib import ticker
-  epochs = [row['epoch'] + 1 for row in history]
+  epochs = [row['epoch'] for row in history]
   for name, label in labels.items():
     ax.plot(epochs, [row[name] for row in history], style, label=label)
   ax.set(xlabel='epoch', ylabel=what)

@@ -102,7 +102,7 @@ def _curves(run: Run) -> str:
 
 
 def _epoch(row: dict[str, float]) -> list[str]:
-  return [f'{row["epoch"] + 1:g}', f'{row["loss"]:.4f}',
+  return [f'{row["epoch"]:g}', f'{row["loss"]:.4f}',
           f'{row["acc_train"]:.2f}', f'{row["acc_test"]:.2f}',
           f'{row.get("seconds", np.nan):.1f}']
 

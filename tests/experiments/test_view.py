@@ -169,6 +169,8 @@ class PageTest(parameterized.TestCase):
     cells = [text for _, text in self.page['kan'].all('td')]
     for text in ('0.5000', '61.50', '51.25', '2.0'):
       self.assertIn(text, cells)
+    # Epochs count from 0, as in the log and in metrics.csv.
+    self.assertEqual(cells[cells.index('0.5000') - 1], '1')
     self.assertIn('2 of 3 epochs, 20 steps', self.text['kan'])
 
   def test_an_mlp_has_all_but_the_network(self):
