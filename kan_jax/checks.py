@@ -45,6 +45,25 @@ def check_whole(
   return number
 
 
+def name_precision(precision: Any) -> str | None:
+  """Returns a precision of matrix products by its name in lower case.
+
+  Args:
+    precision: A `jax.lax.Precision`, its name, or None, as Flax's `Dense` takes
+      it.
+
+  Raises:
+    ValueError: If it is anything else.
+  """
+  names = [known.name.lower() for known in jax.lax.Precision]
+  name = getattr(precision, 'name', precision)
+  if name is None or (isinstance(name, str) and name.lower() in names):
+    return None if name is None else name.lower()
+  raise ValueError(
+      f'`precision` is one of {", ".join(names)}, a jax.lax.Precision or None; '
+      f'got {precision!r}.')
+
+
 def as_numbers(name: str, rows: Any) -> Any:
   """Returns `rows` as an array of numbers, or as it is where it is traced.
 

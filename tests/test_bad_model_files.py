@@ -135,6 +135,7 @@ class BadFileTest(parameterized.TestCase):
         {'base_fn': {'own': 'eval'}}, {'base_fn': {}}, {'base_fn': {'own': 3}},
         {'noise': 'much'}, {'bias': 1}, {'bias': False}, {'dtype': 'object'},
         {'dtype': 3}, {'param_dtype': None}, {'param_dtype': 'int8'},
+        {'precision': 'f32'}, {'precision': ['high']},
         {'scale_base_init': 'eval'}, {'scale_spline_init': []},
         {'symbolic': None}, {'symbolic': []}, {'symbolic': [[], []]},
         {'symbolic': [[['sin', [[0, 5]]]]]}, {'symbolic': [[['sin', [[-1]]]]]},

@@ -51,7 +51,7 @@ _MODELS = {
         [2, 1], grid=7, order=1, grid_range=(0, 2.5), base_fn=nn.tanh,
         outside='linear', noise=0.3, scale_base_init=nn.initializers.zeros,
         scale_spline_init=nn.initializers.zeros, bias=False,
-        dtype=jnp.float32),
+        dtype=jnp.float32, precision='high'),
     'without base': linen.KAN([2, 1], base_fn=jnp.zeros_like),
     'layer': linen.KANLayer(3, order=0, grid=1, base_fn=nn.relu),
     'symbolic layer': linen.KANLayer(3, symbolic=(('x', ((1, 2),)),)),
@@ -98,6 +98,12 @@ class ModelFileTest(parameterized.TestCase):
       self.assertEqual(
           _options.describe(model).keys() - {'class'},
           fields - {'parent', 'name'})
+
+  def test_a_file_of_before_there_was_a_precision(self):
+    options = _options.describe(_PLAIN)
+    del options['precision']
+    self.assertEqual(
+        _options.rebuild(options, _options.OwnFunctions([])), _PLAIN)
 
   def test_in_a_new_process(self):
     """A pruned network whose edges carry functions, and its formula."""

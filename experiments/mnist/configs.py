@@ -68,6 +68,10 @@ class Config:
       '2024, std as in pykan 0.2.', choices=('mean_abs', 'std'))
   prune_threshold: float = _setting(
       0.01, 'Edges that score less are masked off in the summary.', low=0)
+  precision: str = _setting(
+      'highest', 'Of the matrix products, on accelerators: highest computes in '
+      'float32, high and default round, to be faster.',
+      choices=('highest', 'high', 'default'))
   epochs: int = _setting(5, 'Passes over the training set.', low=1)
   batch_size: int = _setting(
       128, 'Examples in a step; the last batch of an epoch may be shorter.',

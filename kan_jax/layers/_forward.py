@@ -30,6 +30,9 @@ class Options(Protocol):
   def dtype(self) -> jax.typing.DTypeLike | None: ...
 
   @property
+  def precision(self) -> edges.Precision: ...
+
+  @property
   def symbolic(self) -> symbolic_edges.Groups: ...
 
 
@@ -67,8 +70,8 @@ def as_input(x: jax.typing.ArrayLike, size: int | None) -> jax.Array:
 
 # Compiled also where `init` and `apply` are not, as in a notebook: op by op, it
 # would be hundreds of programs. Within a program, inlined, nothing is changed.
-_node_sums = jax.jit(edges.node_sums, static_argnums=range(2, 6), inline=True)
-_statistics = jax.jit(edges.statistics, static_argnums=range(2, 5), inline=True)
+_node_sums = jax.jit(edges.node_sums, static_argnums=range(2, 7), inline=True)
+_statistics = jax.jit(edges.statistics, static_argnums=range(2, 6), inline=True)
 
 
 def outputs(x: jax.Array, arrays: Arrays, options: Options) -> jax.Array:
@@ -77,7 +80,7 @@ def outputs(x: jax.Array, arrays: Arrays, options: Options) -> jax.Array:
   rows = _rows(x, arrays)
   y = _node_sums(
       rows, arrays.edges, options.order, options.base_fn, options.outside,
-      dtype)
+      dtype, options.precision)
   curves = _curves(rows, arrays, options)
   if curves is not None:
     y = symbolic_edges.add_to_nodes(y, curves, options.symbolic)
@@ -92,7 +95,8 @@ def statistics(
   """Returns the statistics of a layer's edges on inputs [..., in]."""
   rows = _rows(x, arrays)
   stats = _statistics(
-      rows, arrays.edges, options.order, options.base_fn, options.outside)
+      rows, arrays.edges, options.order, options.base_fn, options.outside,
+      options.precision)
   curves = _curves(rows, arrays, options)
   if curves is not None:
     stats = symbolic_edges.add_to_statistics(stats, curves, options.symbolic)

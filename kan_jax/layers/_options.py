@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kan_jax import checks
 from kan_jax.layers import _named
 from kan_jax.layers import functions as function_library
 from kan_jax.layers import linen
@@ -84,7 +85,8 @@ def describe(model: Model) -> dict[str, Any]:
           model.scale_spline_init, _named.INITIALIZERS),
       'bias': bool(model.bias),
       'dtype': None if model.dtype is None else _name_dtype(model.dtype),
-      'param_dtype': _name_dtype(model.param_dtype)}
+      'param_dtype': _name_dtype(model.param_dtype),
+      'precision': checks.name_precision(model.precision)}
   layers: Sequence[symbolic_edges.Groups]
   if isinstance(model, linen.KAN):
     layers = model.symbolic
@@ -102,7 +104,8 @@ def rebuild(options: Mapping[str, Any], own: OwnFunctions) -> Model:
     ValueError: If something is missing, unknown or impossible, or a function of
       the user's is not in `own`.
   """
-  options = dict(options)
+  # Files of before there was a precision do not name it.
+  options = {'precision': linen.KAN.precision} | dict(options)
   cls = _find(_CLASSES, options.pop('class', None))
   fields = {field.name for field in dataclasses.fields(cls)}
   differing = options.keys() ^ (fields - {'parent', 'name'})

@@ -73,6 +73,7 @@ class EdgeStats(NamedTuple):
 
 
 BaseFn = Callable[[jax.Array], jax.Array]  # Hashable, as all functions are.
+Precision = jax.lax.Precision | str | None  # Of matrix products; see KANLayer.
 
 
 def features(
@@ -102,19 +103,23 @@ def weights(edges: Edges) -> jax.Array:
   return jnp.concatenate([base[:, None], spline], 1)
 
 
-def contract(values: jax.Array, weight: jax.Array) -> jax.Array:
+def contract(
+    values: jax.Array, weight: jax.Array,
+    precision: Precision = 'highest') -> jax.Array:
   """Sums over inputs and features: [in, f, n], [in, f, out] -> [n, out].
 
   One matrix product; no value of a single edge is ever stored.
   """
   inputs, size, n = values.shape
   flat = values.reshape(inputs * size, n)
-  return flat.T @ weight.reshape(-1, weight.shape[-1])
+  return jnp.matmul(
+      flat.T, weight.reshape(-1, weight.shape[-1]), precision=precision)
 
 
 def node_sums(
     x: jax.Array, edges: Edges, order: int, base_fn: BaseFn,
-    outside: bsplines.Outside, dtype: jax.typing.DTypeLike) -> jax.Array:
+    outside: bsplines.Outside, dtype: jax.typing.DTypeLike,
+    precision: Precision = 'highest') -> jax.Array:
   """Returns `contract(features(...), weights(edges))`, faster and in less room.
 
   Many inputs are taken some at a time, so that the B-splines of all of them are
@@ -128,25 +133,27 @@ def node_sums(
     base_fn: Applied to `x` elementwise.
     outside: What the splines do beyond their grid; see `splines.basis`.
     dtype: Type of the matrix products.
+    precision: Their precision.
 
   Returns:
     [n, out] in `dtype`.
   """
+  product = functools.partial(_product, dtype=dtype, precision=precision)
+
   # Some inputs: the base functions and the B-splines, each a matrix product.
   def of_inputs(x, knots, table, base_weight, weight):
     values = bsplines.basis_by_input(
         x, knots, order, outside=outside, table=table)
     # Products of this form, the batch last on both sides, are the fastest.
     inputs, size, n = values.shape
-    return _product(base_weight, base_fn(x), dtype) + _product(
-        weight.reshape(inputs * size, -1), values.reshape(inputs * size, n),
-        dtype)
+    return product(base_weight, base_fn(x)) + product(
+        weight.reshape(inputs * size, -1), values.reshape(inputs * size, n))
 
   # Many B-splines: those that are not zero are looked up.
   base_weight = edges.mask * edges.scale_base
   scale = edges.mask * edges.scale_spline
   if _lookup_pays(*edges.coef.shape[1:]):
-    return (_product(base_weight, base_fn(x.T), dtype).T + _lookup.sums(
+    return (product(base_weight, base_fn(x.T)).T + _lookup.sums(
         x.T, edges.knots, scale.astype(dtype), edges.coef.astype(dtype), order,
         outside)).astype(dtype)
   # Few: all of them are evaluated, of some inputs at a time.
@@ -166,11 +173,12 @@ def _lookup_pays(size: int, outputs: int) -> bool:
 
 
 def _product(
-    weight: jax.Array, values: jax.Array,
-    dtype: jax.typing.DTypeLike) -> jax.Array:
+    weight: jax.Array, values: jax.Array, *, dtype: jax.typing.DTypeLike,
+    precision: Precision) -> jax.Array:
   """Sums [k, out], [k, n] -> [out, n], in float32 at least."""
   return jax.lax.dot_general(
       weight.astype(dtype), values.astype(dtype), (((0,), (0,)), ((), ())),
+      precision=precision,
       preferred_element_type=jnp.promote_types(dtype, jnp.float32))
 
 
@@ -221,7 +229,8 @@ def outputs(values: jax.Array, weight: jax.Array) -> jax.Array:
 
 def statistics(
     x: jax.Array, edges: Edges, order: int, base_fn: BaseFn,
-    outside: bsplines.Outside = 'zero') -> EdgeStats:
+    outside: bsplines.Outside = 'zero',
+    precision: Precision = 'highest') -> EdgeStats:
   """Returns the statistics of all edges on a batch.
 
   Exact, differentiable everywhere (with zero gradient where |phi| or a
@@ -234,6 +243,8 @@ def statistics(
     order: Degree of the splines.
     base_fn: Applied to `x` elementwise.
     outside: What the splines do beyond their grid; see `splines.basis`.
+    precision: Of the matrix products behind `mean_abs`. Deviations, differences
+      of large numbers, always take 'highest'.
   """
   dof = max(x.shape[0] - 1, 1)
 
@@ -252,7 +263,8 @@ def statistics(
 
   grid = bsplines.interior(edges.knots, order)
   return EdgeStats(
-      mean_abs=over_inputs(_mean_abs, _SIGNED),
+      mean_abs=over_inputs(
+          functools.partial(_mean_abs, precision=precision), _SIGNED),
       std=safe_sqrt(over_inputs(_variance, None) / dof),
       input_std=safe_sqrt(jnp.var(x, 0) * (x.shape[0] / dof)),
       width=grid[:, -1] - grid[:, 0])
@@ -263,7 +275,8 @@ _SIGNED = jax.checkpoint_policies.save_only_these_names('signed')
 
 
 def _mean_abs(
-    values: tuple[jax.Array, jax.Array], weight: jax.Array) -> jax.Array:
+    values: tuple[jax.Array, jax.Array], weight: jax.Array,
+    precision: Precision) -> jax.Array:
   """Mean of |phi| over the batch.
 
   |phi| = sign(phi) * phi, and phi is linear in the weights: sums of the
@@ -274,15 +287,17 @@ def _mean_abs(
     values: Base function [in, 1, n] and B-splines [in, grid + order, n], apart:
       XLA would join them while it evaluates them, several times as slowly.
     weight: [in, 1 + grid + order, out].
+    precision: Precision of the matrix products.
 
   Returns:
     [in, out].
   """
+  multiply = functools.partial(jnp.matmul, precision=precision)
   weights = weight[:, :1], weight[:, 1:]
-  phi = sum(jnp.matmul(v.swapaxes(1, 2), w)
+  phi = sum(multiply(v.swapaxes(1, 2), w)
             for v, w in zip(values, weights, strict=True))
   sign = jax.lax.stop_gradient(jnp.sign(phi))
-  signed = [ad_checkpoint.checkpoint_name(jnp.matmul(v, sign), 'signed')
+  signed = [ad_checkpoint.checkpoint_name(multiply(v, sign), 'signed')
             for v in values]
   return sum((w * s).sum(1) for w, s in zip(
       weights, signed, strict=True)) / sign.shape[1]

@@ -24,6 +24,7 @@ _SCALE_BASE_INIT = _named.INITIALIZERS['fan_in_normal']
 
 def _check_options(module: Any) -> None:
   """Checks the fields that a layer and a network have in common."""
+  module.precision = checks.name_precision(module.precision)
   bsplines.check_grid(module.grid)
   bsplines.check_order(module.order)
   bsplines.check_range(module.grid_range)
@@ -84,6 +85,12 @@ class KANLayer(nn.Module):
     dtype: Type of the matrix product and the output; None promotes the input's
       and the parameters'. The basis takes float32 at least.
     param_dtype: Type of the parameters. Knots take float32 at least.
+    precision: Of the matrix products: 'highest', 'high', 'default' or a
+      `jax.lax.Precision`, kept by its name. With 'highest', float32 is float32
+      on every device; with less, accelerators round to TF32 or bfloat16, which
+      is faster and leaves errors near 1e-3. None takes what
+      `jax.default_matmul_precision` says. Refits and fits of functions always
+      take 'highest'.
     symbolic: Edges that carry a function: pairs of a function, by name or as a
       `symbolic.Function`, and its edges (input, output). `symbolic.fix` sets it
       along with the variables that belong to it.
@@ -100,6 +107,7 @@ class KANLayer(nn.Module):
   bias: bool = True
   dtype: jax.typing.DTypeLike | None = None
   param_dtype: jax.typing.DTypeLike = jnp.float32
+  precision: edges.Precision = 'highest'
   symbolic: symbolic_edges.Groups = ()
 
   def __post_init__(self):
@@ -184,6 +192,7 @@ class KAN(nn.Module):
     bias: Whether each node has a trainable bias.
     dtype: Type of the matrix products.
     param_dtype: Type of the parameters.
+    precision: Precision of the matrix products.
     symbolic: Symbolic edges: empty, or an entry for each layer.
     arity: How many terms a multiplication node multiplies: a number for all of
       them, or for the inputs and each layer a sequence of numbers.
@@ -200,6 +209,7 @@ class KAN(nn.Module):
   bias: bool = True
   dtype: jax.typing.DTypeLike | None = None
   param_dtype: jax.typing.DTypeLike = jnp.float32
+  precision: edges.Precision = 'highest'
   symbolic: tuple[symbolic_edges.Groups, ...] = ()
   arity: int | Sequence[Sequence[int]] = 2
 
@@ -247,4 +257,5 @@ class KAN(nn.Module):
         noise=self.noise, scale_base_init=self.scale_base_init,
         scale_spline_init=self.scale_spline_init, bias=self.bias,
         dtype=self.dtype, param_dtype=self.param_dtype,
+        precision=self.precision,
         symbolic=self.symbolic[i] if self.symbolic else (), **options)

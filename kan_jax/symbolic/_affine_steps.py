@@ -20,6 +20,7 @@ from kan_jax import compiling
 from kan_jax.training import levenberg_marquardt
 
 _TINY = 1e-300
+_sums = functools.partial(jnp.einsum, precision='highest')
 _jit = functools.partial(jax.jit, compiler_options=compiling.OLDER_CPU)
 
 
@@ -92,8 +93,8 @@ def linearize(
   cost = jnp.where(finite, (error**2).sum(-1) / total, jnp.inf)
   return State(
       point, jnp.full_like(cost, levenberg_marquardt.START), cost,
-      jnp.einsum('...in,...jn->...ij', jacobian, jacobian),
-      jnp.einsum('...in,...n->...i', jacobian, error))
+      _sums('...in,...jn->...ij', jacobian, jacobian),
+      _sums('...in,...n->...i', jacobian, error))
 
 
 @jax.jit

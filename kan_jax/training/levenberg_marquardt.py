@@ -45,6 +45,7 @@ _ATTEMPTS = 12  # Dampings that a step tries, at most.
 _BEND = 0.75  # Largest part of a step that may come from its acceleration.
 _CHUNK = 2**23  # Entries of the Jacobian at a time: 64 MiB in float64.
 _SPLIT = 1024  # From so many columns on, products with itself come in parts.
+_product = functools.partial(jnp.matmul, precision='highest')
 
 
 def init(dtype: jax.typing.DTypeLike) -> jax.Array:
@@ -159,7 +160,7 @@ def _equations(residuals, flat, x, y):
   if size < flat.size:
     r, jac = _jacobian(residuals, flat, x, y)
     root = size**-0.5
-    return (jnp.square(r).mean(), jac.T @ r / size,
+    return (jnp.square(r).mean(), _product(jac.T, r) / size,
             functools.partial(_solve_wide, jac * root))
   loss, slope, normal = _normal_equations(
       residuals, flat, x, y, min(rows, chunk))
@@ -198,7 +199,7 @@ def _normal_equations(residuals, flat, x, y, chunk):
     weight = jnp.repeat(weight, len(r) // chunk)
     r = jnp.where(weight, r, 0)
     jac = jnp.where(weight[:, None], jac, 0)
-    new = r @ r, jac.T @ r, _gram(jac)
+    new = _product(r, r), _product(jac.T, r), _gram(jac)
     return jax.tree.map(jnp.add, totals, new), None
 
   zeros = (jnp.zeros((), flat.dtype), jnp.zeros_like(flat),
@@ -214,10 +215,11 @@ def _gram(a):
   """
   size = a.shape[1]
   if size < _SPLIT:
-    return a.T @ a
+    return _product(a.T, a)
   ends = [size * i // 4 for i in range(5)]
   return jnp.concatenate([
-      jnp.pad(a[:, low:high].T @ a[:, :high], ((0, 0), (0, size - high)))
+      jnp.pad(_product(a[:, low:high].T, a[:, :high]),
+              ((0, 0), (0, size - high)))
       for low, high in itertools.pairwise(ends)])
 
 
@@ -240,7 +242,8 @@ def _solve_wide(jac, weights):
 
   def solve(b):
     b = scale * b
-    return scale * (b - jax.scipy.linalg.cho_solve(factor, jac @ b) @ jac)
+    return scale * (b - _product(
+        jax.scipy.linalg.cho_solve(factor, _product(jac, b)), jac))
 
   return solve
 

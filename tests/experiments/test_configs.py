@@ -18,7 +18,7 @@ _OTHER = {
     'lamb': 0.125, 'lamb_l1': 0.5, 'on_nonfinite': 'skip',
     'lamb_entropy': 0.75, 'lamb_coef': 1.5, 'lamb_coefdiff': 2.5,
     'reg_metric': 'std', 'prune_threshold': 0.375, 'epochs': 2,
-    'batch_size': 11, 'learning_rate': 0.25, 'seed': 42,
+    'precision': 'high', 'batch_size': 11, 'learning_rate': 0.25, 'seed': 42,
     'dataset': 'fashion_mnist'}
 
 

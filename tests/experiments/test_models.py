@@ -97,10 +97,11 @@ class BuildTest(parameterized.TestCase):
 
   def test_options_reach_the_layers(self):
     model = models.build(configs.Config(
-        hidden=6, grid=4, order=2, outside='linear'))
+        hidden=6, grid=4, order=2, outside='linear', precision='high'))
     self.assertEqual(model.kan.features, (16, 6, 10))
     self.assertEqual(
-        (model.kan.grid, model.kan.order, model.kan.outside), (4, 2, 'linear'))
+        (model.kan.grid, model.kan.order, model.kan.outside,
+         model.kan.precision), (4, 2, 'linear', 'high'))
 
   def test_pixel_kan_reads_every_pixel(self):
     model = models.PixelKAN(kan_jax.KAN([784, 2], grid=1, order=1))

@@ -103,7 +103,8 @@ class KANTest(chex.TestCase):
         'outside': 'linear', 'noise': 0.3,
         'scale_base_init': nn.initializers.ones,
         'scale_spline_init': nn.initializers.zeros, 'bias': False,
-        'dtype': jnp.bfloat16, 'param_dtype': jnp.float16}
+        'dtype': jnp.bfloat16, 'param_dtype': jnp.float16,
+        'precision': 'high'}
     shared = {field.name for field in dataclasses.fields(linen.KANLayer)} - {
         'features', 'symbolic', 'parent', 'name'}
     self.assertEqual(options.keys(), shared)
@@ -123,6 +124,14 @@ class KANTest(chex.TestCase):
       for name, value in options.items():
         self.assertNotEqual(getattr(linen.KAN([2, 1]), name), value)
         self.assertEqual(getattr(layer, name), value)
+
+  def test_precision_is_kept_by_its_name(self):
+    """So that models of one precision are equal, and files can hold it."""
+    for given, name in ((jax.lax.Precision.HIGH, 'high'), ('HIGH', 'high'),
+                        (None, None)):
+      self.assertEqual(linen.KAN([2, 1], precision=given),
+                       linen.KAN([2, 1], precision=name))
+    self.assertEqual(linen.KANLayer(1).precision, 'highest')
 
   def test_leading_shapes(self):
     model = linen.KAN([2, 3, 1])
@@ -220,6 +229,7 @@ class KANTest(chex.TestCase):
       (lambda: linen.KAN([2, 1], grid=0), '`grid`.*got 0'),
       (lambda: linen.KAN([2, 1], order=6), '`order`.*got 6'),
       (lambda: linen.KAN([2, 1], outside='x'), "`outside`.*got 'x'"),
+      (lambda: linen.KAN([2, 1], precision='f32'), "`precision`.*got 'f32'"),
       (lambda: linen.KANLayer(0), '`features`.*got 0'),
       (lambda: linen.KANLayer(1, grid_range=(1, -1)), '`grid_range`'))
   def test_impossible_options(self, make, message):

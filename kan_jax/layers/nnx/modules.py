@@ -51,6 +51,7 @@ class LayerOptions(TypedDict, total=False):
   bias: bool
   dtype: jax.typing.DTypeLike | None
   param_dtype: jax.typing.DTypeLike
+  precision: edges.Precision
   symbolic: Any
 
 
