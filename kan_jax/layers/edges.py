@@ -14,30 +14,14 @@ import jax
 from jax import ad_checkpoint
 import jax.numpy as jnp
 
+from kan_jax.splines import _backends
 from kan_jax.splines import _least_squares
 from kan_jax.splines import _lookup
 from kan_jax.splines import _polynomials
 from kan_jax.splines import bsplines
 
-# Most edge values that `statistics` holds at a time, 2 MiB in float32: of sizes
-# from 2**17 to 2**23 the fastest on two cores of an AMD EPYC.
-_CHUNK = 2**19
-
-# Most values of B-splines that `node_sums` holds at once, 4 MiB in float32: of
-# sizes from 2**16 to 2**23 the fastest, or as fast, at most shapes. More leave
-# the caches, fewer make small products and many rounds of a loop.
-_BLOCK = 2**20
-
 # Assumed number of rows where it is a symbol, as when a model is exported.
 _ROWS = 1024
-
-# With more B-splines than this, `node_sums` looks up those that are not zero.
-# For cubics on two cores both ways took as long near 100 B-splines if there
-# were few outputs, and between 40 and 55 with at least _WIDE. Accelerators were
-# not measured; their products are fast.
-_MANY = 128
-_MANY_IN_WIDE = 48
-_WIDE = 64
 
 
 class Edges(NamedTuple):
@@ -163,13 +147,15 @@ def node_sums(
   rows = x.shape[0] if isinstance(x.shape[0], int) else _ROWS
   size = rows * x.shape[1] * weight.shape[1]
   return _sum_over_inputs(
-      of_inputs, arrays, math.ceil(size / _BLOCK)).T.astype(dtype)
+      of_inputs, arrays,
+      math.ceil(size / _backends.choices().node_values)).T.astype(dtype)
 
 
 def _lookup_pays(size: int, outputs: int) -> bool:
   """Whether to look up the B-splines that are not zero, of so many."""
-  wide = outputs >= _WIDE and jax.default_backend() == 'cpu'
-  return size > (_MANY_IN_WIDE if wide else _MANY)
+  choices = _backends.choices()
+  return size > (
+      choices.many_in_wide if outputs >= choices.wide else choices.many)
 
 
 def _product(
@@ -259,7 +245,7 @@ def statistics(
     size = x.size * max(weight.shape[1:])
     return _map_inputs(
         of_block, (x.T, edges.knots, _polynomials.tabulate(edges.knots, order),
-                   weight), math.ceil(size / _CHUNK))
+                   weight), math.ceil(size / _backends.choices().edge_values))
 
   grid = bsplines.interior(edges.knots, order)
   return EdgeStats(

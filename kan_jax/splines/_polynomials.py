@@ -13,6 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from kan_jax.splines import _backends
+
 
 class _Recursion(NamedTuple):
   """Where the recursion stands for B-splines of one order on all knots.
@@ -139,9 +141,10 @@ def _evaluate_jvp(order, derivative, primals, tangents):
   """The next derivative."""
   x, at, table = primals
   slope = _evaluate(x, at, table, order, derivative + 1)
-  # A product with ones instead of a broadcast: its transpose is then a matrix
-  # product, too, three times as fast on a CPU as a sum over the middle axis.
-  tangent = jax.lax.dot_general(
-      jnp.ones((*slope.shape[:2], 1), slope.dtype), tangents[0][:, None],
-      (((2,), (1,)), ((0,), (0,))), precision='highest')
+  tangent = tangents[0][:, None]
+  if _backends.choices().slopes_by_product:
+    # Instead of a broadcast: its transpose is then a matrix product, too.
+    tangent = jax.lax.dot_general(
+        jnp.ones((*slope.shape[:2], 1), slope.dtype), tangent,
+        (((2,), (1,)), ((0,), (0,))), precision='highest')
   return _evaluate(x, at, table, order, derivative), slope * tangent

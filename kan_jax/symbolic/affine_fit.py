@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kan_jax.layers import functions
+from kan_jax.splines import _backends
 from kan_jax.symbolic import _affine_steps
 from kan_jax.symbolic import _samples
 
@@ -47,7 +48,6 @@ _GRID = _make_grid()
 _STEPS = (15, 40, 4)  # Most steps of each stage.
 _BEST = 4  # Starts that take the second steps.
 _GRID_BLOCK = len(_GRID) * _samples.STAGES[0]  # Values at a time on the grid.
-_BLOCK = 2**13  # Values at a time elsewhere.
 _ALIKE = 1.01  # Factor between residuals that are as good as equal.
 _TINY = 1e-300
 _EXACT = 1e-24  # Residuals that float64 does not tell from 0.
@@ -262,7 +262,8 @@ def _values(fn, points, u, size):
 
 def _slopes(fn, points, u):
   """f and its derivative, both [edges, starts, n]; as `_values` else."""
-  blocks = [_slopes_of_block(fn, z) for z in _arguments(points, u, _BLOCK)]
+  blocks = [_slopes_of_block(fn, z) for z in _arguments(
+      points, u, _backends.choices().fit_values)]
   shape = (len(u), points.shape[1], u.shape[1])
   return [_join(list(parts), shape) for parts in zip(*blocks, strict=True)]
 
@@ -305,7 +306,8 @@ def _in_units(fn, point, samples: _samples.Samples):
   applied = f  # As a model computes it, in the dtype of its inputs.
   if given.dtype != f.dtype:
     applied = np.asarray(_values(
-        fn, numbers.astype(given.dtype), given, _BLOCK))[:, 0]
+        fn, numbers.astype(given.dtype), given,
+        _backends.choices().fit_values))[:, 0]
   finite = (np.isfinite(f) & np.isfinite(applied)).all(1)
   f, applied = (np.where(finite[:, None], values, 0) for values in (f, applied))
   c = np.asarray(_affine_steps.project(f, v)[0])[:, 0] * std

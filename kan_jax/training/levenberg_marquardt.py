@@ -32,6 +32,7 @@ import jax
 from jax import flatten_util
 import jax.numpy as jnp
 
+from kan_jax.splines import _backends
 from kan_jax.splines import _roughness
 from kan_jax.training import train_steps
 
@@ -43,7 +44,6 @@ _DECREASE, _INCREASE = 1 / 5, 4.0
 _LIMITS = 1e-18, 1e12
 _ATTEMPTS = 12  # Dampings that a step tries, at most.
 _BEND = 0.75  # Largest part of a step that may come from its acceleration.
-_CHUNK = 2**23  # Entries of the Jacobian at a time: 64 MiB in float64.
 _SPLIT = 1024  # From so many columns on, products with itself come in parts.
 _product = functools.partial(jnp.matmul, precision='highest')
 
@@ -156,7 +156,8 @@ def _equations(residuals, flat, x, y):
   """
   size = jax.eval_shape(residuals, flat, x, y).size
   rows = len(x)
-  chunk = max(1, _CHUNK * rows // (flat.size * size))
+  chunk = max(
+      1, _backends.choices().jacobian * rows // (flat.size * size))
   if size < flat.size:
     r, jac = _jacobian(residuals, flat, x, y)
     root = size**-0.5

@@ -1,8 +1,12 @@
 """The networks of the MNIST experiment."""
 
+import dataclasses
+from unittest import mock
+
 from absl.testing import parameterized
 import chex
 from flax import linen as nn
+from helpers import lowering
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,8 +31,11 @@ class Plain(nn.Module):
 
 class FrontEndTest(parameterized.TestCase):
 
-  def test_equals_flax(self):
+  @parameterized.parameters(True, False)
+  def test_equals_flax(self, by_patches):
     """The same parameters, values and gradients, biases included."""
+    self.enter_context(mock.patch.object(
+        models, '_by_patches', lambda: by_patches))
     plain, front = Plain(), models.FrontEnd()
     params = jax.jit(plain.init)(jax.random.key(1), _IMAGES)
     params = jax.tree.map(
@@ -60,6 +67,21 @@ class FrontEndTest(parameterized.TestCase):
       # enough: 0.95**200 is 4e-5.
       self.assertGreater(np.abs(kernel).max(), 0.95 * fan_in**-0.5)
       np.testing.assert_array_equal(params[name]['bias'], 0)
+
+
+  def test_products_of_every_model_have_the_precision(self):
+    """As they are lowered for accelerators: none is left to the default."""
+    with mock.patch.object(models, '_by_patches', lambda: False):
+      for name, precision in (('mlp', 'HIGHEST'), ('kan', 'HIGH')):
+        model = models.build(dataclasses.replace(
+            configs.CONFIGS[name], precision=precision.lower()))
+        texts = lowering.lower(
+            jax.grad(lambda v, x, model=model: model.apply(v, x).sum()),
+            jax.eval_shape(model.init, jax.random.key(0), _IMAGES), _IMAGES)
+        for text in texts.values():
+          self.assertEqual(
+              lowering.products(text).keys() - {'HIGHEST'},
+              {precision} - {'HIGHEST'})
 
 
 class BuildTest(parameterized.TestCase):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kan_jax.layers import linen
+from kan_jax.splines import _backends
 from kan_jax.training import fitting
 from kan_jax.training import levenberg_marquardt
 from kan_jax.training import optimizers
@@ -43,12 +44,14 @@ def _make_step(model):
 class StepTest(chex.TestCase):
 
   @parameterized.parameters(
-      {'_CHUNK': 2**23}, {'_CHUNK': 12},  # All rows at once, and two.
-      {'_SPLIT': 0})  # J'J in parts.
-  def test_is_ridge_regression(self, **limits):
+      (2**23, 1024), (12, 1024),  # All rows at once, and two.
+      (2**23, 0))  # J'J in parts.
+  def test_is_ridge_regression(self, jacobian, split):
     """In a linear model with parameters 0, the damping is a ridge."""
-    with jax.enable_x64(True), mock.patch.multiple(
-        levenberg_marquardt, **limits):
+    choices = _backends.choices()._replace(jacobian=jacobian)
+    with jax.enable_x64(True), mock.patch.object(
+        _backends, 'choices', lambda: choices), mock.patch.object(
+            levenberg_marquardt, '_SPLIT', split):
       step = jax.jit(_make_step(Linear()))
       state, metrics = step(_state(), (jnp.asarray(_X), jnp.asarray(_Y)))
       # The mean runs over both outputs of a row.
