@@ -19,17 +19,13 @@ import numpy as np
 import sympy
 
 from experiments import cli
+from experiments.accuracy import law_file
 from experiments.data import tables
 from kan_jax import symbolic
 
 _TEST = 5000
 _EXACT, _NOISY = 1e-6, 1e-3  # Relative errors of a law that is found.
 _LONGER = 3  # Times as many operations as the law.
-_FUNCTIONS = {
-    name: getattr(sympy, name) for name in (
-        'sqrt', 'exp', 'log', 'sin', 'cos', 'tan', 'asin', 'acos', 'atan',
-        'sinh', 'cosh', 'tanh', 'pi')}
-
 OWN = """
 spring | -k*x | k 1 4 ; x -2 2
 pendulum | 2*pi*sqrt(l/g) | l 1 4 ; g 2 10
@@ -38,31 +34,6 @@ lens | 1/(1/f-1/g) | f 1 2 ; g 3 6
 far | m/((x-a)**2+(y-b)**2) | m 1 2 ; x 3 4 ; a 1 2 ; y 3 4 ; b 1 2
 gas | n*r*t/(v-b) | n 1 3 ; r 1 3 ; t 1 3 ; v 4 6 ; b 1 2
 """
-
-
-class Law(NamedTuple):
-  """One law.
-
-  Attributes:
-    name: What it is called.
-    formula: The formula as text.
-    ranges: Least and greatest value of each variable, by name.
-  """
-  name: str
-  formula: str
-  ranges: dict[str, tuple[float, float]]
-
-  def expression(self) -> sympy.Expr:
-    """Returns the formula in symbols."""
-    known = {name: sympy.Symbol(name) for name in self.ranges}
-    return sympy.sympify(self.formula, locals=_FUNCTIONS | known)
-
-  def sample(
-      self, rows: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """Returns inputs [rows, in] and targets [rows]."""
-    low, high = np.array(list(self.ranges.values())).T
-    x = rng.uniform(low, high, (rows, len(low)))
-    return x, symbolic.lambdify([self.expression()], list(self.ranges))(x)[:, 0]
 
 
 class Result(NamedTuple):
@@ -77,32 +48,8 @@ class Result(NamedTuple):
   expression: str
 
 
-def parse(text: str) -> list[Law]:
-  """Reads laws, one a line.
-
-  Raises:
-    ValueError: If a line is no law.
-  """
-  laws = []
-  for line in text.splitlines():
-    if not line.strip() or line.startswith('#'):
-      continue
-    try:
-      name, formula, rest = (part.strip() for part in line.split('|'))
-      ranges = {}
-      for variable in rest.split(';'):
-        symbol, low, high = variable.split()
-        ranges[symbol] = float(low), float(high)
-    except ValueError as error:
-      raise ValueError(
-          f'a law is: name | formula | variable low high ; ...; got {line!r}'
-      ) from error
-    laws.append(Law(name, formula, ranges))
-  return laws
-
-
 def rows_of(
-    law: Law, rows: int, noise: float, dummies: int,
+    law: law_file.Law, rows: int, noise: float, dummies: int,
     seed: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
   """Returns a table: inputs, targets, and the names of the inputs.
 
@@ -121,7 +68,7 @@ def rows_of(
 
 
 def judge(
-    law: Law, expression: sympy.Expr, names: list[str],
+    law: law_file.Law, expression: sympy.Expr, names: list[str],
     noise: float) -> tuple[bool, float, int, int]:
   """Returns whether a law is found, the error, and both sizes."""
   rng = np.random.default_rng(2**31)
@@ -130,13 +77,13 @@ def judge(
   values = symbolic.lambdify([expression], names)(
       np.concatenate([x, extra], 1))[:, 0]
   error = float(np.sqrt(np.mean((values - y)**2)) / y.std())
-  size, of_law = expression.count_ops(), law.expression().count_ops()
+  size, of_law = expression.count_ops(), law.expression.count_ops()
   found = error <= (_NOISY if noise else _EXACT) and size <= _LONGER * of_law
   return bool(found), error, int(size), int(of_law)
 
 
 def attempt(
-    law: Law, seed: int, rows: int, noise: float, dummies: int,
+    law: law_file.Law, seed: int, rows: int, noise: float, dummies: int,
     seconds: float) -> Result:
   """Looks for one law; what goes wrong is written in place of a formula."""
   started = time.monotonic()
@@ -166,7 +113,7 @@ def table(results: list[Result]) -> str:
         f'`{r.expression.replace("|", "¦")}`') for r in results])
 
 
-def _load() -> list[Law]:
+def _load() -> list[law_file.Law]:
   """Returns the laws that the flags ask for."""
   values = flags.FLAGS
   text = OWN
@@ -176,7 +123,7 @@ def _load() -> list[Law]:
     except OSError as error:
       raise cli.UsageError(f'--file={values.file} cannot be read') from error
   try:
-    laws = parse(text)
+    laws = law_file.parse(text)
   except ValueError as error:
     raise cli.UsageError(str(error)) from error
   chosen = cli.choose('only', values.only, [law.name for law in laws])
