@@ -16,6 +16,7 @@ from .estimators import KANClassifier
 from .estimators import KANRegressor
 from .interop import from_efficient_kan
 from .interop import from_pykan
+from .layers import freeze
 from .layers import Function
 from .layers import KAN
 from .layers import KANLayer
@@ -76,6 +77,7 @@ __all__ = [
     'fit_best',
     'fix',
     'formula',
+    'freeze',
     'from_efficient_kan',
     'from_pykan',
     'interop',

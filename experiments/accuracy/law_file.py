@@ -118,7 +118,9 @@ def _build(node: ast.AST, names: Collection[str]) -> sympy.Expr:
       'argument')
 
 
-def _join(kind: type[ast.operator], left: sympy.Expr, right: sympy.Expr) -> sympy.Expr:
+def _join(
+    kind: type[ast.operator], left: sympy.Expr,
+    right: sympy.Expr) -> sympy.Expr:
   if kind is ast.Pow and left.is_Rational and right.is_Rational:
     size = max(abs(left.p), left.q)
     if abs(float(right)) * np.log2(float(size)) > _MOST_BITS:

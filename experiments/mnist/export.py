@@ -18,16 +18,17 @@ A FILE that ends in .onnx holds a graph for the runtimes of ONNX instead:
 """
 
 from collections.abc import Sequence
-import functools
 import pathlib
 import sys
 
 from absl import flags
+import numpy as np
 
 from experiments import cli
 from experiments.mnist import models
 from experiments.mnist import run_folder
 from kan_jax import export
+from kan_jax.layers import inference
 
 _ONNX = '.onnx'
 
@@ -56,8 +57,9 @@ def export_run(
       from experiments.mnist import onnx_graph  # Its onnx is optional.
       program = onnx_graph.build(model, variables, shape).SerializeToString()
     else:
+      row = np.zeros((1, *shape), np.float32)
       program = export.serialize(
-          functools.partial(model.apply, variables), shape, platforms=platforms)
+          inference.freeze(model, variables, row), shape, platforms=platforms)
   except ImportError as error:
     raise cli.UsageError(
         f"{output} needs onnx: pip install -e '.[onnx]' in a copy of the "

@@ -21,6 +21,7 @@ from experiments.data import sets
 from experiments.mnist import models
 from experiments.mnist import run_folder
 from experiments.view import page
+from kan_jax.layers import inference
 from kan_jax.layers import traversal
 from kan_jax.plotting import _interactive
 
@@ -65,12 +66,9 @@ def _evaluate(
     model: nn.Module, variables: Mapping[str, Any],
     images: np.ndarray) -> np.ndarray:
   """Returns the probabilities of the classes, [n, classes]."""
-  @jax.jit
-  def compute(variables, batch):
-    return jax.nn.softmax(model.apply(variables, batch))
-
+  compute = inference.freeze(model, variables, images[:1])
   return np.concatenate([
-      compute(variables, images[start:start + _BATCH])
+      jax.nn.softmax(compute(images[start:start + _BATCH]))
       for start in range(0, len(images), _BATCH)])
 
 

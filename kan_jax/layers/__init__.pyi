@@ -1,6 +1,7 @@
 from . import edge_moments
 from . import edges
 from . import functions
+from . import inference
 from . import linen
 from . import nnx
 from . import nodes
@@ -15,6 +16,8 @@ from .edits import refine
 from .edits import refine_variables
 from .functions import Function
 from .functions import LIBRARY
+from .inference import freeze
+from .inference import Frozen
 from .linen import KAN
 from .linen import KANLayer
 from .nodes import Nodes
@@ -32,6 +35,7 @@ __all__ = [
     'LIBRARY',
     'EdgeStats',
     'Edges',
+    'Frozen',
     'Function',
     'KANLayer',
     'LayerView',
@@ -44,7 +48,9 @@ __all__ = [
     'edge_scores',
     'edges',
     'entropy',
+    'freeze',
     'functions',
+    'inference',
     'layer_stats',
     'linen',
     'nnx',

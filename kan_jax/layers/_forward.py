@@ -3,6 +3,7 @@
 The modules for Linen and for NNX hold the arrays; neither computes by itself.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 from typing import Protocol
 
@@ -49,6 +50,10 @@ class Arrays(NamedTuple):
   node_bias: jax.Array | None
 
 
+NodeSums = Callable[
+    [jax.Array, edges.Edges, Options, jax.typing.DTypeLike], jax.Array]
+
+
 def as_input(x: jax.typing.ArrayLike, size: int | None) -> jax.Array:
   """Returns `x`; raises a ValueError unless it is floating and [..., size]."""
   try:
@@ -74,13 +79,29 @@ _node_sums = jax.jit(edges.node_sums, static_argnums=range(2, 7), inline=True)
 _statistics = jax.jit(edges.statistics, static_argnums=range(2, 6), inline=True)
 
 
-def outputs(x: jax.Array, arrays: Arrays, options: Options) -> jax.Array:
-  """Returns the outputs of a layer, [..., out], for inputs [..., in]."""
+def node_sums(
+    rows: jax.Array, arrays: edges.Edges, options: Options,
+    dtype: jax.typing.DTypeLike) -> jax.Array:
+  """Returns the sums of splines at each node, [n, out], for inputs [n, in]."""
+  return _node_sums(
+      rows, arrays, options.order, options.base_fn, options.outside, dtype,
+      options.precision)
+
+
+def outputs(
+    x: jax.Array, arrays: Arrays, options: Options,
+    sums: NodeSums = node_sums) -> jax.Array:
+  """Returns the outputs of a layer, [..., out], for inputs [..., in].
+
+  Args:
+    x: Inputs.
+    arrays: The variables of the layer.
+    options: What it needs to know besides.
+    sums: Another function for what `node_sums` does.
+  """
   dtype = options.dtype or jnp.promote_types(x.dtype, arrays.edges.coef.dtype)
   rows = _rows(x, arrays)
-  y = _node_sums(
-      rows, arrays.edges, options.order, options.base_fn, options.outside,
-      dtype, options.precision)
+  y = sums(rows, arrays.edges, options, dtype)
   curves = _curves(rows, arrays, options)
   if curves is not None:
     y = symbolic_edges.add_to_nodes(y, curves, options.symbolic)

@@ -122,36 +122,69 @@ def node_sums(
   Returns:
     [n, out] in `dtype`.
   """
+  # Many B-splines: those that are not zero are looked up.
+  base_weight = edges.mask * edges.scale_base
+  scale = edges.mask * edges.scale_spline
+  if lookup_pays(*edges.coef.shape[1:]):
+    base = _product(base_weight, base_fn(x.T), dtype=dtype, precision=precision)
+    return (base.T + _lookup.sums(
+        x.T, edges.knots, scale.astype(dtype), edges.coef.astype(dtype), order,
+        outside)).astype(dtype)
+
+  # Few: all of them are evaluated.
+  def evaluate(x, knots, table):
+    return bsplines.basis_by_input(
+        x, knots, order, outside=outside, table=table)
+
+  return sum_features(
+      x, evaluate, (edges.knots, _polynomials.tabulate(edges.knots, order)),
+      base_weight, scale[:, None] * edges.coef, base_fn, dtype, precision)
+
+
+def sum_features(
+    x: jax.Array, evaluate: Callable[..., jax.Array],
+    places: tuple[jax.Array, ...], base_weight: jax.Array, weight: jax.Array,
+    base_fn: BaseFn, dtype: jax.typing.DTypeLike,
+    precision: Precision) -> jax.Array:
+  """Returns sums over inputs of base functions and B-splines, weighted.
+
+  Args:
+    x: Inputs, [n, in].
+    evaluate: Function of some inputs, [some, n], and of their rows of `places`,
+      that returns their B-splines, [some, grid + order, n].
+    places: Arrays that say where the B-splines are, [in, ...].
+    base_weight: Weights of the base functions, [in, out].
+    weight: Weights of the B-splines, [in, grid + order, out].
+    base_fn: Applied to `x` elementwise.
+    dtype: Type of the matrix products.
+    precision: Their precision.
+
+  Returns:
+    [n, out] in `dtype`.
+  """
   product = functools.partial(_product, dtype=dtype, precision=precision)
 
   # Some inputs: the base functions and the B-splines, each a matrix product.
-  def of_inputs(x, knots, table, base_weight, weight):
-    values = bsplines.basis_by_input(
-        x, knots, order, outside=outside, table=table)
+  def of_inputs(x, base_weight, weight, *places):
+    values = evaluate(x, *places)
     # Products of this form, the batch last on both sides, are the fastest.
     inputs, size, n = values.shape
     return product(base_weight, base_fn(x)) + product(
         weight.reshape(inputs * size, -1), values.reshape(inputs * size, n))
 
-  # Many B-splines: those that are not zero are looked up.
-  base_weight = edges.mask * edges.scale_base
-  scale = edges.mask * edges.scale_spline
-  if _lookup_pays(*edges.coef.shape[1:]):
-    return (product(base_weight, base_fn(x.T)).T + _lookup.sums(
-        x.T, edges.knots, scale.astype(dtype), edges.coef.astype(dtype), order,
-        outside)).astype(dtype)
-  # Few: all of them are evaluated, of some inputs at a time.
-  weight = scale[:, None] * edges.coef
-  arrays = (x.T, edges.knots, _polynomials.tabulate(edges.knots, order),
-            base_weight, weight)
+  return _sum_over_inputs(
+      of_inputs, (x.T, base_weight, weight, *places),
+      count_parts(x, weight)).T.astype(dtype)
+
+
+def count_parts(x: jax.Array, weight: jax.Array) -> int:
+  """Returns in how many parts the B-splines of inputs [n, in] are evaluated."""
   rows = x.shape[0] if isinstance(x.shape[0], int) else _ROWS
   size = rows * x.shape[1] * weight.shape[1]
-  return _sum_over_inputs(
-      of_inputs, arrays,
-      math.ceil(size / _backends.choices().node_values)).T.astype(dtype)
+  return math.ceil(size / _backends.choices().node_values)
 
 
-def _lookup_pays(size: int, outputs: int) -> bool:
+def lookup_pays(size: int, outputs: int) -> bool:
   """Whether to look up the B-splines that are not zero, of so many."""
   choices = _backends.choices()
   return size > (

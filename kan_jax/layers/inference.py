@@ -1,0 +1,315 @@
+"""Models for inference alone: what never changes is computed once.
+
+`freeze` folds mask, scales and coefficients of each layer and looks at its
+knots. Where they are equally spaced, as before any grid update or with
+`GridUpdate(eps=1)`, all B-splines of an input are one curve, moved (Schoenberg,
+Contributions to the problem of approximation of equidistant data by analytic
+functions, 1946): a few products in place of a choice among polynomials.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import dataclasses
+import functools
+import math
+from typing import Any
+
+from flax import linen as nn
+from flax import traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kan_jax import checks
+from kan_jax.layers import _forward
+from kan_jax.layers import edges
+from kan_jax.layers import linen
+from kan_jax.layers.nnx import accept
+from kan_jax.splines import _polynomials
+from kan_jax.splines import bsplines
+
+# How far from equal spacing knots may be, in intervals: the rounding of 50
+# intervals in float32. A function changes by less than this part of its range.
+_EQUAL = 2e-6
+# With at least so many B-splines of all inputs, products with the batch first
+# take about half the time. In training, the other way round is the faster one.
+_WIDE = 512
+_PROGRAMS = 64  # Most that are kept for models to come.
+
+_Path = tuple[str, ...]
+_Forms = tuple[tuple[_Path, linen.KANLayer, bool], ...]  # True: equal spacing.
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class Frozen:
+  """A model that computes its outputs and nothing else; see `freeze`.
+
+  Attributes:
+    model: The model that it was made of.
+    arrays: All the arrays that it needs.
+  """
+  model: nn.Module
+  arrays: Any
+  _program: Callable[..., Any]
+
+  def __call__(self, *args: Any) -> Any:
+    """Returns what `model.apply(variables, *args)` does."""
+    return self._program(self.arrays, *args)
+
+  def __repr__(self) -> str:
+    return f'Frozen({type(self.model).__name__})'
+
+
+@accept.takes_nnx
+def freeze(
+    model: nn.Module, variables: Mapping[str, Any], *args: Any) -> Frozen:
+  """Makes a function for inference of a model that is trained no further.
+
+    frozen = kan_jax.freeze(model, variables)
+    y = frozen(x)
+
+  The function is compiled. Models with the same options share their programs.
+
+  Args:
+    model: A `KAN`, a `KANLayer`, or any Flax module that holds KAN layers.
+      Layers within a transform, as of `nn.scan`, are left as they are.
+    variables: Its variables, as arrays: not within `jax.jit`.
+    *args: What the model is applied to, of which only the shapes matter. A KAN
+      and a KANLayer need nothing.
+
+  Returns:
+    A function of inputs. It equals `model.apply` to about 1e-6 of its range, in
+    float32.
+
+  Raises:
+    ValueError: If the variables are traced, or inputs are missing.
+  """
+  checks.check_model(model)
+  if any(isinstance(leaf, jax.core.Tracer)
+         for leaf in jax.tree.leaves(variables)):
+    raise ValueError(
+        '`variables` are traced, and `freeze` looks at their values: freeze '
+        'outside of `jax.jit`, and call the frozen model within.')
+  layers, forms = {}, []
+  for path, options in _find_layers(model, variables, args).items():
+    layers[path], equal = _fold(options, *(
+        _at(variables.get(kind, {}), path) for kind in ('params', 'grid')))
+    forms.append((path, options, equal))
+  return Frozen(model, (_without(variables, layers), layers),
+                _make_program(model, tuple(forms)))
+
+
+def _find_layers(
+    model: nn.Module, variables: Mapping[str, Any],
+    args: tuple[Any, ...]) -> dict[_Path, linen.KANLayer]:
+  """Returns the options of the layers that can be frozen, by path."""
+  if not args and isinstance(model, linen.KANLayer):
+    return {(): model}
+  if not args and isinstance(model, linen.KAN):
+    return {(f'layers_{i}',): model.make_layer(i, parent=None)
+            for i in range(len(model.features) - 1)}
+  if not args:
+    raise ValueError(
+        'inputs are missing: the layers of a model that is no KAN are found by '
+        'applying it. Pass some, as in freeze(model, variables, x[:1]).')
+  found: dict[_Path, linen.KANLayer] = {}
+
+  def look(module: linen.KANLayer, x: Any, proceed: Callable[[], Any]) -> Any:
+    knots: Any = module.get_variable('grid', 'knots')
+    # In a transform, or stacked by one, it stays as it is.
+    if not isinstance(knots, jax.core.Tracer) and np.ndim(knots) == 2:
+      found[module.path] = module.clone(parent=None, name=None)
+    return proceed()
+
+  with nn.intercept_methods(_instead_of_layers(look)):
+    jax.eval_shape(functools.partial(model.apply, variables), *args)
+  return found
+
+
+def _instead_of_layers(
+    compute: Callable[[linen.KANLayer, Any, Callable[[], Any]], Any]):
+  """An interceptor that computes in place of each KAN layer."""
+  def intercept(next_fun, args, kwargs, context):
+    proceed = functools.partial(next_fun, *args, **kwargs)
+    if (not isinstance(context.module, linen.KANLayer)
+        or context.method_name != '__call__'):
+      return proceed()
+    return compute(
+        context.module, args[0] if args else kwargs['x'], proceed)
+
+  return intercept
+
+
+def _at(variables: Mapping[str, Any], path: _Path) -> Mapping[str, Any]:
+  return functools.reduce(lambda tree, name: tree[name], path, variables)
+
+
+def _without(
+    variables: Mapping[str, Any], paths: Mapping[_Path, Any]) -> dict[str, Any]:
+  """Returns the variables of all but some layers."""
+  return {kind: traverse_util.unflatten_dict({
+      path: array for path, array in traverse_util.flatten_dict(tree).items()
+      if path[:-1] not in paths}) for kind, tree in variables.items()}
+
+
+# What a layer is made into.
+
+
+def _fold(
+    options: linen.KANLayer, params: Mapping[str, Any], grid: Mapping[str, Any]
+    ) -> tuple[tuple[_forward.Arrays, tuple[jax.Array, ...]], bool]:
+  """Returns arrays, where the B-splines are, and if spacing is equal."""
+  # On the host, where nothing is compiled.
+  arrays: dict[str, Any] = {
+      name: np.asarray(array) for name, array in {**grid, **params}.items()}
+  ones = np.ones_like(arrays['mask'][:, :1])
+  splines = edges.Edges(
+      arrays['knots'], ones,
+      (arrays['mask'] * arrays['scale_spline'])[:, None] * arrays['coef'],
+      arrays['mask'] * arrays['scale_base'], ones)
+  equal = _equal_places(arrays['knots'], options)
+  places = equal or (jnp.asarray(arrays['knots']), _tabulate(
+      arrays['knots'], options.order))
+  folded = _forward.Arrays(
+      splines, arrays.get('affine'), arrays.get('node_bias'))
+  return (jax.tree.map(jnp.asarray, folded), places), equal is not None
+
+
+_tabulate = jax.jit(_polynomials.tabulate, static_argnums=1)
+
+
+def _equal_places(
+    knots: np.ndarray, options: linen.KANLayer
+    ) -> tuple[jax.Array, jax.Array] | None:
+  """Returns middle and inverse spacing of the grids, [in], if it is equal."""
+  order, dtype = options.order, knots.dtype
+  # Polynomials go on beyond the grid, and order 0 has a last point of its own.
+  if order == 0 or options.outside == 'polynomial':
+    return None
+  exact = knots.astype(np.float64)
+  low, high = exact[:, order], exact[:, -order - 1]
+  spacing = (high - low) / (knots.shape[1] - 2 * order - 1)
+  steps = np.arange(knots.shape[1]) - (knots.shape[1] - 1) / 2
+  middle = (low + high) / 2
+  off = (exact - middle[:, None]) / spacing[:, None] - steps
+  # The middle must not be rounded by more, either, as far from zero.
+  off = np.append(off, (middle.astype(dtype) - middle) / spacing)
+  if np.abs(off).max() > _EQUAL:
+    return None
+  return (jnp.asarray(middle, dtype), jnp.asarray(1 / spacing, dtype))
+
+
+# What takes the place of a layer's own sums.
+
+
+@functools.lru_cache(maxsize=_PROGRAMS)
+def _make_program(model: nn.Module, forms: _Forms) -> Callable[..., Any]:
+  """Returns the compiled function of arrays and inputs."""
+  known = {path: (options, equal) for path, options, equal in forms}
+
+  def run(arrays, *args):
+    variables, layers = arrays
+
+    def compute(module, x, proceed):
+      if module.path not in layers:
+        return proceed()
+      options, equal = known[module.path]
+      folded, places = layers[module.path]
+      sums = functools.partial(
+          _equal_sums if equal else _sums, places=places)
+      return _forward.outputs(
+          _forward.as_input(x, len(places[0])), folded, options, sums)
+
+    with nn.intercept_methods(_instead_of_layers(compute)):
+      return model.apply(variables, *args)
+
+  return jax.jit(run)
+
+
+def _sums(
+    rows: jax.Array, folded: edges.Edges, options: _forward.Options,
+    dtype: jax.typing.DTypeLike, *,
+    places: tuple[jax.Array, ...]) -> jax.Array:
+  """Sums over inputs for knots anywhere, by the table of their polynomials."""
+  if edges.lookup_pays(*folded.coef.shape[1:]):
+    return _forward.node_sums(rows, folded, options, dtype)
+
+  def evaluate(x, knots, table):
+    return bsplines.basis_by_input(
+        x, knots, options.order, outside=options.outside, table=table)
+
+  return edges.sum_features(
+      rows, evaluate, places, folded.scale_base, folded.coef, options.base_fn,
+      dtype, options.precision)
+
+
+def _equal_sums(
+    rows: jax.Array, folded: edges.Edges, options: _forward.Options,
+    dtype: jax.typing.DTypeLike, *,
+    places: tuple[jax.Array, ...]) -> jax.Array:
+  """Sums over inputs for knots that are equally spaced."""
+  inputs, size, _ = folded.coef.shape
+  if edges.lookup_pays(*folded.coef.shape[1:]):
+    return _forward.node_sums(rows, folded, options, dtype)
+  if inputs * size < _WIDE or edges.count_parts(rows, folded.coef) > 1:
+    def evaluate(x, middle, inverse):
+      u = ((x - middle[:, None]) * inverse[:, None])[:, None]
+      return _equal_basis(u, size, options, axis=1)
+
+    return edges.sum_features(
+        rows, evaluate, places, folded.scale_base, folded.coef, options.base_fn,
+        dtype, options.precision)
+  # Many at once: the batch comes first, on both sides of each product.
+  middle, inverse = places
+  values = _equal_basis(
+      ((rows - middle[None]) * inverse[None])[..., None], size, options, axis=2)
+  multiply = functools.partial(
+      jnp.matmul, precision=options.precision,
+      preferred_element_type=jnp.promote_types(dtype, jnp.float32))
+  return (multiply(options.base_fn(rows).astype(dtype),
+                   folded.scale_base.astype(dtype))
+          + multiply(values.reshape(-1, inputs * size).astype(dtype),
+                     folded.coef.reshape(inputs * size, -1).astype(dtype))
+          ).astype(dtype)
+
+
+def _equal_basis(
+    u: jax.Array, size: int, options: _forward.Options,
+    axis: int) -> jax.Array:
+  """Evaluates B-splines whose knots have the spacing 1.
+
+  Args:
+    u: Distances from the middle of the grid, three axes, one of them of size 1.
+    size: Number of B-splines.
+    options: The layer.
+    axis: The axis of size 1, along which the B-splines come.
+  """
+  order, half = options.order, (size - options.order) / 2
+  shape = [-1 if i == axis else 1 for i in range(3)]
+  centres = (np.arange(size) - (size - 1) / 2).reshape(shape).astype(u.dtype)
+  if options.outside == 'zero':
+    return _cardinal(jnp.abs(u - centres), order)
+  nearest = jnp.clip(u, -half, half)
+  values = _cardinal(jnp.abs(nearest - centres), order)
+  if options.outside == 'clamp':
+    return values
+  # Slopes at both ends; from within the grid, for order 1.
+  ends = jnp.array([[-half, half]], u.dtype)
+  knots = jnp.arange(size + order + 1, dtype=u.dtype) - (size + order) / 2
+  low, high = jnp.moveaxis(
+      bsplines.cox_de_boor(ends, knots[None], order, 1)[0], -1, 0)
+  slopes = jnp.where(u < 0, low.reshape(shape), high.reshape(shape))
+  return values + (u - nearest) * slopes
+
+
+def _cardinal(distance: jax.Array, order: int) -> jax.Array:
+  """Evaluates the B-spline with knots of spacing 1, at distances >= 0.
+
+  From truncated powers, those of one side alone, as it is even.
+  """
+  half = (order + 1) / 2
+  value = jnp.zeros_like(distance)
+  for k in range(order // 2 + 1):
+    weight = (-1)**k * math.comb(order + 1, k) / math.factorial(order)
+    value += weight * jnp.maximum(half - k - distance, 0)**order
+  return value

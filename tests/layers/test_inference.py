@@ -1,0 +1,138 @@
+"""Frozen models: the outputs of `apply`, to 1e-6 of their range."""
+
+from absl.testing import parameterized
+from flax import linen as nn
+from helpers import networks
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import kan_jax
+from kan_jax.layers import inference
+
+# Beyond the grid [-1, 1] on both sides, and at both its ends.
+_X = np.concatenate([np.random.default_rng(0).uniform(-1.6, 1.6, (38, 2)),
+                     [[-1, 1], [1, -1]]]).astype(np.float32)
+
+
+def _variables(model, size=2):
+  """Returns random parameters, and grids on [-1, 1]."""
+  order = getattr(model, 'order', 3)
+
+  def fill(path, leaf):
+    if path[-1].key == 'knots':
+      grid = leaf.shape[-1] - 2 * order - 1
+      steps = np.arange(-order, grid + order + 1)
+      return jnp.broadcast_to(
+          jnp.asarray(-1 + 2 / grid * steps, jnp.float32), leaf.shape)
+    return jnp.ones_like(leaf) if path[-1].key == 'mask' else leaf
+
+  return jax.tree.map_with_path(fill, networks.random(model, size))
+
+
+def _moved(model, variables, x):
+  """Returns variables with knots at quantiles."""
+  return kan_jax.update_grids(
+      model, variables, x, grid_update=kan_jax.GridUpdate(eps=0.1))
+
+
+def _is_equal(frozen):
+  """Whether each layer has equal spacing: a middle of each grid, no knots."""
+  return [places[0].ndim == 1 for _, places in frozen.arrays[1].values()]
+
+
+class FreezeTest(parameterized.TestCase):
+
+  def _check(self, model, variables, x=_X, equal=None, args=()):
+    frozen = inference.freeze(model, variables, *args)
+    expected = np.asarray(model.apply(variables, x))
+    np.testing.assert_allclose(
+        frozen(x), expected, rtol=0, atol=1e-6 * np.ptp(expected))
+    if equal is not None:
+      self.assertEqual(_is_equal(frozen), equal)
+    return frozen
+
+  @parameterized.parameters(
+      (1, 'zero', True), (2, 'linear', True), (3, 'zero', True),
+      (4, 'clamp', True), (5, 'linear', True), (1, 'linear', True),
+      (0, 'zero', False), (3, 'polynomial', False))
+  def test_all_that_a_spline_does_beyond(self, order, outside, equal):
+    model = kan_jax.KANLayer(3, order=order, outside=outside)
+    variables = _variables(model)
+    mask = jnp.ones((2, 3)).at[0, 1].set(0)
+    variables['grid']['mask'] = mask
+    self._check(model, variables, equal=[equal])
+
+  def test_knots_by_quantiles(self):
+    model = kan_jax.KAN([2, [2, 1], 2])
+    variables = _moved(model, _variables(model), _X)
+    self._check(model, variables, equal=[False, False])
+
+  # Near 300, float32 rounds by 3e-5, of intervals of 0.6 and of 60.
+  @parameterized.parameters((1, False), (100, True))
+  def test_ranges_of_their_own(self, width, equal):
+    model = kan_jax.KANLayer(2)
+    x = (_X * [1, width] + [0, 300]).astype(np.float32)
+    variables = kan_jax.update_grids(
+        model, _variables(model), x, grid_update=kan_jax.GridUpdate(eps=1.0))
+    self._check(model, variables, x, equal=[equal])
+
+  def test_many_inputs_and_many_intervals(self):
+    x = np.random.default_rng(0).uniform(-1, 1, (9, 70)).astype(np.float32)
+    model = kan_jax.KANLayer(2)
+    self._check(model, _variables(model, 70), x, equal=[True])
+    model = kan_jax.KANLayer(2, grid=130)
+    self._check(model, _variables(model))
+
+  def test_symbolic_edges(self):
+    model = kan_jax.KANLayer(2, symbolic=(('sin', ((0, 1),)),))
+    variables = _variables(model)
+    variables['grid']['mask'] = jnp.ones((2, 2)).at[0, 1].set(0)
+    self._check(model, variables, equal=[True])
+
+  def test_bfloat16(self):
+    model = kan_jax.KANLayer(2, dtype=jnp.bfloat16)
+    variables = _variables(model)
+    y = inference.freeze(model, variables)(_X)
+    self.assertEqual(y.dtype, jnp.bfloat16)
+    # Values below 4 with eight bits each, products of ten of them.
+    np.testing.assert_allclose(
+        y.astype(np.float32), model.apply(variables, _X).astype(np.float32),
+        atol=0.05)
+
+  def test_within_another_model(self):
+    class Model(nn.Module):
+      @nn.compact
+      def __call__(self, x):
+        x = nn.Dense(2)(x)
+        shared = kan_jax.KANLayer(2, name='shared')
+        stack = nn.scan(
+            lambda layer, x, _: (layer(x), None),
+            variable_axes={'params': 0, 'grid': 0},
+            split_rngs={'params': True}, length=2)
+        layers = kan_jax.KANLayer(2, name='stack')
+        return stack(layers, shared(shared(x)), None)[0]
+
+    model = Model()
+    variables = _variables(model)
+    frozen = self._check(model, variables, args=(_X[:1],))
+    self.assertEqual(list(frozen.arrays[1]), [('shared',)])
+    with self.assertRaisesRegex(ValueError, r'freeze\(model, variables, x'):
+      inference.freeze(model, variables)
+
+  def test_nnx_and_shared_programs(self):
+    model = kan_jax.KAN([2, 1], grid=3)
+    variables = _variables(model)
+    frozen = inference.freeze(model, variables)
+    of_nnx = inference.freeze(kan_jax.nnx.from_linen(model, variables))
+    np.testing.assert_array_equal(of_nnx(_X), frozen(_X))
+    self.assertIs(of_nnx._program, frozen._program)
+    self.assertEqual(repr(frozen), 'Frozen(KAN)')
+    np.testing.assert_allclose(
+        jax.jit(frozen)(_X), frozen(_X), atol=1e-6)
+
+  def test_traced(self):
+    model = kan_jax.KAN([2, 1], grid=3)
+    variables = _variables(model)
+    with self.assertRaisesRegex(ValueError, '`variables` are traced'):
+      jax.jit(lambda v: inference.freeze(model, v)(_X))(variables)
