@@ -23,10 +23,10 @@ from sklearn.utils import validation
 
 from kan_jax import checks
 from kan_jax.estimators import _files
+from kan_jax.estimators import _formulas
 from kan_jax.estimators import _losses
 from kan_jax.estimators import _regularization_path
 from kan_jax.estimators import _tables
-from kan_jax.estimators import inputs
 from kan_jax.layers import linen
 from kan_jax.pruning import scores
 from kan_jax.training import train_steps
@@ -93,11 +93,13 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
   def formula_(self) -> 'sympy.Expr | list[sympy.Expr]':
     """Formula that explains the data, a sympy expression in raw units.
 
-    Found on the first call by `discovery.discover`, on up to 1000 of the rows
-    of `fit` and the columns that matter most. That takes about a minute, most
-    of it compiling, and about ten seconds more for each further class. For more
-    than one output, or more than two classes, a list. Needs sympy and at least
-    50 different rows.
+    Found on the first call, on up to 1000 of the rows of `fit`. The search by
+    structure comes first, see `symbolic.find_law`, with the ten columns that
+    matter most; it takes seconds. Where it does not explain the rows as well as
+    the network does, it looks at what the network says of them, and then
+    `discovery.discover` tries networks of up to six columns, which takes about
+    a minute. For more than one output, or more than two classes, a list. Needs
+    sympy and at least 50 different rows.
     """
     formulas = self._find_formulas()
     return formulas if self._many else formulas[0]
@@ -245,8 +247,12 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
     """Returns names of what `_effects` returns."""
 
   @abc.abstractmethod
-  def _explained(self) -> np.ndarray:
-    """Returns what the formulas are to explain on the rows kept, [n, out]."""
+  def _explained(self) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Returns what formulas are to explain, and what the network says of it.
+
+    Both on the rows kept, [n, out]; and whether the second is what they are to
+    explain, and the first is that with noise.
+    """
 
   @abc.abstractmethod
   def _discovery_options(self, inputs: int) -> dict[str, Any]:
@@ -369,28 +375,8 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
     """Returns an expression for each output; looks for them once."""
     validation.check_is_fitted(self)
     if '_formulas' not in self.__dict__:
-      explained = self._explained()  # In the model's own precision.
-      with jax.enable_x64(True):
-        self._formulas = [
-            self._find_formula(y, name) for y, name in zip(
-                explained.T, self._output_names(), strict=True)]
+      self._formulas = _formulas.find_all(self)
     return self._formulas
-
-  def _find_formula(self, y: np.ndarray, name: str) -> 'sympy.Expr':
-    """Returns an expression for one output on the rows kept, [n]."""
-    import sympy  # Optional, so not at the top.
-
-    from kan_jax.symbolic import discovery
-    chosen = inputs.strongest(self.feature_importances_)
-    if not len(chosen) or np.ptp(y) == 0:
-      return sympy.Float(float(y.mean()))  # SymPy 1.12 parses NumPy's repr.
-    names = self._input_names()
-    return discovery.discover(
-        self._rows[0][:, chosen], y, key=jax.random.key(0),
-        names=[names[i] for i in chosen],
-        log=lambda line: self._log(f'{name}: {line}'),
-        progress=self.verbose is None and name,
-        **self._discovery_options(len(chosen))).expression
 
   def _log(self, line: str) -> None:
     if self.verbose:

@@ -146,7 +146,7 @@ def _formulas(subject: Subject) -> str:
   if not subject.formulas:
     return _pages.section(
         'formula', 'Formula', '', 'No formula has been looked for: ask for '
-        'formula_ first, which takes about a minute.')
+        'formula_ first.')
   blocks = ''.join(_pages.formula_block(*pair) for pair in subject.formulas)
   text = ('Log-odds, whose largest decides.' if len(subject.formulas) > 1 else
           'Log-odds of the second class.') if subject.classes else ''

@@ -14,6 +14,7 @@ from sklearn import metrics
 from sklearn.utils import multiclass
 
 from kan_jax.estimators import _base
+from kan_jax.estimators import _formulas
 from kan_jax.estimators import _losses
 from kan_jax.estimators import _tables
 
@@ -87,8 +88,8 @@ class KANRegressor(base.RegressorMixin, _base.KANEstimator):
   def _effect_names(self) -> list[str]:
     return self._output_names()
 
-  def _explained(self) -> np.ndarray:
-    return self._rows[1]
+  def _explained(self) -> tuple[np.ndarray, np.ndarray, bool]:
+    return self._rows[1], self._compute(self._rows[0]), False
 
   def _discovery_options(self, inputs: int) -> dict[str, Any]:
     from kan_jax.symbolic import discovery
@@ -167,9 +168,13 @@ class KANClassifier(base.ClassifierMixin, _base.KANEstimator):
   def _effect_names(self) -> list[str]:
     return [str(name) for name in self.classes_[0 if self._many else 1:]]
 
-  def _explained(self) -> np.ndarray:
+  def _explained(self) -> tuple[np.ndarray, np.ndarray, bool]:
     outputs = self._compute(self._rows[0])
-    return outputs - outputs.mean(1, keepdims=True) if self._many else outputs
+    chances = special.expit(outputs)
+    if self._many:
+      chances = special.softmax(outputs, axis=1)
+      outputs = outputs - outputs.mean(1, keepdims=True)
+    return _formulas.with_doubt(outputs, chances), outputs, True
 
   def _discovery_options(self, inputs: int) -> dict[str, Any]:
     return {'shapes': [[inputs, 1]], 'restarts': 1}

@@ -2,7 +2,6 @@
 """
 
 import contextlib
-import functools
 import io
 import pickle
 from unittest import mock
@@ -21,12 +20,12 @@ from sklearn import preprocessing
 from sklearn.utils import estimator_checks
 import sympy
 
-import kan_jax
 from kan_jax import symbolic
 from kan_jax.estimators import _base
 from kan_jax.estimators import _regularization_path
 from kan_jax.estimators import estimators
 from kan_jax.pruning import scores
+from kan_jax.symbolic import by_structure
 from kan_jax.symbolic import discovery
 
 # Few steps, and large ones, with a given alpha: enough for what is tested.
@@ -35,11 +34,6 @@ _RNG = np.random.default_rng(0)
 _X = _RNG.uniform(-1, 1, (120, 3))
 _Y = np.sin(3 * _X[:, 0]) + _X[:, 1]**2
 _LABELS = np.where(_Y > 0.3, 'many', 'few')
-
-# A small library compiles fast.
-_discover = functools.partial(
-    discovery.discover, grids=(3,), restarts=1, library=[
-        f for f in kan_jax.LIBRARY if f.name in ('0', 'x', 'x^2')])
 
 
 def _regressor(**options):
@@ -256,12 +250,11 @@ class FormulaTest(parameterized.TestCase):
     """Columns that do not matter are not in it; it is found once."""
     table = pd.DataFrame({'c': np.ones(120), 'length (cm)': 3 + _X[:, 0]})
     model = _regressor().fit(table, 5 * table['length (cm)']**2)
-    with mock.patch.object(discovery, 'discover') as unused:
+    with mock.patch.object(by_structure, 'find_law') as unused:
       self.assertNotIn('formula_', dir(model))  # Too slow to be looked at.
       model._repr_html_()
     unused.assert_not_called()
-    with mock.patch.object(discovery, 'discover', _discover):
-      self.assertEqual(model.formula_, 5 * sympy.Symbol('length (cm)')**2)
+    self.assertEqual(model.formula_, 5 * sympy.Symbol('length (cm)')**2)
     self.assertIs(model.formula_, model.formula_)
     self.assertIn('formula_', dir(model))
     x = pd.DataFrame({'c': np.ones(3), 'length (cm)': [1.0, 3.0, 10.0]})
@@ -271,7 +264,7 @@ class FormulaTest(parameterized.TestCase):
     self.assertAlmostEqual(report['formula'], 1)
     self.assertAlmostEqual(
         report['network'], model.score(table, 5 * table['length (cm)']**2))
-    with mock.patch.object(discovery, 'discover') as unused:
+    with mock.patch.object(by_structure, 'find_law') as unused:
       self.assertNotIn('formula_', dir(model.fit(table, _Y)))
     unused.assert_not_called()
 
@@ -286,8 +279,7 @@ class FormulaTest(parameterized.TestCase):
     table = pd.DataFrame({'length (cm)': 3 + _X[:, 0]})
     near = np.abs(_X[:, 0]) < 0.5
     model = _classifier().fit(table, np.where(near, 'near', 'far'))
-    with mock.patch.object(discovery, 'discover', _discover):
-      formula = model.formula_
+    formula = model.formula_
     odds = symbolic.lambdify([formula], ['length (cm)'])(table.to_numpy())
     # Log-odds of the second class, whose sign decides.
     agrees = (odds[:, 0] > 0) == (model.predict(table) == 'near')
@@ -311,7 +303,8 @@ class FormulaTest(parameterized.TestCase):
       options['log']('tried')
       return mock.Mock(expression=sympy.Symbol(options['names'][0]))
 
-    with (mock.patch.object(discovery, 'discover', discover),
+    with (mock.patch.object(by_structure, 'find_law', return_value=None),
+          mock.patch.object(discovery, 'discover', discover),
           contextlib.redirect_stdout(shown)):
       self.assertEqual(model.formula_, [sympy.Symbol('x_0')] * 3)
     self.assertEqual(shown.getvalue(), '0: tried\n1: tried\n2: tried\n')
