@@ -3,7 +3,6 @@
 import abc
 from collections.abc import Iterable
 from collections.abc import Sequence
-import functools
 import math
 import numbers
 import operator
@@ -14,7 +13,6 @@ from typing import Literal
 from typing import Self
 from typing import TYPE_CHECKING
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from sklearn import base
@@ -27,6 +25,7 @@ from kan_jax.estimators import _formulas
 from kan_jax.estimators import _losses
 from kan_jax.estimators import _regularization_path
 from kan_jax.estimators import _tables
+from kan_jax.layers import inference
 from kan_jax.layers import linen
 from kan_jax.pruning import scores
 from kan_jax.training import train_steps
@@ -348,13 +347,13 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
 
   def _compute(self, x: np.ndarray) -> np.ndarray:
     """Returns raw outputs for raw inputs, [n, out], float64."""
-    model, outputs = self.model_, []
-    scaled = self._standardize(x).astype(model.param_dtype)
+    outputs = []
+    compute = inference.freeze(self.model_, self.variables_)
+    scaled = self._standardize(x).astype(self.model_.param_dtype)
     for start in range(0, len(x), _CHUNK):
       rows = scaled[start:start + _CHUNK]
       block = np.pad(rows, [(0, _CHUNK - len(rows)), (0, 0)])
-      outputs.append(np.asarray(
-          _apply(model, self.variables_, block), np.float64)[:len(rows)])
+      outputs.append(np.asarray(compute(block), np.float64)[:len(rows)])
     return _tables.restore(
         np.concatenate(outputs), self.output_mean_, self.output_scale_)
 
@@ -381,12 +380,6 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
   def _log(self, line: str) -> None:
     if self.verbose:
       print(line, flush=True)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _apply(
-    model: linen.KAN, variables: dict[str, Any], x: jax.Array) -> jax.Array:
-  return model.apply(variables, x)  # type: ignore[return-value]
 
 
 def _is_number(value: Any) -> bool:

@@ -70,6 +70,7 @@ def describe(model: Model) -> dict[str, Any]:
     raise ValueError(
         '`model` needs to be a KAN or a KANLayer; got a '
         f'{type(model).__name__}.')
+  # Plain Python numbers: JSON knows none of NumPy's.
   options = {
       'class': type(model).__name__,
       'features': _to_lists(model.features),
@@ -108,6 +109,7 @@ def rebuild(options: Mapping[str, Any], own: OwnFunctions) -> Model:
   options = {'precision': linen.KAN.precision} | dict(options)
   cls = _find(_CLASSES, options.pop('class', None))
   fields = {field.name for field in dataclasses.fields(cls)}
+  # Neither more nor less: a later version may mean something else by it.
   differing = options.keys() ^ (fields - {'parent', 'name'})
   if differing:
     raise ValueError(

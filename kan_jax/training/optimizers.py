@@ -102,6 +102,7 @@ class _AllRows:
   all_rows: ClassVar[bool] = True
 
   def __post_init__(self):
+    # A list would not be hashable, and programs are kept by optimizer.
     object.__setattr__(self, 'frozen', tuple(self.frozen))
     _check_tolerance(self.tolerance)
 
@@ -151,10 +152,13 @@ class LBFGS(_AllRows):
     return _freeze(self.frozen, train_steps.make_objective(model, *loss))
 
   def make_step(self, model: nn.Module, loss: Loss) -> train_steps.Step:
+    # All rows at each step: the line search may keep value and gradient of its
+    # last point for the next step.
     return train_steps.make_train_step(
         self.make_objective(model, loss), self._transform(), same_batch=True)
 
   def restart(self, opt_state: optax.OptState, params: Any) -> optax.OptState:
+    # Differences of gradients from before and after would be no curvature.
     return self.init(params)
 
 
@@ -250,6 +254,7 @@ class OptaxTransform:
     _check_tolerance(self.tolerance)
 
   def __repr__(self):
+    # A transform's own is a page of functions and addresses.
     return f'OptaxTransform({type(self.tx).__name__}, {self.tolerance})'
 
   def init(self, params: Any) -> optax.OptState:
@@ -269,6 +274,8 @@ class OptaxTransform:
   def refine(
       self, model: nn.Module, state: train_steps.TrainState,
       grid: int) -> tuple[nn.Module, train_steps.TrainState]:
+    # Moments belong to a coefficient and go along with it; a history of steps
+    # does not.
     if _has_curvature(state.opt_state):
       return _refine_and_restart(self, model, state, grid)
     return refinement.refine_state(model, state, grid, self.tx)
@@ -279,6 +286,7 @@ def as_optimizer(
   """Returns an `Optimizer`; raises a ValueError for what is none."""
   if isinstance(optimizer, optax.GradientTransformation):
     return OptaxTransform(optimizer)
+  # The class in place of an object, LBFGS for LBFGS(), has all the methods.
   if isinstance(optimizer, type) or not isinstance(optimizer, Optimizer):
     raise ValueError(
         '`optimizer` is LBFGS(), LevenbergMarquardt() (both in '

@@ -98,10 +98,12 @@ class KANLayer(nnx.Module):
       **options: Options, as in `kan_jax.KANLayer`.
     """
     size = checks.check_whole('in_features', in_features, 1)
+    # Checks of options, defaults and initial values are those of Linen.
     self.options = linen.KANLayer(features, **options, parent=None)
     variables = _start(self.options, size, rngs, variables)
     self.knots, self.mask = (
         Grid(variables['grid'][name]) for name in ('knots', 'mask'))
+    # By name, so that a file or another API may hold them in any order.
     params = {name: nnx.Param(array)
               for name, array in variables['params'].items()}
     self.coef = params['coef']
@@ -173,6 +175,7 @@ class KAN(nnx.Module):
     size = self.options.nodes[0].size
     variables = _start(self.options, size, rngs, variables)
     for k in range(len(self.options.features) - 1):
+      # Attributes, not a list: their paths are then those of Linen's variables.
       name = f'layers_{k}'
       setattr(self, name, _layer_from(
           self.options.make_layer(k, parent=None),
