@@ -19,6 +19,7 @@ from .interop import from_pykan
 from .layers import freeze
 from .layers import Function
 from .layers import KAN
+from .layers import KANConv
 from .layers import KANLayer
 from .layers import LIBRARY
 from .layers import nnx
@@ -59,6 +60,7 @@ __all__ = [
     'Function',
     'GridUpdate',
     'KANClassifier',
+    'KANConv',
     'KANLayer',
     'KANRegressor',
     'LevenbergMarquardt',

@@ -1,3 +1,4 @@
+from . import convolution
 from . import edge_moments
 from . import edges
 from . import functions
@@ -8,6 +9,7 @@ from . import nodes
 from . import regularization
 from . import structure
 from . import traversal
+from .convolution import KANConv
 from .edge_moments import Scores
 from .edges import Edges
 from .edges import EdgeStats
@@ -37,6 +39,7 @@ __all__ = [
     'Edges',
     'Frozen',
     'Function',
+    'KANConv',
     'KANLayer',
     'LayerView',
     'Nodes',
@@ -44,6 +47,7 @@ __all__ = [
     'Scores',
     'Structure',
     'add_biases',
+    'convolution',
     'edge_moments',
     'edge_scores',
     'edges',

@@ -1,0 +1,114 @@
+"""KAN convolutions against a loop over patches, and within the library."""
+
+from absl.testing import parameterized
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import kan_jax
+from kan_jax.layers import convolution
+from kan_jax.layers import traversal
+
+_SMALL = {'grid': 3, 'order': 2}
+
+
+def _x(*shape):
+  return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+
+
+class PatchesTest(parameterized.TestCase):
+  """Kernels of Flax's own convolution see the same entries."""
+
+  @parameterized.parameters(
+      ((7,), 3, 1, 'SAME', 1), ((7,), 3, 2, 'VALID', 2),
+      ((7,), 3, 1, 'CIRCULAR', 2), ((6, 5), (2, 3), (2, 1), 'SAME', 1),
+      ((6, 5), (3, 2), 1, ((2, 0), (1, 1)), (1, 2)),
+      ((4, 3, 5), (2, 1, 2), (1, 1, 3), 1, 1), ((7,), 4, 3, 'CIRCULAR', 1))
+  def test_as_a_linear_kernel(self, space, kernel, strides, padding, dilation):
+    x = _x(2, *space, 2)
+    layer = convolution.KANConv(
+        3, kernel, strides, padding=padding, kernel_dilation=dilation, **_SMALL)
+    size, steps, gaps, pads = layer._geometry
+    patches = convolution.extract_patches(
+        jnp.asarray(x), size, strides=steps, padding=pads, dilation=gaps)
+    weight = _x(*size, 2, 3)
+    same = nn.Conv(
+        3, size, steps, padding=pads, kernel_dilation=gaps, use_bias=False,
+        precision='highest')
+    expected = same.apply({'params': {'kernel': weight}}, x)
+    # Sums of up to 18 products below 1.
+    np.testing.assert_allclose(
+        np.einsum('...pi,pio->...o', patches, weight.reshape(-1, 2, 3)),
+        expected, rtol=0, atol=2e-6)
+
+
+class KANConvTest(parameterized.TestCase):
+
+  def test_a_loop_over_patches(self):
+    """Values and gradients; two groups, leading axes."""
+    x = _x(2, 1, 4, 5, 4)
+    layer = convolution.KANConv(
+        6, (3, 2), padding='VALID', feature_group_count=2, **_SMALL)
+    variables = jax.jit(layer.init)(jax.random.key(0), x)
+    single = kan_jax.KANLayer(3, **_SMALL)
+
+    def loop(x):
+      rows = []
+      for i in range(2):
+        for j in range(4):
+          patch = x[..., i:i + 3, j:j + 2, :]
+          rows.append(jnp.concatenate([
+              single.apply(
+                  {kind: variables[kind][f'edges_{k}'] for kind in variables},
+                  patch[..., 2 * k:2 * k + 2].reshape(2, 1, -1))
+              for k in range(2)], -1))
+      return jnp.stack(rows, -2).reshape(2, 1, 2, 4, 6)
+
+    values = [jax.jit(lambda x, fn=fn: jax.value_and_grad(
+        lambda x: (fn(x)**2).sum())(x))(x)
+              for fn in (loop, lambda x: layer.apply(variables, x))]
+    np.testing.assert_allclose(values[1][0], values[0][0], rtol=1e-5)
+    np.testing.assert_allclose(values[1][1], values[0][1], atol=1e-5)
+
+  def test_as_any_layer(self):
+    """Grid updates, views, the penalty, frozen, and training."""
+    x = _x(3, 6, 6, 1) * 2
+    layer = convolution.KANConv(2, (3, 3), 3, padding='VALID', **_SMALL)
+    variables = jax.jit(layer.init)(jax.random.key(0), x)
+    moved = kan_jax.update_grids(layer, variables, x)
+    knots = moved['grid']['edges']['knots']
+    self.assertEqual(knots.shape, (9, 8))
+    views = traversal.view_layers(layer, moved, x)
+    rows = views['edges',].inputs
+    self.assertEqual(rows.shape, (12, 9))
+    # Each entry of a patch has a grid that covers what it saw.
+    np.testing.assert_array_less(knots[:, 2], rows.min(0) + 1e-6)
+    np.testing.assert_array_less(rows.max(0) - 1e-6, knots[:, -3])
+    y, sown = layer.apply(moved, x, mutable='edges')
+    self.assertEqual(y.shape, (3, 2, 2, 2))
+    self.assertGreater(
+        kan_jax.Penalty()(moved['params'], sown['edges']), 0)
+    np.testing.assert_allclose(
+        kan_jax.freeze(layer, moved, x[:1])(x), y, atol=1e-5)
+
+  @parameterized.parameters(
+      ({'features': 3, 'feature_group_count': 2}, '`features` .* 2 groups'),
+      ({'kernel_size': (3, 0)}, '`kernel_size` is a whole number >= 1; got 0'),
+      ({'strides': (1, 2, 3)}, '`strides` .* each axis'),
+      ({'padding': 'full'}, "`padding` .* got 'full'"),
+      ({'padding': (1, -1)}, '`padding` .* 2 axes'),
+      ({'order': 9}, '`order`'))
+  def test_options(self, options, message):
+    with self.assertRaisesRegex(ValueError, message):
+      convolution.KANConv(
+          **{'features': 4, 'kernel_size': (3, 3)} | options)
+
+  @parameterized.parameters(
+      ((5,), {}, '`x` needs 2 axes of space'),
+      ((2, 2, 1), {'padding': 'VALID'}, r'`kernel_size` \(3, 3\) reaches'),
+      ((4, 4, 3), {'feature_group_count': 2}, 'channels for 2 groups; got 3'))
+  def test_inputs(self, shape, options, message):
+    layer = convolution.KANConv(2, (3, 3), **_SMALL, **options)
+    with self.assertRaisesRegex(ValueError, message):
+      layer.init(jax.random.key(0), jnp.zeros(shape))
