@@ -21,9 +21,9 @@ from sklearn.utils import estimator_checks
 import sympy
 
 from kan_jax import symbolic
-from kan_jax.estimators import _base
 from kan_jax.estimators import _regularization_path
 from kan_jax.estimators import estimators
+from kan_jax.layers import inference
 from kan_jax.pruning import scores
 from kan_jax.symbolic import by_structure
 from kan_jax.symbolic import discovery
@@ -128,15 +128,21 @@ class FitTest(parameterized.TestCase):
 
   def test_compiles_once(self):
     """Other rows and about as many, other alphas and rates: one program."""
-    _regressor().fit(_X, _Y).predict(_X)
+    def predicting(model):
+      return inference.freeze(model.model_, model.variables_)._program
+
+    model = _regressor().fit(_X, _Y)
+    model.predict(_X)
+    predict = predicting(model)
     counts = (_regularization_path._descend._cache_size(),
-              _base._apply._cache_size())
+              predict._cache_size())
     for rows, options in ((100, {'alpha': 0.1}), (80, {'random_state': 3}),
                           (110, {'learning_rate': 0.01})):
-      _regressor(**options).fit(_X[:rows], _Y[:rows]).predict(_X[:7])
+      model = _regressor(**options).fit(_X[:rows], _Y[:rows])
+      model.predict(_X[:7])
+      self.assertIs(predicting(model), predict)
     self.assertEqual(counts, (
-        _regularization_path._descend._cache_size(),
-        _base._apply._cache_size()))
+        _regularization_path._descend._cache_size(), predict._cache_size()))
 
   def test_blocks(self):
     """More rows than a step sees."""
