@@ -7,7 +7,7 @@
 set -euo pipefail
 
 # What people come for, in this order; all others are listed after these.
-user_programs=(mnist formula view export sweep records rehearse)
+user_programs=(mnist formula view export sweep records rehearse device_check)
 # What only those who change the code need.
 check_programs=(crash goals)
 
@@ -125,7 +125,9 @@ if [[ $name == test ]]; then
 fi
 [[ $name =~ ^[a-z_]+$ ]] && module=$(module_of "$name") ||
   fail "there is no program $name"
-install "experiments$device"
+# This one runs a part of the test suite.
+[[ $name == device_check ]] && extra=test || extra=experiments
+install "$extra$device"
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 # A second run finds its compiled programs here.
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR-$root/.venv/jax}

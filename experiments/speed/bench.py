@@ -67,6 +67,9 @@ class Timing(NamedTuple):
   calls: int
 
 
+# The flag --shapes belongs to the program that asks for it.
+flags.disclaim_key_flags()
+
 PASSES = ('forward', 'forward + backward')
 
 
@@ -95,11 +98,14 @@ def prepare(shape: peers.Shape, names: list[str]) -> dict[
 
 def measure(
     shape: peers.Shape, names: list[str], budget: float) -> Iterator[Timing]:
-  """Times all contenders in turn until the budget, in seconds, is spent."""
+  """Times all contenders in turn until the budget, in seconds, is spent.
+
+  Nothing is yielded where none of them is there.
+  """
   runs = [(name, passes, run)
           for name, contender in prepare(shape, names).items()
           for passes, run in zip(PASSES, contender, strict=True)]
-  taken = in_turns([run for _, _, run in runs], budget)
+  taken = in_turns([run for _, _, run in runs], budget) if runs else []
   for (name, passes, _), times in zip(runs, taken, strict=True):
     low, median, high = np.quantile(times, (0.25, 0.5, 0.75)) * 1e3
     yield Timing(str(shape), name, passes, median, low, high, len(times))
@@ -185,7 +191,19 @@ def _draw_passes(
   axes.spines[['top', 'right']].set_visible(False)
 
 
-def _shapes(numbers: list[str]) -> list[peers.Shape]:
+def define_shapes() -> None:
+  """Defines the flag --shapes, which `shapes_of` takes."""
+  flags.DEFINE_list(
+      'shapes', [], 'Numbers of the shapes, all by default: ' + '; '.join(
+          f'{i + 1} is {shape}' for i, shape in enumerate(SHAPES)))
+
+
+def shapes_of(numbers: list[str]) -> list[peers.Shape]:
+  """Returns the shapes of these numbers, or all without any.
+
+  Raises:
+    cli.UsageError: If there is no such shape.
+  """
   known = {str(i + 1): shape for i, shape in enumerate(SHAPES)}
   if not set(numbers) <= known.keys():
     raise cli.UsageError(
@@ -198,7 +216,7 @@ def main() -> None:
   """Runs what the flags say."""
   names = cli.choose(
       'contenders', flags.FLAGS.contenders, peers.CONTENDERS)
-  shapes = _shapes(flags.FLAGS.shapes)
+  shapes = shapes_of(flags.FLAGS.shapes)
   folder = cli.new_folder(flags.FLAGS.workdir)
   timings: list[Timing] = []
   for shape in shapes:
@@ -215,9 +233,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  flags.DEFINE_list(
-      'shapes', [], 'Numbers of the shapes, all by default: ' + '; '.join(
-          f'{i + 1} is {shape}' for i, shape in enumerate(SHAPES)))
+  define_shapes()
   flags.DEFINE_list(
       'contenders', [],
       f'Which of {", ".join(peers.CONTENDERS)}; all by default.')

@@ -187,18 +187,26 @@ def _of_torch(model: Any, x: Array, weight: Array) -> Contender:
   torch = importlib.import_module('torch')
   torch.compiler.reset()  # Else what it compiled before counts to its limit.
   torch.manual_seed(0)
-  given = torch.from_numpy(x).requires_grad_()
-  weights = torch.from_numpy(weight)
+  # On a GPU where JAX is on one, too; there a call returns before it is done.
+  on_gpu = jax.default_backend() == 'gpu' and torch.cuda.is_available()
+  device = 'cuda' if on_gpu else 'cpu'
+  wait = torch.cuda.synchronize if on_gpu else lambda: None
+  model = model.to(device)
+  given = torch.from_numpy(x).to(device).requires_grad_()
+  weights = torch.from_numpy(weight).to(device)
 
   def contender(run):
     def forward():
       with torch.no_grad():
-        return run(given)
+        y = run(given)
+      wait()
+      return y
 
     def backward():
       model.zero_grad()
       given.grad = None
       (run(given) * weights).sum().backward()
+      wait()
 
     return Contender(forward, backward)
 

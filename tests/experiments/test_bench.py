@@ -24,7 +24,7 @@ def test_a_missing_peer_is_said(capsys, monkeypatch):
     raise ModuleNotFoundError('No module named absent')
 
   monkeypatch.setitem(peers.CONTENDERS, 'inkan', missing)
-  assert not bench.prepare(_SMALL, ['inkan'])
+  assert not list(bench.measure(_SMALL, ['inkan'], 0.0))
   assert 'inkan is left out: No module named absent' in capsys.readouterr().out
 
 
@@ -53,7 +53,7 @@ def test_picture_and_json(tmp_path):
 @pytest.mark.parametrize('shapes', [['0'], ['11'], ['x']])
 def test_unknown_shapes(shapes):
   with pytest.raises(cli.UsageError, match='from 1 to 10'):
-    bench._shapes(shapes)
+    bench.shapes_of(shapes)
 
 
 def test_unknown_contenders():

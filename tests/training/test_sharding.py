@@ -75,7 +75,8 @@ def _report():
   done = subprocess.run(
       [sys.executable, 'tests/helpers/eight_devices.py', '3', 'float64'],
       cwd=_ROOT,
-      env=os.environ | {'JAX_NUM_CPU_DEVICES': '8', 'PYTHONPATH': str(_ROOT)},
+      env=os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '8',
+                        'PYTHONPATH': str(_ROOT)},
       capture_output=True, text=True, timeout=250, check=False)
   if done.returncode:
     raise AssertionError(done.stderr)
