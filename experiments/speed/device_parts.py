@@ -30,6 +30,7 @@ from experiments.mnist import configs
 from experiments.mnist import loop
 from experiments.speed import bench
 from experiments.speed import peers
+from kan_jax.layers import edges
 from kan_jax.layers import linen
 from kan_jax.training import train_steps
 
@@ -144,6 +145,46 @@ def _time_steps(model: linen.KAN, batch: int, count: int) -> Row:
           'loss': f'{first:.4f} to {last:.4f}'}
 
 
+def kernel(quick: bool) -> Rows:
+  """The forward pass of layers by XLA, and by the kernel of `fused`."""
+  from experiments.speed import fused  # Pallas takes long to import.
+  on_gpu = jax.default_backend() == 'gpu'
+  sizes = ((784, 64, 1024), (784, 64, 65_536), (256, 256, 256)) if (
+      on_gpu and not quick) else ((5, 3, 70),)
+  for (inputs, outputs, batch), precision in itertools.product(
+      sizes, ('highest', 'default')):
+    x, arrays = _random_layer(inputs, outputs, batch)
+    by_xla = jax.jit(lambda x, arrays, precision=precision: edges.node_sums(
+        x, arrays, peers.ORDER, jax.nn.silu, 'zero', jnp.float32, precision))
+    by_kernel = jax.jit(
+        lambda x, arrays, precision=precision: fused.node_sums(
+            x, arrays, peers.ORDER, jax.nn.silu, precision=precision,
+            interpret=not on_gpu))
+    expected = np.asarray(by_xla(x, arrays), np.float64)
+    yield {'layer': f'[{inputs}, {outputs}], batch {batch}',
+           'precision': precision,
+           'largest difference over the range': _error(
+               by_kernel(x, arrays), expected),
+           'XLA, ms': _median_ms(by_xla, x, arrays),
+           'kernel, ms': _median_ms(by_kernel, x, arrays)}
+
+
+def _random_layer(
+    inputs: int, outputs: int, batch: int) -> tuple[jax.Array, edges.Edges]:
+  """Returns inputs of a layer, and its arrays."""
+  x = jax.random.uniform(jax.random.key(0), (batch, inputs), minval=-1)
+  variables = jax.jit(linen.KANLayer(outputs).init)(jax.random.key(1), x)
+  return x, edges.Edges(**variables['grid'], **{
+      name: array for name, array in variables['params'].items()
+      if name in edges.Edges._fields})
+
+
+def _median_ms(fn: Callable[..., Any], *args: Any) -> float:
+  return 1e3 * float(np.median([
+      peers.seconds(lambda: jax.block_until_ready(fn(*args)))
+      for _ in range(20)]))
+
+
 def mnist(quick: bool) -> Rows:
   """The MNIST job; the first epoch compiles."""
   dataset = sets.load('mnist')
@@ -237,10 +278,13 @@ PARTS: dict[str, Part] = {
     'steps': Part(
         'Steps of Adam for [784, 64, 10]; the temporary memory is that of the '
         'compiled step.', 60, steps),
+    'kernel': Part(
+        'A forward pass by XLA, and by one kernel that never stores the '
+        'B-splines. Nothing else uses it.', 30, kernel),
     'mnist': Part('The MNIST job, as ./launch.sh mnist.', 80, mnist),
     'speed': Part(
         'Forward and backward beside the libraries that are installed, '
-        'milliseconds with quartiles.', 240, speed, _show_speed),
+        'milliseconds with quartiles.', 220, speed, _show_speed),
     'tests': Part(
         'Tests of layers, grids, penalties, training, pruning, fits and '
-        'imports.', 150, tests, _show_tests)}
+        'imports.', 140, tests, _show_tests)}

@@ -7,6 +7,7 @@ one pass over the result, which a processor's vector units are busy with all the
 time, for any spacing of the knots.
 """
 
+from collections.abc import Sequence
 import functools
 from typing import NamedTuple
 
@@ -118,9 +119,24 @@ def _evaluate(x, at, table, order, derivative):
   if derivative > order:
     return jnp.zeros((*x.shape[:1], table.shape[2], *x.shape[1:]), x.dtype)
   rows = [table[:, j, :, None] for j in range(table.shape[1])]
+  return select(x[:, None], at[:, None], rows, order, derivative)
+
+
+def select(
+    x: jax.Array, at: jax.Array, rows: Sequence[jax.Array], order: int,
+    derivative: int) -> jax.Array:
+  """Evaluates B-splines from the rows of their table, in any layout.
+
+  Args:
+    x: Inputs.
+    at: Where to take the polynomials from.
+    rows: Rows of the table that `tabulate` makes; `x`, `at` and each of them
+      have as many axes and broadcast against each other.
+    order: Degree of the splines.
+    derivative: Which derivative with respect to `x`, at most `order`.
+  """
   count = order + 1
   origins, bounds = rows[count**2:count**2 + count], rows[count**2 + count:]
-  x, at = x[:, None], at[:, None]
   origin, coef = origins[0], rows[:count]
   for p in range(1, count):
     reached = at >= bounds[p]

@@ -184,6 +184,13 @@ def test_steps(monkeypatch):
   assert last < first
 
 
+def test_kernel():
+  first = next(device_parts.kernel(True))
+  # Sums of 45 products in float32, of another order.
+  assert first['largest difference over the range'] < 2e-6
+  assert first['XLA, ms'] > 0 and first['kernel, ms'] > 0
+
+
 def test_speed(monkeypatch):
   def measure(shape, names, budget):
     return [bench.Timing(str(shape), name, 'forward', 2.0, 1.0, 3.0, 5)

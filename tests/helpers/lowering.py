@@ -14,7 +14,7 @@ import jax
 PLATFORMS = ('cuda', 'tpu')
 
 _PRODUCT = re.compile(r'stablehlo\.(?:dot_general|dot|convolution)\b')
-_CALL = re.compile(r'stablehlo\.custom_call @"?([\w.]+)')
+_CALL = re.compile(r'stablehlo\.custom_call @"?([\w.$]+)')
 _CONSTANT = re.compile(r'(%\S+) = stablehlo\.constant dense<(\d+)> : tensor<i')
 
 

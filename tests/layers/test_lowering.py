@@ -8,12 +8,14 @@ import functools
 from unittest import mock
 
 from helpers import lowering
+from helpers import networks
 import jax
 import jax.numpy as jnp
 import optax
 import pytest
 
 from kan_jax.layers import functions
+from kan_jax.layers import inference
 from kan_jax.layers import linen
 from kan_jax.layers import regularization
 from kan_jax.layers import traversal
@@ -82,6 +84,11 @@ def _update():
           _KAN), _X
 
 
+def _frozen():
+  frozen = inference.freeze(_LAYER, networks.layer(3, 2, grid=3))
+  return frozen._program, frozen.arrays, _X
+
+
 def _float64(*shape):
   return jax.ShapeDtypeStruct(shape, jnp.float64)
 
@@ -106,6 +113,7 @@ _PROGRAMS = {
         jax.ShapeDtypeStruct((3, 6, 2), jnp.float32)),
     'first variables': lambda: (_LAYER.init, jax.random.key(0), _X),
     'edge values': _edge_values,
+    'frozen': _frozen,
     'fit of a function': lambda: (
         _affine_steps.linearize, _float64(2, 5, 2), _float64(2, 5, _ROWS),
         _float64(2, 5, _ROWS), _float64(2, _ROWS), _float64(2, _ROWS)),
