@@ -97,7 +97,8 @@ class KANConv(nn.Module):
     # Tuples, as modules are hashed.
     self.kernel_size, self.strides, self.kernel_dilation, self.padding = (
         self._geometry)
-    self._make_layer(parent=None)  # Checks the options of a layer.
+    # Checks the options of a layer, and names its precision.
+    self.precision = self._make_layer(parent=None).precision
     super().__post_init__()
 
   def __reduce__(self):

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
+from kan_jax.layers import convolution
 from kan_jax.layers import functions
 from kan_jax.layers import inference
 from kan_jax.layers import linen
@@ -96,6 +97,7 @@ def _float64(*shape):
 _PROGRAMS = {
     'forward': lambda: (_KAN.apply, _variables(_KAN), _X),
     'bfloat16': lambda: _gradient(_LAYER.clone(dtype=jnp.bfloat16)),
+    'convolution': lambda: _gradient(convolution.KANConv(2, 2, grid=3)),
     'second derivative': _second_derivative,
     'looked up': lambda: _gradient(_LAYER.clone(grid=2**11)),
     'edges that carry functions': lambda: _gradient(_CARRYING),
