@@ -5,6 +5,7 @@ process at a time.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
@@ -206,17 +207,24 @@ def tests(quick: bool) -> Rows:
   workers = '0' if quick or 'tpu' in os.environ.get('JAX_PLATFORMS', '') else (
       'auto')
   process = subprocess.Popen(
-      [sys.executable, '-m', 'pytest', '-v', '-n', workers, '--tb=no',
+      [sys.executable, '-m', 'pytest', '-v', '-rN', '-n', workers, '--tb=short',
        '--no-header', '-p', 'no:cacheprovider', *chosen], cwd=_ROOT, text=True,
       stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
       env=os.environ | {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'})
   assert process.stdout
-  yield from count_tests(process.stdout)
+  yield from count_tests(_echo(process.stdout))
   if code := process.wait():
     raise RuntimeError(f'pytest ended with exit code {code}')
 
 
-def count_tests(lines: Iterator[str] | Sequence[str]) -> Rows:
+def _echo(lines: Iterable[str]) -> Iterator[str]:
+  """Prints lines on their way, for the log."""
+  for line in lines:
+    print(line, end='', flush=True)
+    yield line
+
+
+def count_tests(lines: Iterable[str]) -> Rows:
   """Yields a row for each test that failed, and from time to time a count."""
   counts = dict.fromkeys(('PASSED', 'FAILED', 'ERROR', 'SKIPPED'), 0)
   seen = 0
