@@ -341,10 +341,11 @@ def _claim(
     _replace(file, text)
     return
   try:
-    kept = json.loads(file.read_text())
+    # A run from before a setting existed had what is its default now.
+    kept = dataclasses.asdict(configs.Config()) | json.loads(file.read_text())
     differing = sorted(name for name in config.keys() | kept.keys()
                        if config.get(name) != kept.get(name))
-  except (FileNotFoundError, ValueError, AttributeError, RecursionError):
+  except (FileNotFoundError, ValueError, TypeError, RecursionError):
     raise cli.UsageError(
         f'--workdir={workdir} is not empty and holds no run of this program; '
         'name another folder') from None

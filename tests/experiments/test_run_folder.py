@@ -185,6 +185,15 @@ class RecordTest(parameterized.TestCase):
     with self.assertRaisesRegex(cli.UsageError, 'differs in epochs'):
       self._open(_CONFIG, resume=True)
 
+  def test_resumes_a_run_from_before_a_setting_existed(self):
+    self._open()
+    file = self.path / 'config.json'
+    kept = json.loads(file.read_text())
+    del kept['precision']
+    file.write_text(json.dumps(kept))
+    self._open(resume=True)
+    self.assertEqual(json.loads(file.read_text())['precision'], 'highest')
+
   def test_damaged_checkpoint_is_named(self):
     with run_folder.open_recorder(str(self.path), _CONFIG) as recorder:
       for step in (3, 5):
