@@ -15,17 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kan_jax.splines import _least_squares
+from kan_jax.splines import _refit
 from kan_jax.splines import bsplines
-
-# The refit counts as the same function if its error on the samples is at most
-# this part of the function's size ...
-_SAME = 1e-3
-# ... and the coefficients grow by at most this factor, ...
-_GROWTH = 1.1
-# ... or, where the outermost pieces go on, to this multiple of their values on
-# the samples. With fewer samples than coefficients, they may grow by more.
-_REACH = 3.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,12 +151,9 @@ def refit(
   Where the new splines can repeat an old one on the samples, they do. Otherwise
   the coefficients are a damped least-squares fit. The samples see only the
   tails of the outermost B-splines; without damping, the coefficients of these
-  would grow without bound from update to update. So where samples are few, the
-  old function counts, too, on the new grid and beyond its ends.
-
-  The unknown is the change of the coefficients, and the right-hand side comes
-  from the change of the basis. No array of n x in x out is made. Unchanged
-  knots leave `coef` as it is to the last bit.
+  would grow without bound from update to update. So the old function counts,
+  too, on the new grid and beyond its ends, as much as the error on the samples
+  allows.
 
   Args:
     x: Samples, [n, in].
@@ -176,93 +164,28 @@ def refit(
     outside: What the splines do beyond their grid; see `splines.basis`.
 
   Returns:
-    New coefficients, [in, grid + order, out]. Exact on the samples where the
-    new splines can represent the old ones there, as for polynomials or for
-    fewer distinct samples than coefficients; else near the least-squares fit.
-    A function that they cannot repeat may change several times as much as least
-    squares would leave, since the old function counts in the fit. In float32,
-    exact means to 1e-4 of the range of the function. It is not exact where the
-    coefficients would have to grow more than values at both ends of the samples
-    do, as near the old grid with 'linear' and 'polynomial' pieces, and where
-    rounding hides it, most of all far away with orders other than 3.
+    New coefficients, [in, grid + order, out]. Unchanged knots leave `coef` as
+    it is to the last bit. Exact on the samples where the new splines can
+    represent the old ones there, as for polynomials or for fewer distinct
+    samples than coefficients. Else the root mean square of the change on the
+    samples is mostly at most 1e-4 of the range of the function, or twice what
+    least squares on the new knots would leave. It is more where that takes
+    coefficients larger than the old ones and than 1.5 times the largest value
+    on the samples, as for rough functions and where few samples see the tails.
+    In float32, exact means to 1e-4 of the range, and it is not exact where
+    rounding hides the function, most of all far away with orders other than 3.
+    Nor is it where the coefficients would have to grow more than values at both
+    ends of the samples do, as near the old grid with 'linear' and 'polynomial'
+    pieces.
   """
-  # The change is linear in the old coefficients. If outputs are many, solve for
-  # the matrix that they have in common.
-  shared = coef.shape[2] > coef.shape[1]
-
-  def equations(points, weights, outside, basis_outside):
-    new = bsplines.basis_by_input(points, new_knots, order, outside=outside)
-    old = bsplines.basis_by_input(points, knots, order, outside=outside)
-    basis = bsplines.basis_by_input(
-        points, new_knots, order, outside=basis_outside)
-    weighted = basis * weights[:, None]
-    drive = _least_squares.gram_matrix(weighted, old - new)
-    return (_least_squares.gram_matrix(weighted, basis),
-            drive if shared else jnp.matmul(drive, coef, precision='highest'))
-
-  def prior(breaks):
-    # B-splines that fall to zero beyond the ends, whatever `outside` is, and a
-    # target that stays bounded there.
-    return equations(*_least_squares.quadrature(breaks, order),
-                     'zero' if outside == 'zero' else 'clamp', 'zero')
-
-  # The equations of the samples, and those that damp them.
-  samples = equations(
-      x.T, jnp.full_like(x.T, 1 / x.shape[0]), outside, outside)
-  # Both solutions at once: on a CPU with few cores, LAPACK calls that run side
-  # by side can wait for each other without end (jaxlib 0.10).
-  weights = 6 * float(jnp.finfo(coef.dtype).eps)**0.5, 1.0
-  exact, damped = jnp.split(_least_squares.damped_solve(
-      *(jnp.concatenate([part, part]) for part in samples),
-      *(jnp.concatenate(parts) for parts in zip(
-          prior(bsplines.interior(new_knots, order)), prior(new_knots),
-          strict=True)),
-      weight=jnp.repeat(jnp.asarray(weights, coef.dtype), len(coef))[
-          :, None, None], steps=16), 2)
-  if shared:
-    exact, damped = (jnp.matmul(matrix, coef, precision='highest')
-                     for matrix in (exact, damped))
-  # Which of the two it is, edge by edge.
-  size, after = (jnp.abs(c).max(1, keepdims=True) for c in (coef, coef + exact))
-  most = _GROWTH * size
-  if outside in ('linear', 'polynomial'):  # Elsewhere no value exceeds them.
-    least = _least_at_ends(x, knots, coef, order, outside)
-    size, most = jnp.maximum(size, least), jnp.maximum(most, _REACH * least)
-  error = _distance(x.T, knots, coef, new_knots, coef + exact, order, outside)
-  stays = error <= _SAME * size
-  if x.shape[0] >= coef.shape[1]:
-    stays &= after <= most
+  move = _refit.Move(knots, coef, new_knots, order, outside)
+  changes = _refit.solve(x.T, move)
+  change = jnp.where(
+      _refit.keeps(x.T, move, changes[-1]), changes[-1],
+      _refit.approach(x.T, move, changes))
   # Two equal bases may be rounded differently, each where it is used.
   moved = (knots != new_knots).any(-1)[:, None, None]
-  return coef + jnp.where(moved, jnp.where(stays, exact, damped), 0)
-
-
-def _least_at_ends(
-    x: jax.Array, knots: jax.Array, coef: jax.Array, order: int,
-    outside: bsplines.Outside) -> jax.Array:
-  """Lesser value of each edge at its two outermost samples, [in, 1, out].
-
-  Far from the old grid, coefficients must grow as the values there. The lesser
-  one, as a single sample far away is no reason.
-  """
-  ends = jnp.stack([x.min(0), x.max(0)], 1)
-  basis = bsplines.basis_by_input(ends, knots, order, outside=outside)
-  values = jnp.einsum('ign,igo->ino', basis, coef, precision='highest')
-  return jnp.abs(values).min(1, keepdims=True)
-
-
-def _distance(
-    points: jax.Array, knots: jax.Array, coef: jax.Array, new_knots: jax.Array,
-    new_coef: jax.Array, order: int, outside: bsplines.Outside) -> jax.Array:
-  """Root mean square of the change of each edge on points, [in, 1, out]."""
-  both = jnp.concatenate([
-      bsplines.basis_by_input(points, k, order, outside=outside)
-      for k in (knots, new_knots)], 1)
-  gram = _least_squares.gram_matrix(both, both) / points.shape[1]
-  weight = jnp.concatenate([coef, -new_coef], 1)
-  square = jnp.einsum(
-      'ipo,ipq,iqo->io', weight, gram, weight, precision='highest')
-  return jnp.sqrt(jnp.maximum(square, 0))[:, None]
+  return coef + jnp.where(moved, change, 0)
 
 
 @functools.partial(

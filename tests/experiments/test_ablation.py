@@ -8,7 +8,7 @@ from experiments.accuracy import ablation
 def test_a_combination_at_the_floor():
   with jax.enable_x64(True):
     found = ablation.run(
-        'float64', 'lm', 1.0, 0, grids=(5,), tries=1, progress=False)
+        'float64', 'lm', 1.0, 0, grids=(5,), tries=3, progress=False)
   # The floor at G = 5 is 6.6e-3, a constant is off by 1.9.
   assert found[:3] == ('float64', 'lm', 1.0)
   assert found.rmse < 0.1
