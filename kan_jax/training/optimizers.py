@@ -231,7 +231,9 @@ class OptaxTransform:
 
   Also a transform that needs the loss and its gradient, such as a line search
   or `optax.contrib.reduce_on_plateau`. After a grid update and a refinement,
-  L-BFGS forgets its curvature; other transforms go on with what they keep.
+  L-BFGS forgets its curvature; other transforms go on with what they keep. If a
+  part of that has no counterpart on the finer grid, as the factors of large
+  arrays in Adafactor, they begin anew there.
 
   To freeze parameters, chain optax's own freeze:
 
@@ -278,7 +280,13 @@ class OptaxTransform:
     # does not.
     if _has_curvature(state.opt_state):
       return _refine_and_restart(self, model, state, grid)
-    return refinement.refine_state(model, state, grid, self.tx)
+    try:
+      return refinement.refine_state(model, state, grid, self.tx)
+    except refinement.CarryOverError:
+      model, variables = edits.refine(model, state.variables, grid)
+      return model, state.replace(
+          params=variables['params'], grid=variables['grid'],
+          opt_state=self.init(variables['params']))
 
 
 def as_optimizer(

@@ -13,7 +13,11 @@ from kan_jax.splines import bsplines
 from kan_jax.training import train_steps
 
 # Names under which optax keeps moments of the gradient, and their degrees.
-_DEGREES = {'mu': 1, 'nu': 2, 'nu_max': 2}
+_DEGREES = {'mu': 1, 'nu': 2, 'nu_max': 2, 'v': 2}
+
+
+class CarryOverError(ValueError):
+  """What an optimizer keeps has no counterpart on a finer grid."""
 
 
 def refine_state(
@@ -42,9 +46,9 @@ def refine_state(
     The model with more intervals, and its state.
 
   Raises:
-    ValueError: If the model has no such attribute (see `refine_state_arrays`),
-      a layer has more intervals already, or an array of the optimizer has
-      another shape.
+    ValueError: If the model has no such attribute (see `refine_state_arrays`)
+      or a layer has more intervals already.
+    CarryOverError: If an array of the optimizer has another shape.
   """
   finer, variables = edits.refine(model, state.variables, grid)
   return finer, _carry_over(state, variables, tx)
@@ -80,7 +84,7 @@ def _carry_over(
   structures: list[Any] = [
       jax.tree.structure(tree) for tree in (wanted, state.opt_state)]
   if structures[0] != structures[1]:
-    raise ValueError(
+    raise CarryOverError(
         '`tx` keeps other arrays for the finer grid than the state has, which '
         'cannot be carried over; use `refine` and `tx.init`.')
 
@@ -91,7 +95,7 @@ def _carry_over(
                  if path[k:] in coefs), None)
     if coef is None or (leaf.shape, new.shape) != (
         coef.old.shape, coef.new.shape):
-      raise ValueError(
+      raise CarryOverError(
           f'`tx` keeps an array {leaf.shape} that would be {new.shape} for the '
           'finer grid, which cannot be carried over; use `refine` and '
           '`tx.init`.')

@@ -51,6 +51,7 @@ _TRANSFORMS = {
         optax.masked(optax.adam(0.05), _mask(True)),
         optax.masked(optax.set_to_zero(), _mask(False))),
     'muon': lambda: optax.contrib.muon(0.05),
+    'adafactor': lambda: optax.adafactor(0.1, min_dim_size_to_factor=2),
     'inject_hyperparams': lambda: optax.inject_hyperparams(optax.adam)(0.05),
 }
 

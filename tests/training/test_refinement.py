@@ -230,6 +230,17 @@ class RefineStateTest(parameterized.TestCase):
     self.assertLess(np.linalg.norm(fine - coarse), 0.25 * size)
     self.assertGreater(np.linalg.norm(afresh - coarse), 0.5 * size)
 
+  def test_adafactor(self):
+    """Second moments shrink as the square of gradients on a finer grid."""
+    tx = optax.adafactor(0.01)
+    state = networks.state(networks.kan([2, 1]), tx)
+    state = state.replace(opt_state=jax.tree.map(
+        jnp.ones_like, state.opt_state))
+    refined = refinement.refine_state(linen.KAN([2, 1]), state, 10, tx)[1]
+    v = refined.opt_state[0].v['layers_0']
+    np.testing.assert_allclose(v['coef'], np.full((2, 13, 1), 0.25), rtol=1e-6)
+    np.testing.assert_array_equal(v['scale_base'], np.ones((2, 1)))
+
   @parameterized.parameters({}, {'linesearch': None})
   def test_memory_of_other_shapes_is_refused(self, **options):
     tx = optax.lbfgs(memory_size=3, **options)
