@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 import csv
 import pathlib
+import sys
 from typing import Any
 
 from absl import flags
@@ -33,12 +34,15 @@ def define_document() -> None:
   """Defines the flag --document, which `put` takes."""
   flags.DEFINE_string(
       'document', None, 'Markdown file that holds this table: its rows are '
-      'replaced by those of this run, and new ones added. No other line '
-      'changes.')
+      'replaced by those of this run, and new ones added; a row of more seeds '
+      'stays. No other line changes.')
 
 
 def put(name: str | None, table: str, keys: int) -> None:
   """Replaces rows of a table in a Markdown file, or adds them.
+
+  Where the table has a column of seeds, a row of more seeds than the new one
+  stays, and a line on stderr says so.
 
   Args:
     name: The file; without one, nothing is done.
@@ -63,10 +67,34 @@ def put(name: str | None, table: str, keys: int) -> None:
     stop = start
     while stop < len(lines) and lines[stop].startswith('|'):
       stop += 1
-    lines[start:stop] = {
-        tuple(row.split('|')[1:keys + 1]): row
-        for row in lines[start:stop] + rows}.values()
+    lines[start:stop], kept = _merge(header, lines[start:stop], rows, keys)
     path.write_text('\n'.join(lines) + '\n')
   except (OSError, UnicodeDecodeError) as error:
     raise cli.UsageError(
         f'--document={name} cannot be used: {error}') from error
+  for row in kept:
+    print(f'--document={name} keeps the row{"|".join(row)}, which is of more '
+          'seeds than this run; delete it there to replace it', file=sys.stderr)
+
+
+def _merge(
+    header: str, old: list[str], new: list[str],
+    keys: int) -> tuple[list[str], list[tuple[str, ...]]]:
+  """Returns the rows of both, and the keys of those that stay for their seeds.
+  """
+  def key(row):
+    return tuple(row.split('|')[1:keys + 1])
+
+  names = [name.strip() for name in header.split('|')]
+
+  def seeds(row):
+    cells = row.split('|')
+    number = cells[names.index('seeds')].strip() if (
+        'seeds' in names and len(cells) == len(names)) else ''
+    return int(number) if number.isdecimal() else 0
+
+  merged = {key(row): row for row in old}
+  kept = [key(row) for row in new
+          if seeds(row) < seeds(merged.get(key(row), ''))]
+  return list((merged | {
+      key(row): row for row in new if key(row) not in kept}).values()), kept

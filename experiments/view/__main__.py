@@ -57,8 +57,9 @@ def view(
   picture = _draw(
       model, variables, test.images[:_SAMPLED],
       edges) if variables['grid'] else None
+  ended = step // -(-len(dataset.train.labels) // config.batch_size)
   return page.render(page.Run(
-      workdir.absolute().name, config, rows, step, *test,
+      workdir.absolute().name, config, rows, step, ended, *test,
       _evaluate(model, variables, test.images), picture), images)
 
 

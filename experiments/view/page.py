@@ -28,8 +28,9 @@ class Run(NamedTuple):
   Attributes:
     name: Name of the run.
     config: Its settings.
-    rows: Metrics of each epoch that has ended.
+    rows: Metrics of the epochs, as far as they are there.
     step: Number of steps taken.
+    ended: Number of epochs that these steps make.
     images: Test images, [n, 28, 28], 0 to 1.
     labels: Classes of the images, [n].
     probabilities: The model's probabilities of the classes, [n, classes].
@@ -39,6 +40,7 @@ class Run(NamedTuple):
   config: configs.Config
   rows: list[dict[str, float]]
   step: int
+  ended: int
   images: np.ndarray
   labels: np.ndarray
   probabilities: np.ndarray
@@ -65,7 +67,7 @@ def render(run: Run, most: int) -> str:
 def _subtitle(run: Run) -> str:
   kind = {'conv_kan': 'KAN behind two convolutions', 'kan': 'KAN on pixels',
           'conv_mlp': 'MLP behind two convolutions'}[run.config.model]
-  return (f'{kind}, on {run.config.dataset}: {len(run.rows)} of '
+  return (f'{kind}, on {run.config.dataset}: {len(run.rows) or run.ended} of '
           f'{run.config.epochs} epochs, {run.step:,} steps')
 
 
@@ -83,6 +85,9 @@ def _facts(run: Run) -> dict[str, str]:
 
 def _curves(run: Run) -> str:
   """Loss and accuracy over the epochs, as pictures and as a table."""
+  if not run.rows and run.ended:
+    return ('<p>metrics.csv is missing or empty: the run has epochs behind it, '
+            f'{run.ended:,} of them, but not their numbers.</p>')
   if not run.rows:
     return '<p>No epoch has ended yet.</p>'
   pictures = [

@@ -1,5 +1,7 @@
 """Tables of results: what is written, and where."""
 
+import contextlib
+import io
 import pathlib
 import tempfile
 
@@ -30,6 +32,16 @@ class MarkdownTest(parameterized.TestCase):
     tables.put(str(path), new, 1)
     merged = tables.markdown(('name', 'n'), [('a', 1), ('b', 3), ('c', 4)])
     self.assertEqual(path.read_text(), f'# Title\n\n{merged}\n\nThe end.\n')
+
+  def test_put_keeps_rows_of_more_seeds_and_says_so(self):
+    header = ('name', 'seeds', 'error')
+    path = _write(tables.markdown(header, [('a', 3, 0.1), ('b', 1, 0.2)]))
+    new = tables.markdown(header, [('a', 1, 0.3), ('b', 1, 0.4), ('c', 1, 1)])
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+      tables.put(str(path), new, 1)
+    self.assertEqual(path.read_text().splitlines(), tables.markdown(
+        header, [('a', 3, 0.1), ('b', 1, 0.4), ('c', 1, 1)]).splitlines())
+    self.assertRegex(said.getvalue(), r'^\S* keeps the row a , which [^\n]*\n$')
 
   def test_put_without_rows_changes_nothing(self):
     path = _write(f'{_TABLE}\n')

@@ -261,6 +261,12 @@ class FolderTest(parameterized.TestCase):
     self.assertIn('No epoch has ended yet',
                   _view(_write_run(self.path, epochs=0)))
 
+  def test_metrics_that_are_gone(self):
+    (shutil.copytree(self.whole, self.path) / 'metrics.csv').unlink()
+    text = _view(self.path)
+    self.assertIn('metrics.csv is missing or empty', text)
+    self.assertNotIn('No epoch has ended yet', text)
+
   @parameterized.parameters(
       ('config.json', None, 'holds no run'), ('config.json', '[]', 'no run'),
       ('config.json', '{"depth": 3}', 'holds no run.*depth'),
