@@ -7,8 +7,8 @@ than arithmetic.
 import ast
 from collections.abc import Callable
 from collections.abc import Collection
-from collections.abc import Mapping
 import operator
+from typing import Any
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from kan_jax import symbolic
 FUNCTIONS = {name: getattr(sympy, name) for name in (
     'sqrt', 'exp', 'log', 'sin', 'cos', 'tan', 'asin', 'acos', 'atan', 'sinh',
     'cosh', 'tanh')}
-_OPERATORS: Mapping[type[ast.operator], Callable[..., sympy.Expr]] = {
+_OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
     ast.Div: operator.truediv, ast.Pow: operator.pow}
 _MOST_BITS = 1000  # Of a whole number; powers of powers would take for ever.
@@ -118,9 +118,7 @@ def _build(node: ast.AST, names: Collection[str]) -> sympy.Expr:
       'argument')
 
 
-def _join(
-    kind: type[ast.operator], left: sympy.Expr,
-    right: sympy.Expr) -> sympy.Expr:
+def _join(kind: type, left: sympy.Expr, right: sympy.Expr) -> sympy.Expr:
   if kind is ast.Pow and left.is_Rational and right.is_Rational:
     size = max(abs(left.p), left.q)
     if abs(float(right)) * np.log2(float(size)) > _MOST_BITS:

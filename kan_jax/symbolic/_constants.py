@@ -6,7 +6,6 @@ the form and stay.
 
 from collections.abc import Iterator
 from collections.abc import Sequence
-import fractions
 from typing import Any
 from typing import NamedTuple
 
@@ -20,6 +19,10 @@ _ROUNDING = 1e-12  # Relative error that is none.
 _LONG = 40  # Operations up to which a formula is rewritten.
 _EXACT = 1e-13  # Relative change of the errors at which steps end.
 _PRECISION = 1e-9  # Relative; numbers are not known better than that.
+# Chance that a number lies near a simple one; whole numbers are likely anyway.
+_RARE, _RARE_WHOLE = 0.05, 0.2
+_MOST = (1, 2, 4, 8, 12, 24)  # Denominators, and
+_LARGEST = 1000  # the greatest numerator of simple numbers.
 _SURE = 3.0  # Standard errors within which a number may be another one.
 _BROKEN = (sympy.zoo, sympy.nan, sympy.oo, -sympy.oo, sympy.I)
 
@@ -28,17 +31,34 @@ class Fit(NamedTuple):
   """An expression with fitted numbers.
 
   Attributes:
-    expr: The expression.
+    form: The expression with the numbers that it had before.
+    sites: The Floats in it that were fitted.
+    numbers: Their values, in the order of `sites`.
     error: Root mean square of the errors.
-    numbers: The numbers, in the order of `sites`.
-    deviations: Their standard errors.
-    sites: The Floats in the expression that they are.
+    covariance: Of the numbers, by linear theory, [numbers, numbers].
   """
-  expr: sympy.Expr
-  error: float
-  numbers: np.ndarray
-  deviations: np.ndarray
+  form: sympy.Expr
   sites: tuple[sympy.Float, ...]
+  numbers: np.ndarray
+  error: float
+  covariance: np.ndarray
+
+  def deviations(self) -> np.ndarray:
+    """Returns the standard errors of the numbers."""
+    return np.sqrt(np.diag(self.covariance))
+
+  def named_deviations(self) -> dict[sympy.Float, float]:
+    """Returns the standard errors by number, as these stand in `write`."""
+    return dict(zip(self.written(), self.deviations().tolist(), strict=True))
+
+  def written(self) -> tuple[sympy.Float, ...]:
+    """Returns the numbers as they stand in `write`."""
+    return tuple(sympy.Float(float(v), 17) for v in self.numbers)
+
+  def write(self) -> sympy.Expr:
+    """Returns the expression; sympy takes its time over that."""
+    return self.form.xreplace(
+        dict(zip(self.sites, self.written(), strict=True)))
 
 
 def evaluate(
@@ -61,14 +81,27 @@ class _Model(NamedTuple):
 
   def errors(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the errors [n] and their derivatives [n, numbers]."""
-    places = {site: (k, float(number)) for k, (site, number) in enumerate(
-        zip(self.sites, numbers, strict=True))}
-    values, slopes = _evaluate.dual(self.expr, self.columns, places)
+    values, slopes = self.dual(numbers)
     shape = self.y.shape
     jacobian = np.zeros((*shape, len(self.sites)))
     for k, slope in slopes.items():
       jacobian[:, k] = slope
     return np.broadcast_to(values, shape) - self.y, jacobian
+
+  def dual(self, numbers: np.ndarray) -> tuple[Any, dict[int, Any]]:
+    places = {site: (k, float(number)) for k, (site, number) in enumerate(
+        zip(self.sites, numbers, strict=True))}
+    return _evaluate.dual(self.expr, self.columns, places)
+
+
+def predict(
+    fitted: Fit, symbols: Sequence[sympy.Symbol],
+    x: np.ndarray) -> np.ndarray:
+  """Returns the values of a fitted expression on rows [n, in], [n]."""
+  model = _Model(fitted.form, fitted.sites,
+                 dict(zip(symbols, x.T, strict=True)), np.zeros(len(x)))
+  values, _ = model.errors(fitted.numbers)
+  return values
 
 
 def fit(
@@ -88,9 +121,9 @@ def fit(
   """
   if expr.has(*_BROKEN):
     return None
-  floats = tuple(sorted(expr.atoms(sympy.Float), key=float))
-  model = _Model(expr, floats, dict(zip(symbols, x.T, strict=True)), y)
-  numbers = np.array([float(f) for f in floats])
+  sites = tuple(sorted(expr.atoms(sympy.Float), key=float))
+  model = _Model(expr, sites, dict(zip(symbols, x.T, strict=True)), y)
+  numbers = np.array([float(f) for f in sites])
   try:
     errors, jacobian = model.errors(numbers)
   except (_evaluate.UnknownFunctionError, ArithmeticError, TypeError):
@@ -98,12 +131,10 @@ def fit(
   if not _sound(errors, jacobian):
     return None
   numbers, errors, jacobian = _descend(model, numbers, errors, jacobian, steps)
-  deviations = _deviations(
+  covariance = _covariance(
       errors, jacobian, _ROUNDING * float(np.sqrt(np.mean(y**2))))
-  sites = tuple(sympy.Float(float(v), 17) for v in numbers)
-  written = expr.xreplace(dict(zip(floats, sites, strict=True)))
-  return Fit(written, float(np.sqrt(np.mean(errors**2))), numbers, deviations,
-             sites)
+  return Fit(expr, sites, numbers, float(np.sqrt(np.mean(errors**2))),
+             covariance)
 
 
 def _sound(errors: np.ndarray, jacobian: np.ndarray) -> bool:
@@ -142,20 +173,20 @@ def _descend(model, numbers, errors, jacobian, steps):
   return numbers, errors, jacobian
 
 
-def _deviations(
+def _covariance(
     errors: np.ndarray, jacobian: np.ndarray, floor: float) -> np.ndarray:
-  """Returns the standard errors of the numbers by linear theory.
+  """Returns the covariance of the numbers by linear theory.
 
   Errors below `floor` are rounding.
   """
   rows, count = jacobian.shape
   if not count:
-    return np.zeros(0)
+    return np.zeros((0, 0))
   variance = max(errors @ errors / max(rows - count, 1), floor**2)
   size = np.linalg.norm(jacobian, axis=0)
   size[size == 0] = 1
   inverse = np.linalg.pinv((jacobian / size).T @ (jacobian / size))
-  return np.sqrt(variance * np.diag(inverse)) / size
+  return variance * inverse / size / size[:, None]
 
 
 _UNITS = ((1, sympy.Integer(1)), (np.pi, sympy.pi), (1 / np.pi, 1 / sympy.pi),
@@ -166,7 +197,18 @@ _UNITS = ((1, sympy.Integer(1)), (np.pi, sympy.pi), (1 / np.pi, 1 / sympy.pi),
           ((2 * np.pi)**-0.5, 1 / sympy.sqrt(2 * sympy.pi)))
 
 
-def simple(value: float, deviation: float) -> Iterator[sympy.Expr]:
+class Simple(NamedTuple):
+  """A number that another may stand for.
+
+  Attributes:
+    exact: The number.
+    bits: Length of its description.
+  """
+  exact: sympy.Expr
+  bits: float
+
+
+def simple(value: float, deviation: float) -> Iterator[Simple]:
   """Yields what a number may stand for, the simplest first.
 
   A number with more digits than the data support is no candidate: of all the
@@ -175,17 +217,33 @@ def simple(value: float, deviation: float) -> Iterator[sympy.Expr]:
   """
   near = max(_SURE * deviation, _PRECISION * abs(value))
   if abs(value) <= near:
-    yield sympy.Integer(0)
+    yield Simple(sympy.Integer(0), 0.0)
   for rank, (unit, exact) in enumerate(_UNITS):
-    for most in (1, 2, 4, 8, 12, 24):
-      share = fractions.Fraction(value / unit).limit_denominator(most)
-      off = abs(float(share) * unit - value)
-      # The distance between neighbours is about 1 / most^2.
-      crowd = 2 * near / unit * most**2 * (1 + 2 * rank)
-      if share and off <= near and crowd < 0.05 and (
-          abs(share.numerator) <= 1000):
-        yield sympy.Rational(share.numerator, share.denominator) * exact
+    # The distance between neighbours is about 1 / most^2.
+    crowd = 2 * near / unit * (1 + 2 * rank)
+    for most in _MOST:
+      whole = unit == most == 1
+      if crowd * most**2 >= (_RARE_WHOLE if whole else _RARE):
         break
+      found = _fraction(value / unit, most, near / unit * (1 + whole / 3))
+      if found is not None:
+        share = sympy.Rational(*found)
+        yield Simple(share * exact, 1 + float(
+            np.log2(abs(found[0]) * found[1] * (1 + 2 * rank))))
+        break
+
+
+def _fraction(
+    value: float, most: int, near: float) -> tuple[int, int] | None:
+  """Returns the fraction of least denominator that is near, if any."""
+  if abs(value) > _LARGEST + 1:
+    return None
+  for below in range(1, most + 1):
+    above = round(value * below)
+    if above and abs(above / below - value) <= near and (
+        abs(above) <= _LARGEST):
+      return above, below
+  return None
 
 
 def recognize(
@@ -193,36 +251,77 @@ def recognize(
     y: np.ndarray) -> Fit:
   """Replaces numbers by simple ones as long as the errors do not grow.
 
-  One after another; the others are fitted again each time.
+  One after another, the best known first. The others move as their covariance
+  has it; a fit at the end says whether that holds. If not, each number gets a
+  fit of its own.
   """
-  skip: set[float] = set()
-  scale = float(np.sqrt(np.mean(y**2)))
-  while True:
-    order = [i for i in np.argsort(
-        fitted.deviations / (np.abs(fitted.numbers) + 1e-300))
-             if float(fitted.numbers[i]) not in skip]
-    if not order:
-      return fitted
-    number = float(fitted.numbers[order[0]])
-    again = _replace(fitted, int(order[0]), symbols, x, y, scale)
-    if again is None:
-      skip.add(number)
-    else:
-      fitted = again
+  exact, _ = choose(fitted)
+  if not exact:
+    return fitted
+  whole = _replace(fitted, exact, symbols, x, y)
+  if whole is not None:
+    # What was left out, such as a factor 1, may show other simple numbers.
+    return whole if len(whole.sites) == len(fitted.sites) else recognize(
+        whole, symbols, x, y)
+  for site, simpler in exact.items():
+    changed = _replace(fitted, {site: simpler}, symbols, x, y)
+    if changed is not None:
+      return recognize(changed, symbols, x, y)
+  return fitted
 
 
-def _replace(fitted, i, symbols, x, y, scale):
-  """Puts a simple number in place of number i; None where none fits."""
-  for exact in simple(float(fitted.numbers[i]), float(fitted.deviations[i])):
-    changed = fitted.expr.xreplace({fitted.sites[i]: exact})
-    if changed.has(*_BROKEN):
-      continue
-    again = fit(changed, symbols, x, y)
-    # A true number costs about half a unit of the chi square.
-    slack = 1 + 4.5 / len(y)
-    if again is not None and again.error <= max(
-        slack * fitted.error, _ROUNDING * scale):
-      return again
+def choose(fitted: Fit) -> tuple[dict[sympy.Float, sympy.Expr], float]:
+  """Returns a simple number for each site that may be one, without a fit.
+
+  Also the bits that describe all numbers: those of simple ones, with what the
+  errors grow by, and of the others the digits that the data decide.
+  """
+  numbers, covariance = fitted.numbers.copy(), fitted.covariance.copy()
+  left = np.argsort(fitted.deviations() / (np.abs(numbers) + 1e-300)).tolist()
+  chosen: dict[sympy.Float, sympy.Expr] = {}
+  bits, again = 0.0, True
+  while again:
+    again = False
+    for i in list(left):
+      variance = max(float(covariance[i, i]), 0.0)
+      value = float(numbers[i])
+      nearest = next(simple(value, variance**0.5), None)
+      if nearest is None:
+        continue
+      # Numbers that are known by others may be simple, too.
+      left.remove(i)
+      again = True
+      chosen[fitted.sites[i]] = nearest.exact
+      off = float(nearest.exact) - value
+      bits += nearest.bits + 0.5 * off**2 / max(
+          variance, (_PRECISION * value)**2, 1e-300) / np.log(2)
+      if variance:
+        along = covariance[i] / variance
+        numbers = numbers + along * off
+        covariance = covariance - np.outer(covariance[i], along)
+  return chosen, float(bits + sum(
+      _digits(numbers[i], covariance[i, i]) for i in left))
+
+
+def _digits(number: float, variance: float) -> float:
+  """Returns the bits of a number as far as it is known."""
+  size = abs(float(number)) + 1e-300
+  return 1 + float(np.log2(1 + size / max(
+      max(float(variance), 0.0)**0.5, _PRECISION * size)))
+
+
+def _replace(fitted, exact, symbols, x, y):
+  """Puts simple numbers in the place of others; None where they do not fit."""
+  there = dict(zip(fitted.sites, fitted.written(), strict=True)) | exact
+  changed = fitted.form.xreplace(there)
+  if changed.has(*_BROKEN):
+    return None
+  again = fit(changed, symbols, x, y)
+  # A number that is 4 standard errors away costs 16 units of the chi square.
+  slack = 1 + 8 * len(exact) / len(y)
+  floor = _ROUNDING * float(np.sqrt(np.mean(y**2)))
+  if again is not None and again.error <= max(slack * fitted.error, floor):
+    return again
   return None
 
 
@@ -230,24 +329,26 @@ def shorten(
     fitted: Fit, symbols: Sequence[sympy.Symbol], x: np.ndarray,
     y: np.ndarray) -> Fit:
   """Writes a formula with fewer operations, where sympy knows how."""
-  best = fitted
+  best, expr = fitted, fitted.write()
+  operations = expr.count_ops()
   changes = [sympy.factor_terms, sympy.together]
   # With many terms, or numbers that are not exact, the others take minutes.
-  if fitted.expr.count_ops() <= _LONG and not fitted.sites:
+  if operations <= _LONG and not fitted.sites:
     changes += [sympy.cancel, sympy.simplify, _simplify_together]
   for change in changes:
     try:
-      changed = change(fitted.expr)
+      changed = change(expr)
     except (ArithmeticError, ValueError, NotImplementedError, TypeError,
             AttributeError, sympy.PolynomialError):
       continue
-    if changed.count_ops() >= best.expr.count_ops() or changed.has(*_BROKEN):
+    if changed.count_ops() >= operations or changed.has(*_BROKEN):
       continue
     values = evaluate(changed, symbols, x)
     error = float(np.sqrt(np.mean((values - y)**2)))
     if error <= max(1.0001 * fitted.error, 1e-12 * float(np.abs(y).max())):
       again = fit(changed, symbols, x, y)
-      best = again or best
+      if again is not None:
+        best, operations = again, changed.count_ops()
   return best
 
 

@@ -1,4 +1,4 @@
-"""Recognizes curves of one variable: z^p (c f(a z + b) + d).
+"""Recognizes curves of one variable: z^p exp(q z) (c f(a z + b) + d).
 
 c and d solve a linear least squares problem for given a and b; these two start
 from a grid and move by Gauss-Newton steps on what is left (variable projection,
@@ -7,6 +7,7 @@ Golub and Pereyra 1973).
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import itertools
 from typing import Any
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ import sympy
 _FEW, _SOME = 60, 300  # Rows for the grid and for the steps.
 _STARTS = 6
 _STEPS = 25
+_WORTH, _IDLE = 0.999, 3  # Less is no gain; so many steps without one.
+_BITS = 4.0  # Of description that an operation costs.
 _FLAT = 0.1
 _STEEP = np.geomspace(0.15, 14, 24)  # a, in half ranges of z.
 _SHIFTS = np.linspace(-np.pi, np.pi, 10)[:-1]
@@ -77,19 +80,33 @@ CURVES = (
 )
 
 
+GROWTH = tuple(curve for curve in CURVES if curve.kind == 'growth')
+WAVES = tuple(curve for curve in CURVES if curve.name == 'sin')
+
+
 class Match(NamedTuple):
-  """A curve that fits: z^power * (c f(a z + b) + d).
+  """A curve that fits: z^power exp(rate z) (c f(a v + b) + d).
 
   Attributes:
     left: Share of the weighted sum of squares that is left.
     curve: The function.
     power: Power of z in front.
     numbers: a, b, c and d.
+    rate: Rate of the exponential in front.
+    inner: What v is: 'z', 'log z' or '1/z'.
   """
   left: float
   curve: Curve
   power: float
   numbers: tuple[float, float, float, float]
+  rate: float = 0.0
+  inner: str = 'z'
+
+  def merit(self, rows: int) -> float:
+    """Returns bits for the errors of so many rows, and for the operations."""
+    numbers = {'wave': 2, 'power': 1, 'growth': 1}[self.curve.kind]
+    return (0.5 * rows * np.log2(max(self.left, 1e-30))
+            + _BITS * (self.curve.cost + 2 * numbers + (self.power != 0)))
 
   def write(self, z: sympy.Expr) -> sympy.Expr:
     """Returns the expression of a variable."""
@@ -99,7 +116,10 @@ class Match(NamedTuple):
       a = sympy.Integer(int(self.numbers[0]))
     b = sympy.Integer(0) if self.numbers[1] == 0 else b
     front = z**sympy.Rational(round(2 * self.power), 2)
-    return front * (c * self.curve.to_sympy(a * z + b) + d)
+    if self.rate:
+      front *= sympy.exp(sympy.Float(self.rate, 17) * z)
+    inner = {'z': z, 'log z': sympy.log(z), '1/z': 1 / z}[self.inner]
+    return front * (c * self.curve.to_sympy(a * inner + b) + d)
 
 
 def _grid(kind: str, u: np.ndarray) -> np.ndarray:
@@ -132,9 +152,11 @@ def _project(f, target, weights, base):
 def _steps(curve, u, target, weights, base, points):
   """Moves a and b of each start; returns points, costs, c and d."""
   free = {'wave': (0, 1), 'power': (1,), 'growth': (0,)}[curve.kind]
-  damping = np.full(len(points), 1e-3)
-  cost = np.full(len(points), np.inf)
-  trial = points.copy()
+  count = len(points)
+  damping = np.full(count, 1e-3)
+  cost, coef = np.full(count, np.inf), np.zeros((count, 2))
+  slopes, kept = np.zeros((count, len(free), len(u))), np.zeros((count, len(u)))
+  trial, idle = points.copy(), 0
   for _ in range(_STEPS):
     z = trial[:, :1] * u + trial[:, 1:]
     f, df = curve.fn(z), curve.slope(z)
@@ -144,80 +166,95 @@ def _steps(curve, u, target, weights, base, points):
     new = np.where(sound, (errors**2).sum(1), np.inf)
     better = new < cost
     damping = np.clip(np.where(better, damping / 5, damping * 6), 1e-12, 1e9)
-    if better.any():
-      if not np.isfinite(cost).any():
-        slopes = np.zeros((len(points), len(free), len(u)))
-        kept_errors, coef = np.zeros_like(errors), np.zeros((len(points), 2))
-      cost = np.where(better, new, cost)
-      points[better] = trial[better]
-      kept_errors[better] = errors[better]
-      coef[better] = np.stack([c, d], 1)[better]
-      unit = f1 / np.maximum(
-          np.linalg.norm(f1, axis=1, keepdims=True), 1e-300)
-      for k, i in enumerate(free):
-        g = w0 * c[:, None] * df * (u if i == 0 else 1)
-        g = g - (g @ e0)[:, None] * e0
-        g = g - (g * unit).sum(1, keepdims=True) * unit
-        slopes[better, k] = g[better]
-    elif not np.isfinite(cost).any():
-      return points, cost, np.zeros((len(points), 2))
-    normal = np.einsum('sin,sjn->sij', slopes, slopes)
-    right = np.einsum('sin,sn->si', slopes, kept_errors)
-    diagonal = np.einsum('sii->si', normal)
-    normal = normal + (damping[:, None] * diagonal + 1e-300)[
-        :, :, None] * np.eye(len(free))
-    move = np.linalg.solve(
-        normal + 1e-290 * np.eye(len(free)), right[..., None])[..., 0]
+    # A step that is too long says nothing; a short one that gains little does.
+    idle += (better | (damping > 1e3)).any() and not (
+        new < _WORTH * cost).any()
+    cost = np.where(better, new, cost)
+    if idle == _IDLE or not np.isfinite(cost).any():
+      break
+    points[better], kept[better] = trial[better], errors[better]
+    coef[better] = np.stack([c, d], 1)[better]
+    unit = f1 / np.maximum(np.linalg.norm(f1, axis=1, keepdims=True), 1e-300)
+    for k, i in enumerate(free):
+      g = w0 * c[:, None] * df * (u if i == 0 else 1)
+      g = g - (g @ e0)[:, None] * e0
+      g = g - (g * unit).sum(1, keepdims=True) * unit
+      slopes[better, k] = g[better]
     trial = points.copy()
-    trial[:, list(free)] += np.where(np.isfinite(move), move, 0)
+    trial[:, list(free)] += _move(slopes, kept, damping)
   return points, cost, coef
+
+
+def _move(slopes, errors, damping):
+  """Returns a damped Gauss-Newton step of each start, [starts, free]."""
+  normal = slopes @ slopes.swapaxes(1, 2)
+  right = (slopes @ errors[..., None])[..., 0]
+  diagonal = np.einsum('sii->si', normal)
+  added = damping[:, None] * diagonal + 1e-290
+  normal = normal + added[:, :, None] * np.eye(slopes.shape[1])
+  move = np.linalg.solve(normal, right[..., None])[..., 0]
+  return np.where(np.isfinite(move), move, 0)
 
 
 def match(
     z: np.ndarray, target: np.ndarray, weights: np.ndarray, *,
-    powers: Sequence[float] = (0,),
-    curves: Sequence[Curve] = CURVES) -> list[Match]:
-  """Returns the best fit of each curve and each power in front, best first.
+    powers: Sequence[float] = (0,), rates: Sequence[float] = (0,),
+    inner: str = 'z', curves: Sequence[Curve] = CURVES) -> list[Match]:
+  """Returns the best fit of each curve with each front, best first.
 
   Args:
     z: The variable, [n].
     target: What is to be explained, [n].
     weights: Weights of the errors, [n].
     powers: Powers of z in front that are tried.
+    rates: Rates of an exponential in front that are tried, in half ranges of z.
+    inner: What the curves are of: 'z', or 'log z' or '1/z' for z > 0.
     curves: Functions that are tried.
   """
-  low, high = z.min(), z.max()
-  centre, half = (low + high) / 2, (high - low) / 2
+  with np.errstate(all='ignore'):
+    v = {'z': z, 'log z': np.log(np.abs(z)), '1/z': 1 / z}[inner]
+  place = (v.min() + v.max()) / 2, (v.max() - v.min()) / 2
   order = np.argsort(z)
   some = order[np.linspace(0, len(z) - 1, min(_SOME, len(z))).astype(int)]
-  few = some[::max(len(some) // _FEW, 1)]
-  u = (z - centre) / half
+  few = slice(None, None, max(len(some) // _FEW, 1))
+  u = (v[some] - place[0]) / place[1]
+  aim = target[some], weights[some]
+  total = float(((weights * target)[some]**2).sum())
   matches = []
   with np.errstate(all='ignore'):
-    for power in powers:
-      base = z**power
+    for power, rate in itertools.product(powers, rates):
+      base = z[some]**power * np.exp(rate * u)
       if not np.isfinite(base).all():
         continue
       for curve in curves:
-        starts = _grid(curve.kind, u)
-        f = curve.fn(starts[:, :1] * u[few] + starts[:, 1:])
-        sound = np.isfinite(f).all(1)
-        if not sound.any():
-          continue
-        errors = _project(np.where(sound[:, None], f, 0), target[few],
-                          weights[few], base[few])[0]
-        cost = np.where(sound, (errors**2).sum(1), np.inf)
-        best = starts[np.argsort(cost)[:_STARTS]].copy()
-        points, cost, coef = _steps(
-            curve, u[some], target[some], weights[some], base[some], best)
-        k = int(np.argmin(cost))
-        flat = curve.kind != 'power' and abs(points[k, 0]) < _FLAT
-        if flat or not np.isfinite(cost[k]):
-          continue  # A flat piece of a curve says nothing about it.
-        total = float(((weights * target)[some]**2).sum())
-        matches.append(_in_units(
-            cost[k] / total, curve, power, points[k], coef[k], centre, half))
+        found = _fit_curve(curve, u, *aim, base, few)
+        if found is not None:
+          point, cost, coef = found
+          # exp(rate u) is exp(rate v / half) exp(-rate centre / half).
+          coef = coef * np.exp(-rate * place[0] / place[1])
+          matches.append(_in_units(
+              cost / total, curve, power, point, coef, *place)._replace(
+                  rate=float(rate / place[1]), inner=inner))
   return sorted(matches, key=lambda m: m.left)
+
+
+def _fit_curve(curve, u, target, weights, base, few):
+  """Returns the best point, its cost, c and d; None where there is none."""
+  starts = _grid(curve.kind, u)
+  f = curve.fn(starts[:, :1] * u[few] + starts[:, 1:])
+  sound = np.isfinite(f).all(1)
+  if not sound.any():
+    return None
+  errors = _project(np.where(sound[:, None], f, 0), target[few], weights[few],
+                    base[few])[0]
+  cost = np.where(sound, (errors**2).sum(1), np.inf)
+  best = starts[np.argsort(cost)[:_STARTS]].copy()
+  points, cost, coef = _steps(curve, u, target, weights, base, best)
+  k = int(np.argmin(cost))
+  flat = curve.kind != 'power' and abs(points[k, 0]) < _FLAT
+  if flat or not np.isfinite(cost[k]):
+    return None  # A flat piece of a curve says nothing about it.
+  return points[k], cost[k], coef[k]
 
 
 def _in_units(left, curve, power, point, coef, centre, half):

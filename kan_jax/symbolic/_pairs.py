@@ -9,7 +9,9 @@ judge millions of formulas. What is left of the best sums is tried with a third
 and a fourth term.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
@@ -18,9 +20,12 @@ import numpy as np
 from kan_jax.symbolic import _terms
 
 _BITS = 3.0  # Of description that an operation costs.
+_EXTENDED = 20  # Sums that are tried with one more term.
 _CHUNK = 400  # Terms whose pairs are looked at together.
 _FLOOR = 1e-13  # Share of the sum of squares that is rounding.
-_TINY = 1e-11  # Share of a term that is independent of others, at least.
+# Share of a term that is independent of others, at least. It makes float32
+# useless here: noise of 1 % is a share of 1e-4, less than what it would lose.
+_TINY = 1e-11
 
 
 class Guess(NamedTuple):
@@ -64,34 +69,39 @@ class _Scan:
       self, words: _terms.Words, target: np.ndarray, weights: np.ndarray,
       rows: int, keep: int):
     self.words, self.keep, self.rows = words, keep, rows
-    self.values = words.values
-    self.square = weights**2
-    self.target = target
-    self.total = float(self.square @ target**2)
+    self.values, self.square, self.target = words.values, weights**2, target
+    self.total = float(self.square @ self.target**2)
     self.found: dict[tuple[tuple[int, ...], ...], Guess] = {}
     self.worst = np.inf
     # Half a bit a row and factor of two against the bits of an operation.
     self.dear = 2.0**(2 * _BITS / rows)
     self.prices = self.dear**words.costs
 
-  def offer(self, left: np.ndarray, cost: np.ndarray, columns) -> None:
+  def offer(
+      self, left: np.ndarray, costs: Sequence[np.ndarray], cost: float,
+      columns: Callable[..., tuple[tuple[int, ...], ...]]) -> None:
     """Keeps the best of a block of guesses.
 
     Args:
       left: Shares of what is left, any shape.
-      cost: Factors for their costs, of the same shape.
+      costs: Factors for the costs along each axis.
+      cost: Factor for the cost of all.
       columns: Function from the index of an entry to its columns.
     """
+    # No factor is below 1, so that most are out by their share alone.
+    flat = np.flatnonzero(left < self.worst)
+    index = np.unravel_index(flat, left.shape)
     # Bits rise with this product, and it is cheaper than logarithms.
-    merit = (np.maximum(left, _FLOOR) * cost).ravel()
-    merit[~(merit < self.worst)] = np.inf
-    count = min(self.keep, merit.size)
-    least = np.argpartition(merit, count - 1)[:count]
-    for flat in least[merit[least] < np.inf]:
-      index = np.unravel_index(flat, left.shape)
-      key = columns(*map(int, index))
+    merit = np.maximum(left.ravel()[flat], _FLOOR) * cost
+    for i, factors in zip(index, costs, strict=True):
+      merit = merit * factors[i]
+    good = np.flatnonzero(merit < self.worst)
+    if len(good) > self.keep:
+      good = good[np.argpartition(merit[good], self.keep - 1)[:self.keep]]
+    for k in good.tolist():
+      key = columns(*(int(i[k]) for i in index))
       self.found[key] = Guess(
-          float(merit[flat]), float(left[index]), key)
+          float(merit[k]), float(left.ravel()[flat[k]]), key)
     if len(self.found) > self.keep:
       best = self.best()
       self.worst = best[-1].bits
@@ -103,7 +113,7 @@ class _Scan:
 
 def scan(
     words: _terms.Words, target: np.ndarray, weights: np.ndarray, *,
-    rows: int, keep: int = 40, products: bool = True) -> list[Guess]:
+    rows: int, keep: int = 40) -> list[Guess]:
   """Returns the best sums of one to four terms for a target.
 
   Args:
@@ -112,14 +122,12 @@ def scan(
     weights: Weights of the errors, [n].
     rows: How many rows there are in truth, if the values are on some of them.
     keep: How many guesses are returned.
-    products: Whether e (a + b f) is tried.
   """
-  state = _Scan(words, target, weights, rows, keep)
-  if not len(words.terms) or not state.total > 0:
+  if not len(words.terms) or not (weights * target).any():
     return []
   with np.errstate(all='ignore'):
-    if products:
-      _scan_products(state)
+    state = _Scan(words, target, weights, rows, keep)
+    _scan_products(state)
     _scan_sums(state)
     for _ in range(2):
       _extend(state)
@@ -132,18 +140,25 @@ def _scan_products(state: _Scan) -> None:
   costs, dear = state.prices, state.dear
   f2 = f**2
   for start in range(0, len(f), _CHUNK):
-    e = f[start:start + _CHUNK]
-    base, mine = w2 * e**2, costs[start:start + _CHUNK]
-    a, p = base.sum(1), (w2 * t * e).sum(1)
-    one = state.total - p**2 / a
-    state.offer(one / state.total, mine * dear,
+    e, mine = f[start:start + _CHUNK], costs[start:start + _CHUNK]
+    e = e / np.sqrt((w2 * e**2).sum(1, keepdims=True))
+    p = (w2 * t * e).sum(1)
+    one = state.total - p**2
+    state.offer(one / state.total, (mine,), dear,
                 lambda i, s=start: ((s + i,),))
-    b, c = base @ f.T, base @ f2.T
-    q = (w2 * t * e) @ f.T
-    rest = c - b**2 / a[:, None]
-    rest[rest < _TINY * c] = np.inf
-    two = one[:, None] - (q - p[:, None] * b / a[:, None])**2 / rest
-    state.offer(two / state.total, mine[:, None] * costs[None] * dear**2.5,
+    base = w2 * e**2
+    b, own, q = base @ f.T, base @ f2.T, (w2 * t * e) @ f.T
+    # In place, since most of the time goes into passes over these tables.
+    least = own * _TINY
+    q -= p[:, None] * b
+    b *= b
+    own -= b
+    own[own < least] = np.inf
+    q *= q
+    q /= own
+    np.subtract(one[:, None], q, out=q)
+    q /= state.total
+    state.offer(q, (mine, costs), dear**2.5,
                 lambda i, j, s=start: ((s + i,), (s + i, j)))
 
 
@@ -171,20 +186,22 @@ def _scan_sums(state: _Scan) -> None:
       t = t - (t @ against) * against
     b, total = e @ t, float(t @ t)
     first = ((),) if constant else ()
-    state.offer((total - b**2) / state.total, costs * dear**(1 + constant),
+    state.offer((total - b**2) / state.total, (costs,), dear**(1 + constant),
                 lambda i, f=first: (*f, (i,)))
     for start in range(0, len(e), _CHUNK):
       part = slice(start, start + _CHUNK)
-      cross = e[part] @ e.T
-      own = 1 - cross**2
-      own[own < _TINY] = np.inf
-      more = (b[None] - cross * b[part, None])**2 / own
-      left = (total - b[part, None]**2 - more) / state.total
-      left[np.arange(left.shape[0])[:, None] + start
-           >= np.arange(left.shape[1])[None]] = np.inf
-      state.offer(
-          left, costs[part, None] * costs[None] * dear**(2.5 + constant),
-          lambda i, j, f=first, s=start: (*f, (s + i,), (j,)))
+      cross = e[part] @ e[start:].T
+      gain = b[start:] - cross * b[part, None]
+      gain *= gain
+      cross *= cross
+      np.subtract(1, cross, out=cross)
+      cross[cross < _TINY] = np.inf
+      gain /= cross
+      np.subtract((total - b[part, None]**2), gain, out=gain)
+      gain /= state.total
+      gain[np.tril_indices(len(gain), m=gain.shape[1])] = np.inf
+      state.offer(gain, (costs[part], costs[start:]), dear**(2.5 + constant),
+                  lambda i, j, f=first, s=start: (*f, (s + i,), (s + j,)))
 
 
 def _extend(state: _Scan) -> None:
@@ -193,7 +210,7 @@ def _extend(state: _Scan) -> None:
   e = w * state.values
   t = w * state.target
   sizes = (e**2).sum(1)
-  for guess in list(_sums(state))[:state.keep // 2]:
+  for guess in list(_sums(state))[:_EXTENDED]:
     design = np.stack([
         w * np.prod(state.values[list(c)], 0) if c else w
         for c in guess.columns], 1)
@@ -205,7 +222,7 @@ def _extend(state: _Scan) -> None:
     left = (residual @ residual - (rest @ residual)**2 / own) / state.total
     cost = sum(state.words.costs[i] for c in guess.columns for i in c)
     cost += 1.3 * len(guess.columns) + 1.3
-    state.offer(left, state.prices * state.dear**cost,
+    state.offer(left, (state.prices,), state.dear**cost,
                 lambda i, g=guess: (*g.columns, (i,)))
 
 

@@ -10,7 +10,9 @@ import sympy
 
 from kan_jax.symbolic import _constants
 from kan_jax.symbolic import _problems
+from kan_jax.symbolic import _sizes
 from kan_jax.symbolic import _surfaces
+from kan_jax.symbolic import _units
 
 EXACT = 1e-9  # Relative error of a formula that needs no better one.
 # Attempts without a better formula, and in all where no time is set. Counts, so
@@ -18,6 +20,9 @@ EXACT = 1e-9  # Relative error of a formula that needs no better one.
 _PATIENCE, _MOST = 8, 200
 _SURE = 2.5  # Standard errors of a difference that is no chance.
 _CONTENDERS, _CLOSE = 12, 25.0  # How many, and how many bits behind.
+_ALIKE = 1e-7  # Relative difference of errors of one formula.
+_DOUBTFUL = 2  # Numbers that are not simple, from which on others are tried.
+_HOPE = 40.0  # Bits behind the best that a simpler form might gain.
 _BITS = 4.0  # Of description that an operation costs.
 
 
@@ -25,22 +30,28 @@ class Found(NamedTuple):
   """A formula.
 
   Attributes:
-    expr: The formula.
+    fit: The formula and its numbers.
     error: Root mean square error on the rows held out, over the deviation of y.
     overall: The same on all rows.
-    operations: Its operations, as sympy counts them.
-    deviations: Standard errors of its numbers.
+    operations: Its operations; see `_sizes.operations`.
+    size: Length of a description of the formula, in bits.
     bits: Length of a description of y by the formula.
   """
-  expr: sympy.Expr
+  fit: _constants.Fit
   error: float
   overall: float
   operations: int
-  deviations: dict[sympy.Float, float]
+  size: float = 0.0
   bits: float = np.inf
 
   def cost(self) -> float:
     return self.bits
+
+  def is_like(self, other: 'Found') -> bool:
+    """Whether two are one formula, as far as their figures say."""
+    return (self.operations == other.operations
+            and len(self.fit.sites) == len(other.fit.sites)
+            and abs(self.overall - other.overall) <= _ALIKE * other.overall)
 
 
 class Record:
@@ -48,8 +59,10 @@ class Record:
 
   def __init__(
       self, x: np.ndarray, y: np.ndarray, names: Sequence[str],
-      log: Callable[[str], None], deadline: float):
+      log: Callable[[str], None], deadline: float,
+      units: _units.Units | None = None):
     self.x, self.y, self.log, self.deadline = x, y, log, deadline
+    self.units = units
     self.symbols = [sympy.Dummy(name) for name in names]
     self.scale = float(y.std())
     order = np.random.default_rng(0).permutation(len(x))
@@ -61,19 +74,33 @@ class Record:
     self.seen: set[object] = set()
     self.attempts = self.improved = 0  # In all, until the last better formula.
 
+  def over(self) -> bool:
+    """Whether the time is over."""
+    return time.monotonic() > self.deadline
+
   def late(self) -> bool:
     """Whether no further attempt may begin; asked before each of them."""
     self.attempts += 1
     if self.deadline < np.inf:
-      return time.monotonic() > self.deadline
+      return self.over()
     return self.attempts > _MOST
 
   def offer(self, expr: sympy.Expr) -> Found | None:
-    """Fits the numbers of a formula and keeps it if it is sound."""
+    """Fits the numbers of a formula and keeps it if it is sound.
+
+    Args:
+      expr: The formula, which sympy need not have evaluated: that takes longer
+        than the fit.
+    """
     train = self.rows.train
-    if expr in self.seen:
+    key = _sizes.skeleton(expr)
+    if key in self.seen:
       return None
-    self.seen.add(expr)
+    self.seen.add(key)
+    if self.units is not None and not _units.is_consistent(
+        expr, dict(zip(self.symbols, self.units.of, strict=True)),
+        self.units.target):
+      return None
     fitted = _constants.fit(expr, self.symbols, self.x[train], self.y[train])
     if fitted is None:
       return None
@@ -81,37 +108,31 @@ class Record:
     if not np.isfinite(found.overall):
       return None
     best = self.best()
+    if best is None or found.bits < best.bits + _HOPE:
+      # What is worth it gets the form that sympy gives it.
+      with sympy.evaluate(True):
+        fitted = _constants.fit(_sizes.canonical(
+            fitted.write()), self.symbols, self.x[train], self.y[train])
+        found = found if fitted is None else self.judge(fitted)
     if best is None or found.bits < best.bits - 1:
       self.improved = self.attempts
-    self.found.append(found)
+    if not any(found.is_like(other) for other in self.found):
+      self.found.append(found)
     return found
 
   def judge(self, fitted: _constants.Fit) -> Found:
     """Returns a formula with its errors."""
-    values = _constants.evaluate(fitted.expr, self.symbols, self.x)
+    values = _constants.predict(fitted, self.symbols, self.x)
     square = (values - self.y)**2
 
     def size(some):
       return float(np.sqrt(np.mean(some))) / self.scale
 
-    found = Found(
-        fitted.expr, size(square[self.rows.held_out]), size(square),
-        int(fitted.expr.count_ops()),
-        dict(zip(fitted.sites, fitted.deviations.tolist(), strict=True)))
-    return found._replace(bits=self._bits(found))
-
-  def _bits(self, found: Found) -> float:
-    """Returns the length of a description of y by a formula.
-
-    Its parts are the errors, the operations, and the numbers: of those that the
-    data decide, half as many bits as the number of rows has.
-    """
-    rows = len(self.y)
-    known = sum(np.log2(float(abs(number.p) * number.q))
-                for number in found.expr.atoms(sympy.Rational) if number)
-    return float(rows * np.log2(max(found.overall, EXACT))
-                 + _BITS * found.operations + known
-                 + 0.5 * np.log2(rows) * len(found.deviations))
+    found = Found(fitted, size(square[self.rows.held_out]), size(square),
+                  _sizes.operations(fitted.form))
+    length = _length(found)
+    errors = len(self.y) * float(np.log2(max(found.overall, EXACT)))
+    return found._replace(size=length, bits=errors + length)
 
   def contenders(self) -> list[Found]:
     """Returns the formulas that simpler numbers might make the best."""
@@ -133,38 +154,53 @@ class Record:
     best = self.best()
     if best is None or self.reference is None:
       return False
-    errors = _constants.evaluate(best.expr, self.symbols, self.x) - self.y
+    errors = _constants.predict(best.fit, self.symbols, self.x) - self.y
     square = errors[self.rows.held_out]**2
     return not (_is_more(square, self.reference**2)
-                or self._has_structure(errors))
+                or _surfaces.has_structure(self.x, errors))
 
-  def done(self) -> bool:
+  def done(self, waiting: bool = False) -> bool:
     """Whether it is time to stop.
 
     Under noise many formulas are as good as the law. So the search goes on
-    until half of all attempts came after the last improvement.
+    until half of all attempts came after the last improvement; a quarter, if
+    the numbers of the best formula are simple.
+
+    Args:
+      waiting: Whether there are attempts that should be made in any case.
     """
-    patience = max(_PATIENCE, 0.5 * self.attempts)
-    return self.exact() or (
-        self.attempts - self.improved > patience and self.satisfied())
+    best = self.best()
+    if best is None or self.exact():
+      return best is not None
+    # The numbers of a law are simple, all or nearly all.
+    simple, _ = _constants.choose(best.fit)
+    doubtful = len(best.fit.sites) - len(simple) >= _DOUBTFUL
+    patience = max(_PATIENCE, (0.5 if doubtful else 0.25) * self.attempts)
+    return (not (waiting and doubtful)
+            and self.attempts - self.improved > patience and self.satisfied())
 
   def see(self, look: _problems.Look) -> None:
     """Takes note of how well a surface explains the held-out rows."""
     if look.size < self.noise:
       self.noise, self.reference = look.size, look.errors
 
-  def _has_structure(self, errors: np.ndarray) -> bool:
-    """Whether a surface explains a part of the errors of a formula."""
-    surface = _surfaces.fit(
-        self.x, errors, np.ones_like(errors), *self.rows, most=60)
-    if surface is None:
-      return False
-    part = self.rows.held_out
-    rest = errors[part] - surface(self.x[part])
-    return _is_more(errors[part]**2, rest**2)
-
 
 def _is_more(square: np.ndarray, other: np.ndarray) -> bool:
   """Whether squared errors are clearly greater than others, row by row."""
   change = square - other
   return bool(change.mean() > _SURE * change.std() / np.sqrt(len(change)))
+
+
+def _length(found: Found) -> float:
+  """Returns the length of a description of a formula, in bits.
+
+  Its parts are the operations, and the numbers: whole ones by their size,
+  simple ones with what they do to the errors, others by the digits that the
+  data decide.
+  """
+  form = found.fit.form
+  whole = sum(np.log2(float(abs(number.p) * number.q))
+              for number in form.atoms(sympy.Rational) if number)
+  _, numbers = _constants.choose(found.fit)
+  return float(_BITS * found.operations + whole + numbers
+               + _BITS * form.has(sympy.pi) / 2)

@@ -12,11 +12,16 @@ from kan_jax.symbolic import _constants
 from kan_jax.symbolic import _links
 from kan_jax.symbolic import _problems
 from kan_jax.symbolic import _record
+from kan_jax.symbolic import _sizes
 from kan_jax.symbolic import _solvers
 from kan_jax.symbolic import _symmetries
+from kan_jax.symbolic import _units
 
 _GLANCE = 1.1  # Factor of errors at a glance that is too much.
 _TRUSTED = 0.05  # Error of a surface whose word on a column is final.
+_SHORTENED, _CLOSE = 4, 16.0  # How many, and how many bits behind.
+# Attempts that small problems get where no short formula is known.
+_THOROUGH = {1: 3, 2: 3}
 _TURN = 0.5  # How much later the next one of alike problems is opened.
 
 
@@ -52,19 +57,14 @@ _ATTEMPTS = (
 def run(search: _record.Record) -> None:
   """Looks for formulas until one is at the noise, or the time is over."""
   count = itertools.count()
-  sign = -1 if (search.y < 0).mean() > 0.5 else 1
-  start, look = _problems.smoothen(
-      _problems.Problem(
-          tuple(search.symbols), search.x, sign * search.y, sympy.Integer(sign),
-          np.full_like(search.y, sign)),
-      search.rows, search.scale, _links.LINKS)
-  rank = _rank(start, look) if look else 0.0
-  queue = [_Task(rank, next(count), start, look, 0)]
-  known = {start.key()}
+  queue = [_Task(_rank(problem, look) if look else 0.0, next(count), problem,
+                 look, 0) for problem, look in _starts(search)]
+  heapq.heapify(queue)
+  known = {task.problem.key() for task in queue}
   while queue and not search.late():
     task = heapq.heappop(queue)
     _try(search, task)
-    if search.done():
+    if search.done(waiting=any(_is_due(other, search) for other in queue)):
       return
     children = _open(search, task) if task.level == 0 else []
     for place, (child, look) in enumerate(children):
@@ -76,6 +76,28 @@ def run(search: _record.Record) -> None:
       heapq.heappush(queue, _later(task, bool(children), next(count)))
 
 
+def _starts(
+    search: _record.Record
+    ) -> list[tuple[_problems.Problem, _problems.Look | None]]:
+  """Returns the problem that the table is, also in products without unit."""
+  sign = -1 if (search.y < 0).mean() > 0.5 else 1
+  table = _problems.smoothen(
+      _problems.Problem(
+          tuple(search.symbols), search.x, sign * search.y, sympy.Integer(sign),
+          np.full_like(search.y, sign)),
+      search.rows, search.scale, _links.LINKS)
+  starts = [table]
+  if search.units is not None:
+    for reduced in _units.reduce(table[0], *search.units):
+      if reduced.exprs:
+        starts.append((reduced, _problems.look(
+            reduced, search.rows, search.scale, _links.LINKS)))
+      else:
+        # Nothing but a number is left.
+        search.offer(reduced.factor * sympy.Float(reduced.target.mean(), 17))
+  return starts
+
+
 def _later(task: _Task, has_children: bool, number: int) -> _Task:
   """Returns the next attempt at a problem."""
   now, then = _ATTEMPTS[task.level:task.level + 2]
@@ -84,6 +106,15 @@ def _later(task: _Task, has_children: bool, number: int) -> _Task:
   return task._replace(
       rank=task.rank + then.later - now.later + wait, number=number,
       level=task.level + 1)
+
+
+def _is_due(task: _Task, search: _record.Record) -> bool:
+  """Whether an attempt belongs to any search, since it costs next to nothing.
+  """
+  inputs = len(task.problem.exprs)
+  return (inputs in _THOROUGH and task.level < _THOROUGH[inputs]
+          and task.look is not None
+          and task.look.size < _GLANCE * search.noise)
 
 
 def _try(search: _record.Record, task: _Task) -> None:
@@ -186,19 +217,36 @@ def finish(search: _record.Record) -> _record.Found | None:
   Under noise, simple numbers tell the law from formulas that fit as well.
   """
   contenders = search.contenders()
-  finished = [_finish(search, found) for found in contenders[
-      :1 if search.exact() else None]]
-  return min(finished, key=_record.Found.cost, default=None)
+  if search.exact():
+    contenders = contenders[:1]
+  recognized: list[_record.Found] = []
+  for found in contenders:
+    if recognized and search.over():
+      break
+    recognized += _recognize(search, found)
+  recognized.sort(key=_record.Found.cost)
+  # sympy takes its time to shorten a formula.
+  best = [found for found in recognized[:_SHORTENED]
+          if found.bits < recognized[0].bits + _CLOSE]
+  for found in best[:1 if search.over() else None]:
+    recognized.append(_shorten(search, found))
+  return min(recognized, key=_record.Found.cost, default=None)
 
 
-def _finish(
-    search: _record.Record, found: _record.Found) -> _record.Found:
-  """Fits a formula to all rows, recognizes its numbers and shortens it."""
+def _recognize(
+    search: _record.Record, found: _record.Found) -> list[_record.Found]:
+  """Fits a formula to all rows, without and with simple numbers."""
   data = search.symbols, search.x, search.y
-  fitted = _constants.fit(found.expr, *data)
+  fitted = _constants.fit(_sizes.canonical(found.fit.write()), *data)
   if fitted is None:
-    return found
-  fitted = _constants.recognize(fitted, *data)
+    return [found]
+  return [search.judge(fit) for fit in (
+      fitted, _constants.recognize(fitted, *data))]
+
+
+def _shorten(search: _record.Record, found: _record.Found) -> _record.Found:
+  """Writes a formula with fewer operations, where sympy knows how."""
+  data = search.x, search.y
   # sympy writes shorter formulas of what it knows to be positive. It also is
   # slower then, so that the search does without.
   known = [sympy.Dummy(s.name, positive=True) if low > 0 else
@@ -206,7 +254,7 @@ def _finish(
            for s, low in zip(search.symbols, search.x.min(0), strict=True)]
   there = dict(zip(search.symbols, known, strict=True))
   back = dict(zip(known, search.symbols, strict=True))
-  short = _constants.shorten(
-      fitted._replace(expr=fitted.expr.xreplace(there)), known, *data[1:])
-  short = short._replace(expr=short.expr.xreplace(back))
-  return search.judge(_constants.recognize(short, *data))
+  short = _constants.shorten(found.fit._replace(
+      form=found.fit.form.xreplace(there)), known, *data)
+  short = short._replace(form=short.form.xreplace(back))
+  return search.judge(_constants.recognize(short, search.symbols, *data))

@@ -13,6 +13,12 @@ from kan_jax.symbolic import _terms
 
 _SCAN_ROWS = 120
 _ADDITIVE = 3e-3  # Relative error of splines whose functions are looked for.
+# Times the noise that formulas may leave on the few hundred rows of a scan.
+_LEFT = 1.2
+_NOISY_CURVES = 8  # Curves of one variable that are offered under noise.
+# Rates of damping that are tried, in half ranges, and share of the target that
+# these may leave.
+_RATES, _ROUGH = (-4.0, -2.5, -1.6, -0.9, -0.4, 0.4, 0.9, 1.6, 2.5), 0.3
 _MOST_INPUTS = 6
 
 
@@ -32,7 +38,7 @@ def solve_words(
     return
   train = search.rows.train
   few = train[:_SCAN_ROWS if search.noise < _problems.CLEAN else (
-      1000 if count < 500 else 400)]
+      800 if count < 500 else 240)]
   with np.errstate(all='ignore'):
     words = _terms.vocabulary(problem.columns[few], count)
   for link in _links.LINKS[part]:
@@ -62,7 +68,7 @@ def solve_sums(search: _record.Record, problem: _problems.Problem) -> None:
       fitted = _additive.fit(problem.columns, target, weights, *rows)
       if fitted.error < max(_ADDITIVE, 1.3 * search.noise) * search.scale:
         for inner in _additive.recognize(fitted, problem.exprs):
-          search.offer(problem.factor * link.to_sympy(inner))
+          search.offer(_write(problem, link, inner))
           if search.exact():
             return
     if search.exact():
@@ -72,33 +78,63 @@ def solve_sums(search: _record.Record, problem: _problems.Problem) -> None:
 def _solve_curve(search, problem, link, target, weights):
   """Tries functions of a single variable with numbers of any value."""
   part = search.rows.train
-  z = problem.columns[part, 0]
+  data = problem.columns[part, 0], target[part], weights[part]
   powers = (0, 1, -1) if link.name in ('y', '1/y') else (0,)
-  matches = _curves.match(z, target[part], weights[part], powers=powers)
-  total = np.mean((weights * target)[part]**2)
-  for match in matches[:3]:
+  matches = _curves.match(*data, powers=powers)
+  if data[0].min() > 0:
+    for inner in ('log z', '1/z'):
+      matches += _curves.match(*data, powers=powers[:2], inner=inner,
+                               curves=_curves.GROWTH)
+  noisy = _problems.CLEAN < search.noise < np.inf
+  # Under noise many curves are as good as the law's; the short ones come first.
+  matches.sort(key=lambda match: match.merit(len(part)) if noisy
+               else match.left)
+  total = np.mean((data[2] * data[1])**2)
+  for match in matches[:_NOISY_CURVES if noisy else 3]:
     size = np.sqrt(match.left * total) / search.scale
-    if size < max(3 * search.noise, 1e-5):
-      search.offer(problem.factor * link.to_sympy(
-          match.write(problem.exprs[0])))
+    if size < max(_LEFT * search.noise, 1e-5):
+      with sympy.evaluate(False):
+        written = match.write(problem.exprs[0])
+      search.offer(_write(problem, link, written))
+      if search.over() or search.exact():
+        return
+  if link.name == 'y':
+    # The rates are rough; the fit of all numbers moves them.
+    waves = _curves.match(*data, rates=_RATES, curves=_curves.WAVES)
+    for match in waves[:2]:
+      if match.left < _ROUGH:
+        search.offer(_write(problem, link, match.write(problem.exprs[0])))
 
 
 def _solve_link(search, problem, link, words, target, weights):
   """Tries pairs of words for T of the target on some rows."""
+  noisy = _problems.CLEAN < search.noise < np.inf
   guesses = _pairs.scan(words, target, weights, rows=len(target))
+  least = min((guess.share for guess in guesses), default=0)
   total = np.mean((weights * target)**2)
   tried = 0
   for guess in guesses:
     size = np.sqrt(max(guess.share, 0) * total) / search.scale
-    if size > max(1.5 * search.noise, 1e-6) and search.found:
+    if search.found and (size > max(_LEFT * search.noise, 1e-6) or (
+        noisy and guess.share > _LEFT * least)):
       continue
     tried += 1
-    if tried > (8 if search.noise < _problems.CLEAN else 12):
+    if search.over() or tried > (
+        8 if search.noise < _problems.CLEAN else 12):
       break
     coef = guess.coefficients(words, target, weights)
-    inner = sum(
-        sympy.Float(float(c), 17) * expr for c, expr in zip(
-            coef, guess.write(words, problem.exprs), strict=True))
-    found = search.offer(problem.factor * link.to_sympy(inner))
+    with sympy.evaluate(False):
+      inner = sum(
+          sympy.Float(float(c), 17) * expr for c, expr in zip(
+              coef, guess.write(words, problem.exprs), strict=True))
+    found = search.offer(_write(problem, link, inner))
     if found is not None and found.overall < _record.EXACT:
       return
+
+
+def _write(
+    problem: _problems.Problem, link: _links.Link,
+    inner: sympy.Expr) -> sympy.Expr:
+  """Returns the formula of y, not evaluated."""
+  with sympy.evaluate(False):
+    return problem.factor * link.to_sympy(inner)

@@ -1,12 +1,13 @@
 """Many small expressions of a few variables, with their values.
 
 They are the words that `_pairs` joins to formulas. sympy sees only those that
-are chosen; until then an expression is a recipe.
+are chosen; until then an expression is a recipe. A few rows tell the recipes
+apart; only those that are kept get their values on all rows.
 """
 
 from collections.abc import Callable
-from collections.abc import Iterator
-import itertools
+from collections.abc import Sequence
+import math
 from typing import Any
 from typing import NamedTuple
 
@@ -14,18 +15,25 @@ import numpy as np
 import sympy
 
 _LARGE = 1e12  # Greatest size of values that are worth a term.
-_SAME = 9  # Digits by which two terms are told apart.
+_SAME = 9  # Digits by which two terms are told apart,
+_ROWS = 24  # on so many rows.
+_FEW = 300  # Terms up to which none has a variable power.
+_SPARE = 1.1  # Times as many terms, since some are not finite on other rows.
 
 
 class Term(NamedTuple):
   """One small expression.
 
   Attributes:
-    build: From the expressions of the variables, this expression.
+    make: From the variables, this expression; of symbols if the second
+      argument is true, else of arrays.
     cost: Operations, about.
   """
-  build: Callable[[tuple[Any, ...]], Any]
+  make: Callable[[Any, bool], Any]
   cost: float
+
+  def build(self, symbols: Sequence[sympy.Expr]) -> sympy.Expr:
+    return self.make(symbols, True)
 
 
 class Words(NamedTuple):
@@ -107,11 +115,45 @@ def _exact(power: float) -> sympy.Rational:
   return sympy.Rational(round(2 * power), 2)
 
 
-def _build_monomial(powers: tuple[float, ...]) -> Callable[..., Any]:
-  def build(symbols):
-    return sympy.Mul(*(symbol**_exact(power) for symbol, power
-                       in zip(symbols, powers, strict=True) if power))
-  return build
+def _monomial(powers: tuple[float, ...], cost: float) -> Term:
+  used = [(i, power) for i, power in enumerate(powers) if power]
+
+  def make(inputs, exact):
+    return math.prod(
+        inputs[i]**(sympy.Rational(round(2 * power), 2) if exact else power)
+        for i, power in used)
+
+  return Term(make, cost)
+
+
+def _sum(a: Term, b: Term | None, sign: int) -> Term:
+  """Returns b + a or b - a, and 1 in place of b where that is None."""
+  def make(inputs, exact):
+    first = 1 if b is None else b.make(inputs, exact)
+    return first + sign * a.make(inputs, exact)
+
+  return Term(make, a.cost + (1.2 if b is None else b.cost + 1))
+
+
+def _call(shape: Shape, inner: Term, k: int) -> Term:
+  """Returns a function of a term times the k-th factor."""
+  def make(inputs, exact):
+    value = inner.make(inputs, exact)
+    return (shape.to_sympy(_FACTORS[k] * value) if exact
+            else shape.fn(_HALVES[k] * value))
+
+  return Term(make, inner.cost + shape.cost + (k > 0))
+
+
+def _product(a: Term, b: Term) -> Term:
+  return Term(lambda inputs, exact: (
+      a.make(inputs, exact) * b.make(inputs, exact)), a.cost + b.cost)
+
+
+def _power(base: Term, exponent: Term, sign: int) -> Term:
+  return Term(lambda inputs, exact: base.make(inputs, exact)**(
+      sign * exponent.make(inputs, exact)),
+              base.cost + exponent.cost + 1 + (sign < 0) / 2)
 
 
 def _power_cost(power: float) -> float:
@@ -138,53 +180,39 @@ def monomials(
                 p >= 0 or nonzero[i]))]
     chosen = [((*powers, p), cost + _power_cost(p)) for powers, cost in chosen
               for p in mine if cost + _power_cost(p) <= most]
-  terms, values = [], []
-  for powers, cost in chosen:
-    if any(powers):
-      terms.append(Term(_build_monomial(powers), cost))
-      values.append(np.prod(
-          [x[:, i]**p for i, p in enumerate(powers) if p], 0))
-  return _join([(terms, values)], len(x))
+  terms = [_monomial(powers, cost) for powers, cost in chosen if any(powers)]
+  values = [term.make(x.T, False) for term in terms]
+  return _tell_apart(terms, np.reshape(values, (len(terms), len(x))))
 
 
-def _join(
-    parts: list[tuple[list[Term], list[np.ndarray]]], rows: int) -> Words:
-  """Returns all terms whose values are sound and unlike the others' up to sign.
-  """
-  terms = [term for some, _ in parts for term in some]
-  values = [value for _, some in parts for value in some]
+def _sound(values: np.ndarray) -> np.ndarray:
+  """Whether values are finite, of some size and not constant, [terms]."""
+  with np.errstate(all='ignore'):
+    size = np.abs(values).max(1, initial=0)
+    return (np.isfinite(values).all(1) & (size > 1 / _LARGE) & (size < _LARGE)
+            & (np.ptp(values, axis=1) >= 1e-9 * size))
+
+
+def _tell_apart(terms: Sequence[Term], values: np.ndarray) -> Words:
+  """Returns the sound terms, each once up to a factor, the simplest first."""
+  costs = np.array([term.cost for term in terms])
+  order = np.argsort(costs, kind='stable')
+  order = order[_sound(values)[order]]
+  with np.errstate(all='ignore'):
+    first = values[order, :1]
+    first = np.where(first == 0, 1, first)
+    marks = np.round(values[order] / first, _SAME) + 0.0  # There are two 0.
   seen: dict[bytes, int] = {}
-  kept = []
-  for i in sorted(range(len(terms)), key=lambda i: terms[i].cost):
-    value = values[i]
-    if not np.isfinite(value).all():
-      continue
-    size = np.abs(value).max()
-    if not 1 / _LARGE < size < _LARGE or np.ptp(value) < 1e-9 * size:
-      continue
-    first = value[0] if value[0] else 1.0
-    with np.errstate(all='ignore'):
-      mark = np.round(value / first, _SAME).tobytes()
-    if mark not in seen:
-      seen[mark] = i
-      kept.append(i)
-  if not kept:
-    return Words([], np.zeros((0, rows)), np.zeros(0))
-  return Words([terms[i] for i in kept], np.stack([values[i] for i in kept]),
-               np.array([terms[i].cost for i in kept]))
+  for i, mark in zip(order.tolist(), marks, strict=True):
+    seen.setdefault(mark.tobytes(), i)
+  kept = list(seen.values())
+  return Words([terms[i] for i in kept], values[kept], costs[kept])
 
 
 def join(*words: Words) -> Words:
   """Returns the terms of all, each once."""
-  rows = words[0].values.shape[1]
-  return _join([(w.terms, list(w.values)) for w in words], rows)
-
-
-def _build_sum(a: Term, b: Term | None, sign: int) -> Callable[..., Any]:
-  def build(symbols):
-    first = 1 if b is None else b.build(symbols)
-    return first + sign * a.build(symbols)
-  return build
+  return _tell_apart([term for some in words for term in some.terms],
+                     np.concatenate([some.values for some in words]))
 
 
 def sums(words: Words) -> Words:
@@ -192,36 +220,27 @@ def sums(words: Words) -> Words:
   terms, values = [], []
   for i, a in enumerate(words.terms):
     for sign in (1, -1):
-      terms.append(Term(_build_sum(a, None, sign), a.cost + 1.2))
-      values.append(1 + sign * words.values[i])
-      for j in range(i):
-        b = words.terms[j]
-        terms.append(Term(_build_sum(a, b, sign), a.cost + b.cost + 1))
-        values.append(words.values[j] + sign * words.values[i])
-  return _join([(terms, values)], words.values.shape[1])
+      mine = sign * words.values[i]
+      terms.append(_sum(a, None, sign))
+      values.append(1 + mine[None])
+      terms += [_sum(a, b, sign) for b in words.terms[:i]]
+      values.append(words.values[:i] + mine)
+  return _tell_apart(terms, np.concatenate(values)) if terms else words
 
 
-def _build_call(shape: Shape, inner: Term, factor: Any) -> Callable[..., Any]:
-  return lambda symbols: shape.to_sympy(factor * inner.build(symbols))
-
-
-def _apply(
-    words: Words, shapes: tuple[Shape, ...],
-    factors: int) -> Iterator[tuple[Term, np.ndarray]]:
-  for (term, value), shape in itertools.product(
-      zip(words.terms, words.values, strict=True), shapes):
-    for factor, exact in zip(_HALVES[:factors], _FACTORS, strict=False):
-      extra = 0 if factor == 1 else 1
-      with np.errstate(all='ignore'):
-        yield Term(_build_call(shape, term, exact),
-                   term.cost + shape.cost + extra), shape.fn(factor * value)
+def _apply(words: Words, shapes: tuple[Shape, ...], factors: int) -> Words:
+  terms, values = [], [words.values[:0]]
+  with np.errstate(all='ignore'):
+    for shape in shapes:
+      for k in range(factors):
+        terms += [_call(shape, term, k) for term in words.terms]
+        values.append(shape.fn(_HALVES[k] * words.values))
+  return _tell_apart(terms, np.concatenate(values))
 
 
 def roots(words: Words) -> Words:
   """Returns roots, squares and inverses of the terms."""
-  pairs = list(_apply(words, _SHAPES, 1))
-  return _join([([t for t, _ in pairs], [v for _, v in pairs])],
-               words.values.shape[1])
+  return _apply(words, _SHAPES, 1)
 
 
 def curves(words: Words, factors: int = 1) -> Words:
@@ -231,24 +250,26 @@ def curves(words: Words, factors: int = 1) -> Words:
     words: The terms.
     factors: How many numbers the arguments are multiplied by, in turn.
   """
-  pairs = list(_apply(words, _CURVES, factors))
-  return _join([([t for t, _ in pairs], [v for _, v in pairs])],
-               words.values.shape[1])
-
-
-def _build_product(a: Term, b: Term) -> Callable[..., Any]:
-  return lambda symbols: a.build(symbols) * b.build(symbols)
+  return _apply(words, _CURVES, factors)
 
 
 def products(left: Words, right: Words, most: float) -> Words:
   """Returns products of a term of each that cost at most so much."""
-  terms, values = [], []
-  for a, u in zip(left.terms, left.values, strict=True):
-    for b, v in zip(right.terms, right.values, strict=True):
-      if a.cost + b.cost <= most:
-        terms.append(Term(_build_product(a, b), a.cost + b.cost))
-        values.append(u * v)
-  return _join([(terms, values)], left.values.shape[1])
+  i, j = np.nonzero(left.costs[:, None] + right.costs <= most)
+  terms = [_product(left.terms[a], right.terms[b])
+           for a, b in zip(i.tolist(), j.tolist(), strict=True)]
+  return _tell_apart(terms, left.values[i] * right.values[j])
+
+
+def powers(bases: Words, exponents: Words) -> Words:
+  """Returns terms to the power of other terms, and of those times -1."""
+  terms, values = [], [bases.values[:0]]
+  for base, mine in zip(bases.terms, bases.values, strict=True):
+    if (mine > 0).all():
+      for sign in (1, -1):
+        terms += [_power(base, term, sign) for term in exponents.terms]
+        values.append(np.exp(sign * np.log(mine) * exponents.values))
+  return _tell_apart(terms, np.concatenate(values))
 
 
 def vocabulary(x: np.ndarray, most: int) -> Words:
@@ -258,6 +279,20 @@ def vocabulary(x: np.ndarray, most: int) -> Words:
     x: Values of the variables.
     most: How many terms, about; the simplest ones.
   """
+  # The extremes show most of what is not finite.
+  ends = [x.argmin(0), x.argmax(0)]
+  spread = np.linspace(0, len(x) - 1, _ROWS).astype(int)
+  recipes = _recipes(x[np.unique(np.concatenate([*ends, spread]))], most)
+  recipes = recipes.first(int(_SPARE * most))
+  with np.errstate(all='ignore'):
+    values = np.reshape([term.make(x.T, False) for term in recipes.terms],
+                        (len(recipes.terms), len(x)))
+  words = Words(recipes.terms, values, recipes.costs)
+  return words.pick(np.flatnonzero(_sound(values))[:most])
+
+
+def _recipes(x: np.ndarray, most: int) -> Words:
+  """Returns the terms with their values on a few rows."""
   inputs = x.shape[1]
   exponents: tuple[float, ...] = (
       _EXPONENTS if inputs <= 4 else _EXPONENTS[:6])
@@ -265,19 +300,22 @@ def vocabulary(x: np.ndarray, most: int) -> Words:
   if inputs == 1:
     exponents += _MANY_EXPONENTS
   share = min(1.0, most / 2000)
-  powers = monomials(x, limit if share > 0.3 else 0.8 * limit, exponents)
+  simple = monomials(x, limit if share > 0.3 else 0.8 * limit, exponents)
 
   def some(words, count):
     return words.first(max(int(count * share**0.5), 3))
 
-  tiny = some(powers, {1: 4, 2: 10, 3: 14}.get(inputs, 18))
-  added = sums(some(powers, 20))
+  tiny = some(simple, {1: 4, 2: 10, 3: 14}.get(inputs, 18))
+  added = sums(some(simple, 20))
   functions = curves(tiny, len(_HALVES) if inputs <= 2 else 3)
   rooted = roots(some(added, most // 6))
-  mixed = products(some(powers, 12), some(
+  mixed = products(some(simple, 12), some(
       join(functions, added, rooted), 600), 6.0 if inputs < 4 else 4.5)
   outer = curves(some(added, 24), 2)
   waves = products(
-      some(powers, 60), curves(some(powers, inputs + 2), 1), 7.0)
-  return join(
-      powers, added, functions, rooted, outer, mixed, waves).first(most)
+      some(simple, 60), curves(some(simple, inputs + 2), 1), 7.0)
+  parts = [simple, added, functions, rooted, outer, mixed, waves]
+  if most > _FEW:
+    singles = monomials(x, 1.0, (1,))
+    parts.append(powers(join(singles, sums(singles)), singles))
+  return join(*parts).first(most)

@@ -17,15 +17,21 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import time
 from typing import NamedTuple
+from typing import TypeVar
 
 import numpy as np
 import sympy
 import threadpoolctl
 
+from kan_jax.symbolic import _constants
 from kan_jax.symbolic import _record
+from kan_jax.symbolic import _scaling
 from kan_jax.symbolic import _search
+from kan_jax.symbolic import _sizes
+from kan_jax.symbolic import _units
 from kan_jax.symbolic import expressions
 
+_T = TypeVar('_T')
 _MOST_ROWS = 20_000
 
 
@@ -67,7 +73,8 @@ class Law(NamedTuple):
 
 def find_law(
     x: np.ndarray, y: np.ndarray, *, names: Sequence[str] | None = None,
-    time_limit: float | None = None,
+    time_limit: float | None = None, units: Mapping[str, str] | None = None,
+    target_unit: str | None = None,
     log: Callable[[str], None] = lambda line: None) -> Law | None:
   """Looks for a law of y in x.
 
@@ -84,16 +91,32 @@ def find_law(
     names: Names of the inputs; x_0, x_1, ... by default.
     time_limit: Seconds after which no further attempt begins. By default their
       number is limited, not their time: the same rows give the same law.
+    units: Unit of each input by name, such as 'kg*m/s**2', 'N' or '1': products
+      of powers of SI units without prefixes. Only formulas with the unit of
+      the target are then looked at; their numbers have no units.
+    target_unit: Unit of the target. Needed with `units`.
     log: Function that takes a line about each problem.
 
   Returns:
     What was found; None where nothing was.
+
+  Raises:
+    ValueError: If no column varies, a unit cannot be read, or no product of
+      powers of the inputs has the unit of the target.
   """
   symbols = expressions.make_symbols(names, x.shape[1])
+  if units is not None:
+    _units.read([str(s) for s in symbols], units, target_unit)
   x, y, symbols = _choose(x, y, symbols, log)
+  known = None if units is None else _units.read(
+      [str(s) for s in symbols], {str(s): units[str(s)] for s in symbols},
+      target_unit)
   started = time.monotonic()
   limit = np.inf if time_limit is None else time_limit
-  search = _record.Record(x, y, [str(s) for s in symbols], log, started + limit)
+  sizes, size = _scaling.choose(x), float(_scaling.choose(y[:, None])[0])
+  search = _record.Record(
+      x / sizes, y / size, [str(s) for s in symbols], log, started + limit,
+      known)
   interrupted = False
   # Many formulas are infinite on some rows, which is no mistake here. All
   # products are small: threads would only wait for one another.
@@ -106,18 +129,51 @@ def find_law(
       log('interrupted: the best formula so far')
     best = _search.finish(search)
     reached = search.satisfied()
-  if best is None:
-    return None
-  back = dict(zip(search.symbols, symbols, strict=True))
-
-  def formula(found):
-    return Formula(found.expr.xreplace(back), found.error, found.operations)
-
+    if best is None:
+      return None
+    raw = _Raw(search, symbols, sizes, size)
+    chosen = raw.fit(best, x, y)
   # The chosen one stands for all that are exact, whatever their numbers.
-  everything = [formula(one) for one in (*search.found, best)
-                if one is best or one.overall >= _record.EXACT]
-  return Law(formula(best), best.deviations, best_of(everything), search.noise,
+  front = _best_of([one for one in search.found
+                    if one.overall >= _record.EXACT],
+                   lambda one: (one.operations, one.error))
+  first = _formula(chosen.write(), best)
+  return Law(first, chosen.named_deviations(), best_of([first, *(
+      _formula(raw.write(one.fit), one) for one in front)]), search.noise,
              reached, interrupted)
+
+
+class _Raw(NamedTuple):
+  """Writes formulas in the columns and units of the table."""
+  search: _record.Record
+  symbols: list[sympy.Symbol]
+  sizes: np.ndarray
+  size: float
+
+  def write(self, fitted: _constants.Fit) -> sympy.Expr:
+    sizes = dict(zip(self.search.symbols, self.sizes.tolist(), strict=True))
+    back = dict(zip(self.search.symbols, self.symbols, strict=True))
+    expr = _sizes.canonical(fitted.write())
+    return _scaling.undo(expr, sizes, self.size).xreplace(back)
+
+  def fit(
+      self, found: _record.Found, x: np.ndarray, y: np.ndarray
+      ) -> _constants.Fit:
+    """Returns the formula with its numbers for this table."""
+    back = dict(zip(self.search.symbols, self.symbols, strict=True))
+    same = found.fit._replace(form=found.fit.form.xreplace(back))
+    if self.size == 1 and (self.sizes == 1).all():
+      return same
+    written = self.write(found.fit)
+    again = _constants.fit(written, self.symbols, x, y)
+    if again is None:
+      none = np.zeros(0)
+      return _constants.Fit(written, (), none, found.overall, none[:, None])
+    return _constants.recognize(again, self.symbols, x, y)
+
+
+def _formula(written: sympy.Expr, found: _record.Found) -> Formula:
+  return Formula(written, found.error, int(written.count_ops()))
 
 
 def _choose(
@@ -167,8 +223,14 @@ def write_numbers(
 
 def best_of(formulas: Sequence[Formula]) -> tuple[Formula, ...]:
   """Returns the formulas that no other one beats in both size and error."""
-  kept: list[Formula] = []
-  for one in sorted(formulas, key=lambda f: (f.operations, f.relative)):
-    if not kept or one.relative < 0.95 * kept[-1].relative:
+  return tuple(_best_of(formulas, lambda f: (f.operations, f.relative)))
+
+
+def _best_of(
+    formulas: Sequence[_T], measure: Callable[[_T], tuple[int, float]]
+    ) -> list[_T]:
+  kept: list[_T] = []
+  for one in sorted(formulas, key=measure):
+    if not kept or measure(one)[1] < 0.95 * measure(kept[-1])[1]:
       kept.append(one)
-  return tuple(kept)
+  return kept

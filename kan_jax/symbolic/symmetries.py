@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import sympy
+import threadpoolctl
 
 from kan_jax.symbolic import _links
 from kan_jax.symbolic import _problems
@@ -92,7 +93,8 @@ def separability(
       raise ValueError('`y` needs one sign where `product` is asked for.')
     problem = problem._replace(target=np.log(np.abs(y)))
   deviation = float(problem.target.std())
-  seen = _problems.look(problem, rows, deviation, _links.LINKS[:1])
+  with threadpoolctl.threadpool_limits(1, 'blas'):
+    seen = _problems.look(problem, rows, deviation, _links.LINKS[:1])
   if seen is None:
     raise ValueError('`x` and `y` need finite numbers, and no constant column.')
   mixed = seen.surface.mixed(problem.columns[rows.held_out]) / deviation
@@ -129,7 +131,14 @@ def find_symmetries(
     ones with the least error.
   """
   problem, rows = _start(x, y, names)
-  scale = float(problem.target.std())
+  # All products are small: threads would only wait for one another.
+  with threadpoolctl.threadpool_limits(1, 'blas'):
+    return _find(problem, rows, float(problem.target.std()))
+
+
+def _find(
+    problem: _problems.Problem, rows: _problems.Rows,
+    scale: float) -> list[Symmetry]:
   whole = _problems.look(problem, rows, scale, _links.LINKS)
   if whole is None:
     raise ValueError('`x` and `y` need finite numbers, and no constant column.')

@@ -28,7 +28,7 @@ class ConstantsTest(parameterized.TestCase):
     fitted = _constants.fit(sympy.Float(1.0) + 0 * _A, [_A, _B], _X, y)
     # 300 draws tell a deviation to 4 %.
     np.testing.assert_allclose(
-        fitted.deviations, 0.5 / np.sqrt(300), rtol=0.15)
+        fitted.deviations(), 0.5 / np.sqrt(300), rtol=0.15)
 
   def test_no_finite_values(self):
     self.assertIsNone(_constants.fit(
@@ -39,7 +39,7 @@ class ConstantsTest(parameterized.TestCase):
       (3.14160, 1e-4, sympy.pi), (0.0795775, 1e-7, 1 / (4 * sympy.pi)),
       (1e-14, 1e-13, sympy.Integer(0)))
   def test_numbers_are_recognized(self, value, deviation, expected):
-    self.assertEqual(next(_constants.simple(value, deviation)), expected)
+    self.assertEqual(next(_constants.simple(value, deviation)).exact, expected)
 
   @parameterized.parameters((0.5312, 1e-6), (0.53, 0.1))
   def test_others_are_not(self, value, deviation):
@@ -51,14 +51,14 @@ class ConstantsTest(parameterized.TestCase):
     start = 3.1 * _A + 0.3 * _B + 0.01
     fitted = _constants.fit(start, [_A, _B], _X, y)
     again = _constants.recognize(fitted, [_A, _B], _X, y)
-    self.assertEqual(again.expr, sympy.pi * _A + _B / 3)
+    self.assertEqual(again.write(), sympy.pi * _A + _B / 3)
 
   def test_shorten(self):
     expr = _A / (_A * _B + _A**2)
     y = 1 / (_X[:, 0] + _X[:, 1])
     fitted = _constants.fit(expr, [_A, _B], _X, y)
     self.assertEqual(_constants.shorten(
-        fitted, [_A, _B], _X, y).expr, 1 / (_A + _B))
+        fitted, [_A, _B], _X, y).write(), 1 / (_A + _B))
 
 
 class CurvesTest(parameterized.TestCase):
