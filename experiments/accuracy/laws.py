@@ -103,14 +103,26 @@ def attempt(
                   f'{type(problem).__name__}: {problem}'.partition('\n')[0])
 
 
-def table(results: list[Result]) -> str:
-  """Returns a Markdown table, a row for each law and seed."""
+def table(results: list[Result], noise: float, dummies: int) -> str:
+  """Returns a Markdown table, a row for each law.
+
+  The header says what the runs had in common, so that a document may hold a
+  table of each kind. Of several seeds, a row has the greatest error, the mean
+  time, and the formula of the first that was not found, or of the first.
+  """
+  kind = [f'noise {noise:g}'] * (noise > 0) + [f'{dummies} dummies'] * (
+      dummies > 0)
+  rows = []
+  for law in dict.fromkeys(result.law for result in results):
+    some = [result for result in results if result.law == law]
+    shown = next((r for r in some if not r.found), some[0])
+    rows.append((
+        law, f'{sum(r.found for r in some)} of {len(some)}',
+        f'{max(r.error for r in some):.1e}',
+        f'{np.mean([r.seconds for r in some]):.1f}',
+        f'`{shown.expression.replace("|", "¦")}`'))
   return tables.markdown(
-      ('law', 'seed', 'found', 'error', 'operations', 'of the law', 'seconds',
-       'formula'),
-      [(r.law, r.seed, 'yes' if r.found else 'no', f'{r.error:.1e}',
-        r.operations, r.of_law, f'{r.seconds:.1f}',
-        f'`{r.expression.replace("|", "¦")}`') for r in results])
+      ('law', ', '.join(['found', *kind]), 'error', 'seconds', 'formula'), rows)
 
 
 def _load() -> list[law_file.Law]:
@@ -135,20 +147,21 @@ def main() -> None:
   cli.compile_quickly()
   jax.config.update('jax_enable_x64', True)
   values = flags.FLAGS
+  kind = values.noise, values.dummies
   results: list[Result] = []
-  tables.put(values.document, table([]), 2)  # Says at once if it cannot.
+  tables.put(values.document, table([], *kind), 1)  # Says if it cannot.
   for law in _load():
     for seed in range(values.seeds):
-      result = attempt(law, seed, values.rows, values.noise, values.dummies,
-                       values.seconds)
+      result = attempt(law, seed, values.rows, *kind, values.seconds)
       results.append(result)
       print(f'{law.name}, seed {seed}: '
             f'{"found" if result.found else "not found"} after '
             f'{result.seconds:.1f} s, error {result.error:.1e}: '
             f'{result.expression}', flush=True)
-  tables.put(values.document, table(results), 2)
+    tables.put(values.document, table(results, *kind), 1)
   count = sum(result.found for result in results)
-  print(f'\n{table(results)}\n\nfound {count} of {len(results)}', flush=True)
+  print(f'\n{table(results, *kind)}\n\nfound {count} of {len(results)}',
+        flush=True)
 
 
 if __name__ == '__main__':

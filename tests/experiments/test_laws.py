@@ -44,7 +44,8 @@ class LawsTest(parameterized.TestCase):
     result = laws.attempt(broken, 0, 60, 0, 0, 5)
     self.assertFalse(result.found)
     self.assertIn('Error', result.expression)
-    self.assertIn('| broken | 0 | no |', laws.table([result]))
+    self.assertIn('| broken | 0 of 1 | inf |', laws.table([result], 0, 0))
+    self.assertIn('| found, noise 0.1, 2 dummies |', laws.table([], 0.1, 2))
 
   def test_the_program(self):
     done = command.call('accuracy.laws', '--only=gas,pendulum', '--rows=300')
