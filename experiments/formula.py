@@ -3,12 +3,12 @@
   python -m experiments.formula --task=hello
   python -m experiments.formula --csv=table.csv --target=y --workdir=runs/table
 
-Of more than six columns, those that matter are chosen first. Then the formula
-is looked for by structure, and, where that does not reach the noise, by
-networks; with --networks, by these alone. See kan_jax/symbolic/discovery.py.
-Nothing is written without --workdir, which gets the formula as text and as
-LaTeX, pictures of the network before and after its edges got functions, if
-there is one, and view.html, a page with all of it.
+The formula is looked for by structure, and, where that does not reach the
+noise, by networks; with --networks, by these alone. Of more than ten columns,
+those that matter most are chosen first; of more than six for networks alone.
+See kan_jax/symbolic/discovery.py. Nothing is written without --workdir, which
+gets the formula as text and as LaTeX, pictures of the network before and after
+its edges got functions, if there is one, and view.html, a page with all of it.
 """
 
 from collections.abc import Callable
@@ -35,11 +35,19 @@ from kan_jax.plotting import _figures
 from kan_jax.plotting import _interactive
 from kan_jax.plotting import _pages
 from kan_jax.plotting import edge_panels
+from kan_jax.symbolic import by_structure
 from kan_jax.symbolic import discovery
 from kan_jax.symbolic import expressions
 
 _EDGES = 24  # Most edges of each layer on the page.
 _ROWS_TO_CHOOSE = 5000  # That decide which columns matter.
+_STYLE = """
+.front :is(th, td):last-child, .front :is(th, td):nth-child(3) {
+  text-align: left;
+}
+.front .chosen { background: var(--right); }
+"""
+_MOST_ROWS = 25_000  # Of a table; a fifth of them only test.
 
 
 class Task(NamedTuple):
@@ -76,10 +84,37 @@ def sample(
 
 
 def report(discovered: discovery.Discovery, target: str) -> str:
-  """Returns the formula to six digits, and how good it is."""
+  """Returns the formula to six digits, how good it is, and the others."""
   rounded = symbolic.round_digits(discovered.expression, 6)
-  return (f'{target} = {rounded}\nRMSE {discovered.error:.2e} on test rows, '
-          f'{discovered.relative:.2e} of the standard deviation of {target}')
+  lines = [
+      f'{target} = {rounded}', f'RMSE {discovered.error:.2e} on test rows, '
+      f'{discovered.relative:.2e} of the standard deviation of {target}']
+  rows = _front_rows(discovered)
+  if len(rows) > 1:
+    lines += ['', 'operations  relative error  formula']
+    lines += [f'{size:>10}  {error:>14}  {formula}{mark}'
+              for size, error, formula, mark in rows]
+  return '\n'.join(lines)
+
+
+def _front_rows(
+    discovered: discovery.Discovery) -> list[tuple[str, str, str, str]]:
+  """Returns size, error and text of the best formulas, and a mark.
+
+  The one chosen need not be on the front: its description is the shortest, but
+  a shorter one may be as good within a few per cent.
+  """
+  chosen = by_structure.Formula(
+      discovered.expression, discovered.relative,
+      int(discovered.expression.count_ops()))
+  front = [*discovered.front]
+  if all(formula.expression != chosen.expression for formula in front):
+    front.append(chosen)
+  return [
+      (str(formula.operations), f'{formula.relative:.2g}',
+       str(symbolic.round_digits(formula.expression, 4)),
+       '  <- chosen' if formula.expression == chosen.expression else '')
+      for formula in sorted(front, key=lambda formula: formula.operations)]
 
 
 class Outcome(NamedTuple):
@@ -162,22 +197,27 @@ def page(title: str, outcome: Outcome) -> str:
               'nothing else has used.'),
           _pages.section('search', 'Search', '<pre>{}</pre>'.format(
               html.escape('\n'.join(outcome.log))))],
-      outcome.settings)
+      outcome.settings, style=_STYLE)
 
 
 def _front(found: discovery.Discovery, target: str) -> str:
   """A table of the best formula of each size; nothing if there is but one."""
-  if len(found.front) < 2:
+  rows = _front_rows(found)
+  if len(rows) < 2:
     return ''
-  rows = [_pages.cells('td', [
-      str(formula.operations), f'{formula.relative:.2g}',
-      f'{target} = {symbolic.round_digits(formula.expression, 4)}'])
-          for formula in found.front]
-  head = _pages.cells('th', ['operations', 'relative error', 'formula'])
+  chosen = ' class="chosen"'
+  lines = [
+      f'<tr{chosen if mark else ""}>' + _pages.cells('td', [
+          size, error, f'{target} = {formula}',
+          'chosen' if mark else '']) + '</tr>'
+      for size, error, formula, mark in rows]
+  head = _pages.cells('th', ['operations', 'relative error', 'formula', ''])
   return _pages.section(
       'front', 'Shorter and longer formulas',
-      f'<table><tr>{head}</tr>' + ''.join(f'<tr>{row}</tr>' for row in rows)
-      + '</table>', 'Each is the best of its size on the rows that decide.')
+      f'<div class="wide"><table class="front"><tr>{head}</tr>{"".join(lines)}'
+      '</table></div>', 'Each is the best of its size on the rows that decide. '
+      'The one chosen has the shortest description: bits for its errors, and '
+      'bits for its operations.')
 
 
 def _predict(outcome: Outcome) -> dict[str, np.ndarray]:
@@ -194,9 +234,21 @@ def _predict(outcome: Outcome) -> dict[str, np.ndarray]:
   return predictions | {'formula': formula[:, 0]}
 
 
+def choose_rows(
+    x: np.ndarray, y: np.ndarray, *, seed: int,
+    log: Callable[[str], None]) -> tuple[np.ndarray, np.ndarray]:
+  """Returns 25,000 rows of a longer table, and says so."""
+  if len(x) <= _MOST_ROWS:
+    return x, y
+  log(f'{_MOST_ROWS} of {len(x)} rows, drawn at random')
+  rows = np.random.default_rng(seed).permutation(len(x))[:_MOST_ROWS]
+  return x[rows], y[rows]
+
+
 def choose_inputs(
     x: np.ndarray, y: np.ndarray, names: tuple[str, ...], *, seed: int,
-    log: Callable[[str], None]) -> tuple[np.ndarray, tuple[str, ...]]:
+    log: Callable[[str], None],
+    networks: bool = False) -> tuple[np.ndarray, tuple[str, ...]]:
   """Returns the columns that matter and their names; all, where they are few.
 
   A KAN with many inputs tells which these are in seconds, as in
@@ -208,16 +260,20 @@ def choose_inputs(
     names: Names of the inputs.
     seed: Decides the rows of a long table and the initial parameters.
     log: Takes a line before and after the choice.
+    networks: Whether networks alone look for the formula, for which six columns
+      are many; else, ten are.
 
   Raises:
     cli.RunError: If no column matters.
   """
-  if len(names) <= inputs.MOST:
+  most, choose = ((inputs.MOST, inputs.strongest) if networks else
+                  (inputs.MOST_BY_STRUCTURE, inputs.candidates))
+  if len(names) <= most:
     return x, names
   log(f'looking which of the {len(names)} columns matter')
   rows = np.random.default_rng(seed).permutation(len(x))[:_ROWS_TO_CHOOSE]
   fitted = estimators.KANRegressor(random_state=seed).fit(x[rows], y[rows])
-  columns = inputs.strongest(fitted.feature_importances_)
+  columns = choose(fitted.feature_importances_)
   if not len(columns):
     raise cli.RunError('no column explains the target')
   chosen = tuple(names[i] for i in columns)
@@ -272,16 +328,16 @@ def main() -> None:
     lines.append(f'{time.monotonic() - started:5.1f} s  {line}')
     print(lines[-1], flush=True)
 
-  log(table.understood)
-  seed = flags.FLAGS.seed
+  for line in (table.understood, *table.left_out):
+    log(line)
+  seed, networks = flags.FLAGS.seed, flags.FLAGS.networks
   try:
+    x, y = choose_rows(table.x, table.y, seed=seed, log=log)
     x, names = choose_inputs(
-        table.x, table.y, table.names, seed=seed, log=log)
-    shapes = discovery.default_shapes(
-        len(names)) if flags.FLAGS.networks else None
+        x, y, table.names, seed=seed, log=log, networks=networks)
     discovered = discovery.discover(
-        x, table.y, key=jax.random.key(seed), names=names, shapes=shapes,
-        log=log)
+        x, y, key=jax.random.key(seed), names=names, log=log,
+        shapes=discovery.default_shapes(len(names)) if networks else None)
   except KeyboardInterrupt as error:
     raise cli.InterruptedRunError(
         'interrupted; there is no formula yet', signal.SIGINT) from error
@@ -291,7 +347,7 @@ def main() -> None:
   if folder:
     with cli.writing(folder):
       write(folder, Outcome(
-          discovered, x, table.y, names, target, lines, _settings()))
+          discovered, x, y, names, target, lines, _settings()))
     print(f'{folder / "view.html"}: open it in a browser')
 
 

@@ -7,6 +7,7 @@ person would not read as a number must be an error here, not text or NaN.
 import csv
 import io
 import pathlib
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,12 @@ _SEPARATORS = {',': 'commas', ';': 'semicolons', '\t': 'tabs', '|': 'bars',
 _GUESSED = ',;\t|'  # In this order; spaces are part of many names.
 _WORDS = {'tab': '\t', r'\t': '\t', 'space': ' '}
 _TRIED = 10  # Rows that decide between separators.
+_MISSING = frozenset(('', 'na', 'n/a', 'nan'))  # As R and pandas write it, too.
+_PLAIN = frozenset('0123456789+-.eE')  # What most numbers are written with.
+_WITH_COMMA = re.compile(r'[+-]?[\d.]*,\d+')
+_WITH_POINT = re.compile(r'[+-]?\d*\.\d+([eE][+-]?\d+)?')
+# Such as 2026-11-29, 29.11.26 and 11/29/2026 08:30.
+_DATE = re.compile(r'\d{1,4}([-/.])\d{1,2}\1\d{1,4}([T ].*)?')
 
 
 class Format(NamedTuple):
@@ -40,11 +47,13 @@ class Table(NamedTuple):
     y: The column to be explained, [n].
     names: The names of the columns that explain.
     understood: How the file was read, in one line.
+    left_out: A line on each column that is left out, and on rows.
   """
   x: np.ndarray
   y: np.ndarray
   names: tuple[str, ...]
   understood: str
+  left_out: tuple[str, ...] = ()
 
 
 class _Lines(NamedTuple):
@@ -53,12 +62,21 @@ class _Lines(NamedTuple):
   rows: list[tuple[int, list[str]]]  # With their line numbers.
 
 
+class _Column(NamedTuple):
+  """One column: its fields, their numbers, NaN where there is none."""
+  name: str
+  fields: list[str]
+  values: np.ndarray
+  missing: np.ndarray  # Which fields are empty, or say that nothing is known.
+
+
 def read(
     path: pathlib.Path, target: str, form: Format = Format()) -> Table:  # noqa: B008
   """Reads a table with a line of names and then numbers.
 
-  A first column without a name, as `DataFrame.to_csv()` writes it, counts the
-  rows and is left out.
+  Left out are a first column without a name, as `DataFrame.to_csv()` writes it,
+  columns of text or dates, constant ones, those that are another one again, and
+  those with most fields missing; then the rows in which a field is missing.
 
   Args:
     path: The file.
@@ -67,8 +85,9 @@ def read(
 
   Raises:
     cli.UsageError: If the file cannot be read, a line has too few or too many
-      fields, a field is missing or is no finite number, a column is constant,
-      names are missing or there twice, or there are fewer than 50 rows.
+      fields, a column of numbers has a field that is no finite number, the
+      target is constant or no number, names are missing or there twice, or
+      fewer than 50 rows or no column is left.
   """
   lines, separator = _split(path, form.separator)
   lines, has_index = _without_index(path, lines)
@@ -86,25 +105,136 @@ def read(
     raise cli.UsageError(
         f'--decimal={decimal} is not possible; it is . or , and differs from '
         f'--separator={separator}')
-  table = np.array([
-      [_number(path, line, name, field, decimal)
-       for name, field in zip(names, fields, strict=True)]
-      for line, fields in rows])
-  constant = [name for name, column in zip(names, table.T, strict=True)
-              if column.min() == column.max()]
-  if constant:
-    raise cli.UsageError(
-        f'{path} has constant columns: {", ".join(constant)}; take them out')
-  column = names.index(target)
-  others = names[:column] + names[column + 1:]
+  columns = [_read_column(name, [fields[k] for _, fields in rows], decimal)
+             for k, name in enumerate(names)]
+  columns, left_out = _with_numbers(path, columns, target)
+  _refuse_text(path, columns, [line for line, _ in rows], decimal)
+  table, more = _whole_rows(path, columns, [line for line, _ in rows])
+  kept, again = _that_vary(path, [c.name for c in columns], table, target)
+  y = table[:, [c.name for c in columns].index(target)]
+  others = tuple(columns[k].name for k in kept)
   understood = (
-      f'{path}: {len(rows)} rows; {target} by {", ".join(others)}; fields '
+      f'{path}: {len(table)} rows; {target} by {", ".join(others)}; fields '
       f'between {_SEPARATORS.get(separator, separator)}, decimal '
       f'{"commas" if decimal == "," else "points"}'
       + ('; the first column has no name and is left out'
          if has_index else ''))
-  return Table(np.delete(table, column, 1), table[:, column], tuple(others),
-               understood)
+  return Table(table[:, kept], y, others, understood,
+               (*left_out, *more, *again))
+
+
+def _read_column(name: str, fields: list[str], decimal: str) -> _Column:
+  """Reads the numbers of a column."""
+  fields = [field.strip() for field in fields]
+  missing = np.array([field.lower() in _MISSING for field in fields])
+  values: list[float] = []
+  if decimal == '.' and not set().union(*map(set, fields)) - _PLAIN:
+    try:  # Much faster than to look at each.
+      values = list(map(float, fields))
+    except ValueError:
+      values = []
+  return _Column(name, fields, np.array(
+      values or [_number(field, decimal) for field in fields]), missing)
+
+
+def _number(field: str, decimal: str) -> float:
+  """Reads one field, NaN if it is no number.
+
+  Unlike Python's `float`, it takes no underscores.
+  """
+  if decimal == ',':
+    field = field.replace('.', '_').replace(',', '.')  # No point is allowed.
+  if '_' in field or not field.isascii():
+    return np.nan
+  try:
+    return float(field)
+  except ValueError:
+    return np.nan
+
+
+def _with_numbers(
+    path: pathlib.Path, columns: list[_Column],
+    target: str) -> tuple[list[_Column], list[str]]:
+  """Leaves out columns that hold no numbers, or hardly any."""
+  kept, lines = [], []
+  for column in columns:
+    count, missing = len(column.fields), int(column.missing.sum())
+    # Not what has digits alone: a number that is written in another way.
+    words = [column.fields[k] for k in np.flatnonzero(
+        np.isnan(column.values) & ~column.missing)
+             if _DATE.fullmatch(column.fields[k])
+             or any(map(str.isalpha, column.fields[k]))]
+    what = ''
+    if 2 * missing > count:
+      what = f'is empty in {missing} of {count} rows'
+    elif 2 * len(words) > count - missing:
+      kind = 'dates' if _DATE.fullmatch(words[0]) else 'text'
+      what = f'holds {kind}, such as {words[0]!r}'
+    if what and column.name == target:
+      raise cli.UsageError(
+          f'{path}: the target {target} {what}; it needs numbers')
+    if what:
+      lines.append(f'{column.name} {what}: left out')
+    else:
+      kept.append(column)
+  return kept, lines
+
+
+def _refuse_text(
+    path: pathlib.Path, columns: list[_Column], lines: list[int],
+    decimal: str) -> None:
+  """Raises an error for the first field that is no finite number."""
+  for column in columns:
+    bad = np.flatnonzero(~np.isfinite(column.values) & ~column.missing)
+    if not len(bad):
+      continue
+    field = column.fields[bad[0]]
+    place = f'{path}, line {lines[bad[0]]}: column {column.name}'
+    if np.isnan(column.values[bad[0]]):
+      raise cli.UsageError(
+          f'{place} has {field!r}, which is no number with a decimal '
+          f'{"comma" if decimal == "," else "point"}; code text as numbers or '
+          'take the column out')
+    raise cli.UsageError(f'{place} is {field}; numbers are finite')
+
+
+def _whole_rows(
+    path: pathlib.Path, columns: list[_Column],
+    lines: list[int]) -> tuple[np.ndarray, list[str]]:
+  """Returns the rows in which nothing is missing, [n, columns]."""
+  missing = np.stack([column.missing for column in columns], 1)
+  table = np.stack([column.values for column in columns], 1)
+  gone = np.flatnonzero(missing.any(1))
+  if not len(gone):
+    return table, []
+  where = columns[int(missing[gone[0]].argmax())].name
+  text = (f'{len(gone)} of {len(table)} rows have an empty field, the first in '
+          f'line {lines[gone[0]]}, column {where}')
+  if len(table) - len(gone) < _LEAST:
+    raise cli.UsageError(f'{path}: {text}; {_LEAST} others are needed')
+  return np.delete(table, gone, 0), [f'{text}: left out']
+
+
+def _that_vary(
+    path: pathlib.Path, names: list[str], table: np.ndarray,
+    target: str) -> tuple[list[int], list[str]]:
+  """Returns the columns that can explain, without constant and equal ones."""
+  kept: list[int] = []
+  lines = []
+  for k, name in enumerate(names):
+    same = [names[j] for j in kept if np.array_equal(table[:, j], table[:, k])]
+    if table[:, k].min() == table[:, k].max():
+      if name == target:
+        raise cli.UsageError(f'{path}: the target {target} is constant')
+      lines.append(f'{name} is constant: left out')
+    elif name != target and same:
+      lines.append(f'{name} is the same as {same[0]}: left out')
+    elif name != target:
+      kept.append(k)
+  if not kept:
+    raise cli.UsageError(
+        f'{path} has no column that explains {target}: {"; ".join(lines)}')
+  return kept, lines
 
 
 def _split(
@@ -150,12 +280,14 @@ def _guess_separator(text: str) -> str:
 
 def _guess_decimal(
     separator: str, rows: list[tuple[int, list[str]]]) -> str:
-  """Returns a comma where fields have some, and no field a point."""
+  """Returns a comma where numbers have some, and no number a point."""
   if separator == ',':
     return '.'
-  has_comma = any(',' in field for _, fields in rows for field in fields)
-  has_point = any('.' in field for _, fields in rows for field in fields)
-  return ',' if has_comma and not has_point else '.'
+  def some(number):
+    return any(number.fullmatch(field.strip())
+               for _, fields in rows for field in fields)
+
+  return ',' if some(_WITH_COMMA) and not some(_WITH_POINT) else '.'
 
 
 def _without_index(
@@ -171,28 +303,3 @@ def _without_index(
         f'{path} needs another name for each column in its first line; got '
         f'{", ".join(names) or "nothing"}')
   return lines, has_index
-
-
-def _number(
-    path: pathlib.Path, line: int, name: str, field: str,
-    decimal: str) -> float:
-  """Reads one field; unlike Python's `float`, it takes no underscores."""
-  field = field.strip()
-  place = f'{path}, line {line}: column {name}'
-  if not field:
-    raise cli.UsageError(f'{place} is empty; fill it or take the line out')
-  number = field
-  if decimal == ',':
-    number = field.replace('.', '_').replace(',', '.')  # No point is allowed.
-  try:
-    if '_' in number or not number.isascii():
-      raise ValueError('not written as a number')
-    value = float(number)
-  except ValueError as error:
-    raise cli.UsageError(
-        f'{place} has {field!r}, which is no number with a decimal '
-        f'{"comma" if decimal == "," else "point"}; code text as numbers or '
-        'take the column out') from error
-  if not np.isfinite(value):
-    raise cli.UsageError(f'{place} is {field}; numbers are finite')
-  return value

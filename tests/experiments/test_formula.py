@@ -40,19 +40,20 @@ class TasksTest(parameterized.TestCase):
 class ChooseInputsTest(parameterized.TestCase):
 
   def test_few_columns_stay(self):
-    x = np.ones((60, 6))
-    chosen, names = formula.choose_inputs(
-        x, x[:, 0], tuple('abcdef'), seed=0, log=self.fail)
-    self.assertIs(chosen, x)
-    self.assertEqual(names, tuple('abcdef'))
+    for count, networks in (6, True), (10, False):
+      x, letters = np.ones((60, count)), tuple('abcdefghij'[:count])
+      chosen, names = formula.choose_inputs(
+          x, x[:, 0], letters, seed=0, log=self.fail, networks=networks)
+      self.assertIs(chosen, x)
+      self.assertEqual(names, letters)
 
   def test_those_that_matter(self):
-    """Of eight columns; before the long part of it, it says what it does."""
+    """Of eight, for networks; before the long part, it says what it does."""
     x = np.random.default_rng(0).uniform(-1, 1, (200, 8))
     lines = []
     chosen, names = formula.choose_inputs(
         x, np.sin(3 * x[:, 5]) + x[:, 2]**2, tuple('abcdefgh'), seed=0,
-        log=lines.append)
+        log=lines.append, networks=True)
     self.assertContainsSubset('cf', names)
     self.assertLessEqual(len(names), 6)
     np.testing.assert_array_equal(
@@ -70,14 +71,28 @@ class ChooseInputsTest(parameterized.TestCase):
         inputs.strongest(np.full(100, 0.01)).tolist(), [0, 1, 2, 3, 4, 5])
 
 
+class ChooseRowsTest(parameterized.TestCase):
+
+  def test_of_a_long_table(self):
+    """Another 25,000 each time, said in a line; all of a shorter one."""
+    y = np.arange(25_001.0)
+    lines = []
+    x, chosen = formula.choose_rows(
+        y[:, None], y, seed=0, log=lines.append)
+    self.assertEqual(lines, ['25000 of 25001 rows, drawn at random'])
+    np.testing.assert_array_equal(x[:, 0], chosen)
+    self.assertLen(np.unique(chosen), 25_000)
+    self.assertIs(formula.choose_rows(x, chosen, seed=0, log=self.fail)[0], x)
+
+
 class ProgramTest(parameterized.TestCase):
 
   def test_a_table(self):
     folder = pathlib.Path(tempfile.mkdtemp())
     x = np.random.default_rng(0).uniform(1, 5, (200, 2))
-    table = np.concatenate([x, 3 * x[:, :1] / x[:, 1:]], 1)
+    table = np.concatenate([x, 3 * x[:, :1] / x[:, 1:], 0 * x[:, :1]], 1)
     np.savetxt(folder / 'table.csv', table, delimiter=',', comments='',
-               header='mass (kg),volume_l,density')
+               header='mass (kg),volume_l,density,zero')
     done = _run(f'--csv={folder / "table.csv"}', '--target=density',
                 f'--workdir={folder / "out"}')
     self.assertEqual((done.returncode, done.stderr), (0, ''))
@@ -85,6 +100,7 @@ class ProgramTest(parameterized.TestCase):
     self.assertIn(
         'table.csv: 200 rows; density by mass (kg), volume_l; fields between '
         'commas, decimal points\n', done.stdout.partition('relative')[0])
+    self.assertIn('zero is constant: left out\n', done.stdout)
     self.assertEqual(
         sorted(path.name for path in (folder / 'out').iterdir()),
         ['formula.tex', 'formula.txt', 'view.html'])
@@ -117,9 +133,30 @@ class ProgramTest(parameterized.TestCase):
         ['formula.tex', 'formula.txt', 'splines.png', 'symbols.png',
          'view.html'])
     page = (folder / 'view.html').read_text()
-    for text in ('<h3>Splines</h3>', '<h3>Functions</h3>', 'a line',
-                 'a → factor 1 of area', '<td>1</td><td>0</td><td>area = a*b'):
+    for text in (
+        '<h3>Splines</h3>', '<h3>Functions</h3>', 'a line',
+        'a → factor 1 of area',
+        '<tr><td>0</td><td>0.5</td><td>area = a</td><td></td></tr>',
+        '<tr class="chosen"><td>1</td><td>0</td><td>area = a*b</td>'):
       self.assertTrue(text in page, text)
+
+  def test_the_formula_chosen_is_among_the_others(self):
+    """Even where a shorter one is almost as good."""
+    a, b = sympy.symbols('a b')
+    front = tuple(by_structure.Formula(*row) for row in (
+        (a, 0.5, 0), (a * b, 0.1, 1)))
+    found = discovery.Discovery(
+        a * b + a, 0.2, 0.099, None, None, None, None, front)
+    self.assertEqual(formula.report(found, 'y'), """\
+y = a*b + a
+RMSE 2.00e-01 on test rows, 9.90e-02 of the standard deviation of y
+
+operations  relative error  formula
+         0             0.5  a
+         1             0.1  a*b
+         2           0.099  a*b + a  <- chosen""")
+    alone = found._replace(front=())
+    self.assertNotIn('chosen', formula.report(alone, 'y'))
 
   @parameterized.parameters(
       ((), '--task or --csv'), (('--task=x',), 'hello, product'),
