@@ -24,12 +24,18 @@ import numpy as np
 
 from kan_jax.estimators import inputs
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # Both need sympy, which is optional.
   import sympy
 
+  from kan_jax.symbolic import by_structure
+
 _ROWS = 50  # Least number of rows.
-_AS_GOOD = 1.05  # Factor of the network's error that a law may have.
+# Factors of the network's error that a law may have: in any case, and where the
+# search sees nothing but noise left. The network has seen these rows, too, and
+# follows their noise a little; a search of many columns may see nothing at all.
+_AS_GOOD, _NOISE_LEFT = 1.05, 1.25
 _MOST_DOUBT, _TINY = 0.5, 1e-12  # In deviations of log-odds; no division by 0.
+_EXACT = 1e-9  # Relative error that needs no better one.
 _BETTER = 0.95  # Factor of the error that makes a longer formula better.
 
 
@@ -60,9 +66,12 @@ class Question(NamedTuple):
       error = _root_mean_square(values - self.y)
     return error if np.isfinite(error) else np.inf
 
-  def aim(self) -> float:
-    """Returns the error of a formula that needs no better one."""
-    return _AS_GOOD * _root_mean_square(self.computed - self.y)
+  def is_enough(self, error: float, law: 'by_structure.Law') -> bool:
+    """Whether a law with this error needs no better one."""
+    factor = _NOISE_LEFT if law.reached else _AS_GOOD
+    of_network = _root_mean_square(self.computed - self.y)
+    return law.interrupted or error <= max(
+        factor * of_network, _EXACT * float(self.y.std()))
 
 
 def with_doubt(odds: np.ndarray, chances: np.ndarray) -> np.ndarray:
@@ -171,16 +180,17 @@ def _by_structure(
     if question.of_network:
       expression = _refit(expression, question)
     error = question.error(expression)
-    yield _Answer(expression, error, law.reached or law.interrupted
-                  or error <= question.aim())
+    yield _Answer(expression, error, question.is_enough(error, law))
   if question.of_network:
     return
   log('once more, of what the network says')
   law = look(question.computed)
   if law is not None:
     error = question.error(law.chosen.expression)
-    yield _Answer(law.chosen.expression, error,
-                  law.interrupted or error <= question.aim())
+    # What is left of the network's own errors decides nothing.
+    law = law._replace(reached=False)
+    yield _Answer(
+        law.chosen.expression, error, question.is_enough(error, law))
 
 
 def _refit(expression: 'sympy.Expr', question: Question) -> 'sympy.Expr':
