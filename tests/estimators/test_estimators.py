@@ -1,4 +1,6 @@
-"""Estimators: scikit-learn's own checks, raw units, tables, pickles, formulas.
+"""Estimators and their base, _base.py.
+
+scikit-learn's own checks, raw units, tables, pickles, formulas.
 """
 
 import contextlib
