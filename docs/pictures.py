@@ -1,4 +1,4 @@
-"""Makes the pictures of grid_updates.md: `python docs/pictures.py`.
+"""Makes pictures of grid_updates.md and formula.md: `python docs/pictures.py`.
 
 Splines are fitted by least squares where training would take them, so that all
 of it takes seconds. The files are written beside this one.
@@ -13,6 +13,8 @@ from matplotlib import axes
 from matplotlib import figure
 import numpy as np
 
+from kan_jax import plotting
+from kan_jax import symbolic
 from kan_jax.splines import bsplines
 from kan_jax.splines import grids
 
@@ -146,9 +148,21 @@ def refinement() -> figure.Figure:
   return fig
 
 
+def structure() -> figure.Figure:
+  """The structure of a law of seven columns, one of them of no use."""
+  rng = np.random.default_rng(0)
+  names = ['G', 'm_1', 'm_2', 'x_1', 'x_2', 'y', 'color']
+  x = rng.uniform([1, 1, 1, 3, 1, 1, 0], [2, 2, 2, 4, 2, 3, 1], (2000, 7))
+  g, m_1, m_2, x_1, x_2, y, _ = x.T
+  force = g * m_1 * m_2 / ((x_1 - x_2)**2 + y**2)
+  return plotting.plot_structure(
+      symbolic.find_tree(x, force, names=names), target='force')
+
+
 _PICTURES: dict[str, Callable[[], figure.Figure]] = {
     'grid_follow.png': follow, 'grid_blends.png': blends,
-    'grid_rates.png': rates, 'grid_refinement.png': refinement}
+    'grid_rates.png': rates, 'grid_refinement.png': refinement,
+    'structure.png': structure}
 
 
 if __name__ == '__main__':

@@ -8,6 +8,7 @@ from . import matching
 from . import matching_by_loss
 from . import simplify
 from . import symmetries
+from . import trees
 from .affine_fit import AffineFit
 from .affine_fit import fit_affine
 from .by_structure import find_law
@@ -33,6 +34,9 @@ from .symmetries import find_symmetries
 from .symmetries import Separability
 from .symmetries import separability
 from .symmetries import Symmetry
+from .trees import find_tree
+from .trees import Part
+from .trees import Tree
 
 __all__ = [
     'AffineFit',
@@ -41,8 +45,10 @@ __all__ = [
     'Discovery',
     'Formula',
     'Law',
+    'Part',
     'Separability',
     'Symmetry',
+    'Tree',
     'affine_fit',
     'auto_symbolic',
     'auto_symbolic_by_loss',
@@ -53,6 +59,7 @@ __all__ = [
     'expressions',
     'find_law',
     'find_symmetries',
+    'find_tree',
     'fit_affine',
     'fix',
     'fixing',
@@ -69,5 +76,6 @@ __all__ = [
     'suggest',
     'symmetries',
     'tidy',
+    'trees',
     'unfix',
 ]

@@ -5,6 +5,8 @@ is proposed by them and decided on rows that were held out: there, the simpler
 model must be as good as the one that knows nothing of the structure.
 """
 
+from collections.abc import Iterator
+import contextlib
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +19,7 @@ from kan_jax.symbolic import _symmetries
 from kan_jax.symbolic import expressions
 
 _LOOSE = 0.3  # Share of the slopes that may be left of a proposal.
+_ROUNDING = 1e-9  # Share of the deviation that counts as nothing.
 _MIXED = 3.0  # Errors of the fit that a mixed part must exceed to count.
 
 
@@ -52,14 +55,25 @@ class Separability(NamedTuple):
     mixed: Statistic: size of the part of the fit whose mixed second derivative
       by two columns is not 0, over the deviation of what is fitted, [in, in].
     threshold: Size from which on two columns are in one group: three times the
-      error of the fit on rows held out, over the same deviation.
+      error of the fit on rows held out, over the same deviation; 1e-9 at least.
   """
   groups: tuple[tuple[str, ...], ...]
   mixed: np.ndarray
   threshold: float
 
 
-def _start(
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+  """Formulas may be infinite on some rows, and one thread computes.
+
+  All products are small: threads would only wait for one another.
+  """
+  with (np.errstate(all='ignore'),
+        threadpoolctl.threadpool_limits(1, 'blas')):
+    yield
+
+
+def start(
     x: np.ndarray, y: np.ndarray, names: expressions.Names | None
     ) -> tuple[_problems.Problem, _problems.Rows]:
   """Returns the problem that a table is, and its rows."""
@@ -87,23 +101,44 @@ def separability(
   Raises:
     ValueError: If `product` is asked for and `y` has both signs or zeros.
   """
-  problem, rows = _start(x, y, names)
+  problem, rows = start(x, y, names)
+  with quietly():
+    groups = groups_of(problem, rows, product=product)
+  if groups is None and product:
+    raise ValueError('`y` needs one sign where `product` is asked for.')
+  if groups is None:
+    raise ValueError('`x` and `y` need finite numbers, and no constant column.')
+  return Separability(
+      tuple(tuple(str(problem.exprs[i]) for i in group)
+            for group in groups.columns), groups.mixed, groups.threshold)
+
+
+class Groups(NamedTuple):
+  """What `Separability` says, with numbers in place of names."""
+  columns: tuple[tuple[int, ...], ...]
+  mixed: np.ndarray
+  threshold: float
+
+
+def groups_of(
+    problem: _problems.Problem, rows: _problems.Rows, *,
+    product: bool = False) -> Groups | None:
+  """Finds groups of the columns of a problem; None where it has no fit."""
   if product:
+    y = problem.target
     if not ((y > 0).all() or (y < 0).all()):
-      raise ValueError('`y` needs one sign where `product` is asked for.')
+      return None
     problem = problem._replace(target=np.log(np.abs(y)))
   deviation = float(problem.target.std())
-  with threadpoolctl.threadpool_limits(1, 'blas'):
-    seen = _problems.look(problem, rows, deviation, _links.LINKS[:1])
+  seen = _problems.look(problem, rows, deviation, _links.LINKS[:1])
   if seen is None:
-    raise ValueError('`x` and `y` need finite numbers, and no constant column.')
+    return None
   mixed = seen.surface.mixed(problem.columns[rows.held_out]) / deviation
-  threshold = _MIXED * seen.size
+  threshold = max(_MIXED * seen.size, _ROUNDING)
   labels = _components(mixed > threshold)
-  groups = tuple(
-      tuple(str(problem.exprs[i]) for i in np.flatnonzero(labels == k))
-      for k in dict.fromkeys(labels.tolist()))
-  return Separability(groups, mixed, threshold)
+  return Groups(
+      tuple(tuple(np.flatnonzero(labels == k).tolist())
+            for k in dict.fromkeys(labels.tolist())), mixed, threshold)
 
 
 def _components(joined: np.ndarray) -> np.ndarray:
@@ -130,21 +165,19 @@ def find_symmetries(
     All that the derivatives propose, those first that hold, and among them the
     ones with the least error.
   """
-  problem, rows = _start(x, y, names)
-  # All products are small: threads would only wait for one another.
-  with threadpoolctl.threadpool_limits(1, 'blas'):
-    return _find(problem, rows, float(problem.target.std()))
+  with quietly():
+    return _find(*start(x, y, names))
 
 
 def _find(
-    problem: _problems.Problem, rows: _problems.Rows,
-    scale: float) -> list[Symmetry]:
+    problem: _problems.Problem, rows: _problems.Rows) -> list[Symmetry]:
+  """Returns all that the derivatives propose."""
+  scale = float(problem.target.std())
   whole = _problems.look(problem, rows, scale, _links.LINKS)
   if whole is None:
     raise ValueError('`x` and `y` need finite numbers, and no constant column.')
   part = rows.train
-  with np.errstate(all='ignore'):
-    slopes = _problems.gradient(problem, whole, part)
+  slopes = _problems.gradient(problem, whole, part)
   sound = np.isfinite(slopes).all(1)
   part, slopes = part[sound], slopes[sound]
   proposals = [
