@@ -203,7 +203,7 @@ def _refit(expression: 'sympy.Expr', question: Question) -> 'sympy.Expr':
     fitted = _constants.fit(
         expression, [sympy.Symbol(name) for name in question.names],
         question.x, question.computed)
-  return simplify.round_digits(fitted.expr, 5) if fitted else expression
+  return simplify.round_digits(fitted.write(), 5) if fitted else expression
 
 
 def _by_networks(
