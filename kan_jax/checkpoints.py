@@ -4,9 +4,12 @@ A checkpoint is a folder named by its step. Beside the files of orbax it holds
 their checksums, which are written last: without them it does not count.
 """
 
+import asyncio
 from collections.abc import Iterator
 import contextlib
+import gc
 import hashlib
+import inspect
 import logging
 import os
 import pathlib
@@ -14,6 +17,7 @@ import shutil
 import sys
 import threading
 import time
+import types
 from typing import Any
 
 import jax
@@ -25,8 +29,8 @@ from orbax.checkpoint import v1 as ocp
 _Path = str | pathlib.Path
 _SUMS = 'SHA256SUMS'
 _DELETED = '.deleted'
-# What a process leaves that is killed while it deletes or writes; the second
-# name is orbax's.
+_CLOSED = 'Event loop is closed'  # Of tensorstore, whose reader gave up.
+# What killed processes leave; the second name is orbax's.
 _LEFTOVERS = (f'*{_DELETED}', '*.orbax-checkpoint-tmp*', f'*.{_SUMS}')
 
 
@@ -184,11 +188,10 @@ def _check_leaves(state: Any) -> None:
 
 def _is_of_jax(dtype: Any) -> bool:
   """Whether arrays of a dtype can be on a device, without being rounded."""
-  if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):  # A typed key's.
-    return True
   try:
-    return (jax.dtypes.canonicalize_dtype(dtype) == dtype  # Not rounded, and
-            and jnp.result_type(dtype) == dtype)  # of a kind that JAX has.
+    return jax.dtypes.issubdtype(dtype, jax.dtypes.extended) or (  # A key's; or
+        jax.dtypes.canonicalize_dtype(dtype) == dtype  # not rounded, and
+        and jnp.result_type(dtype) == dtype)  # of a kind that JAX has.
   except TypeError:  # Text, objects, dates.
     return False
 
@@ -211,12 +214,11 @@ def _try_folder(path: pathlib.Path) -> None:
 
 
 def _write(path: pathlib.Path, state: Any, overwrite: bool) -> None:
-  """Lets orbax write a state; where that fails, it has ended, too."""
+  """Lets orbax write a state; where that fails, its other threads end, too."""
   before = set(threading.enumerate())
   try:
     ocp.save(path, state, overwrite=overwrite)
   except Exception:
-    # The others of its threads still write, or log errors of their own.
     for thread in set(threading.enumerate()) - before:
       if type(thread).__module__.startswith('orbax'):
         threading.Thread.join(thread, timeout=10)  # Its own raises.
@@ -248,22 +250,56 @@ def _remove(path: pathlib.Path) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
   """Keeps orbax from printing, with tracebacks, the error that it raises."""
-  logger, hook = logging.getLogger('absl'), sys.unraisablehook
+  loggers = [logging.getLogger(name) for name in ('absl', 'asyncio')]
+  hooks = sys.unraisablehook, sys.excepthook
 
   def is_of_another(record: logging.LogRecord) -> bool:
-    return 'orbax' not in record.pathname
+    return ('orbax' not in record.pathname
+            and 'never retrieved' not in record.getMessage())
 
-  def report(unraisable: Any) -> None:  # Of writes whose reader gave up.
-    if str(unraisable.exc_value) != 'Event loop is closed':
-      hook(unraisable)
+  def report(unraisable: Any) -> None:
+    if str(unraisable.exc_value) != _CLOSED and not _is_of_orbax(
+        unraisable.object):
+      hooks[0](unraisable)
 
-  logger.addFilter(is_of_another)
-  sys.unraisablehook = report
+  def report_error(kind: Any, error: Any, traceback: Any) -> None:
+    if str(error) != _CLOSED:
+      hooks[1](kind, error, traceback)
+
+  for logger in loggers:
+    logger.addFilter(is_of_another)
+  sys.unraisablehook, sys.excepthook = report, report_error
   try:
     yield
+  except Exception:
+    time.sleep(0.2)  # Reads that have begun find that nobody waits for them.
+    _forget_tasks()
+    raise
   finally:
-    logger.removeFilter(is_of_another)
-    sys.unraisablehook = hook
+    for logger in loggers:
+      logger.removeFilter(is_of_another)
+    sys.unraisablehook, sys.excepthook = hooks
+
+
+def _forget_tasks() -> None:
+  """Looks at the errors of tasks that nobody can wait for any more.
+
+  orbax ends at the first error and leaves its other tasks, some not begun.
+  Python would complain of each when it is collected, be it much later.
+  """
+  for thing in gc.get_objects():
+    if _is_of_orbax(thing):
+      if inspect.getcoroutinestate(thing) == inspect.CORO_CREATED:
+        thing.close()
+    elif issubclass(type(thing), asyncio.Future) and thing.done() and (
+        thing.get_loop().is_closed() and not thing.cancelled()):
+      thing.exception()
+
+
+def _is_of_orbax(thing: Any) -> bool:
+  # By type: `isinstance` looks into weak references, dead ones too.
+  return (type(thing) is types.CoroutineType
+          and 'orbax' in thing.cr_code.co_filename)
 
 
 @contextlib.contextmanager
@@ -282,42 +318,35 @@ def _readable(path: pathlib.Path) -> Iterator[None]:
 def _first_line(error: Exception) -> str:
   """Returns what an error says, or where that is nothing, its type."""
   text = str(error).strip() or type(error).__name__
-  if isinstance(error, KeyError):  # Its text is the key alone.
-    text = f'{text} is missing'
-  return text.splitlines()[0]
+  missing = isinstance(error, KeyError)  # Its text is the key alone.
+  return text.splitlines()[0] + (' is missing' if missing else '')
 
 
 def _raw_keys(tree: Any) -> Any:
   """Returns a state with the shapes of typed keys' data in their place."""
-  return jax.tree.map(lambda leaf: _raw_key(leaf) if _is_key(leaf) else leaf,
-                      tree)
+  def raw(leaf):
+    dtype = getattr(leaf, 'dtype', float)
+    if not jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+      return leaf
+    data = jax.eval_shape(jax.random.key_data, leaf)
+    return jax.ShapeDtypeStruct(
+        data.shape, data.dtype, sharding=getattr(leaf, 'sharding', None))
 
-
-def _is_key(leaf: Any) -> bool:
-  return hasattr(leaf, 'dtype') and jax.dtypes.issubdtype(
-      leaf.dtype, jax.dtypes.prng_key)
-
-
-def _raw_key(key: Any) -> jax.ShapeDtypeStruct:
-  data = jax.eval_shape(jax.random.key_data, key)
-  return jax.ShapeDtypeStruct(
-      data.shape, data.dtype, sharding=getattr(key, 'sharding', None))
+  return jax.tree.map(raw, tree)
 
 
 def _read(path: pathlib.Path, like: Any) -> Any:
   """Lets orbax read a state; a leaf without a sharding to the first device."""
+  first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   shardings = jax.tree.map(
-      lambda leaf: getattr(leaf, 'sharding', None)
-      or jax.sharding.SingleDeviceSharding(jax.devices()[0]), like)
+      lambda leaf: getattr(leaf, 'sharding', None) or first, like)
   loaded = ocp.load(path, jax.tree.map(_abstract, like, shardings))
   return jax.tree.map(
       lambda leaf, sharding: jax.device_put(leaf, sharding)
       if isinstance(leaf, np.ndarray) else leaf, loaded, shardings)
 
 
-def _abstract(
-    leaf: Any,
-    sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct | np.ndarray:
+def _abstract(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct | np.ndarray:
   """Returns what orbax is to read for a leaf."""
   if jnp.dtype(leaf.dtype).itemsize < 8:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
@@ -366,6 +395,5 @@ def _leaves(tree: Any) -> dict[str, Any]:
 
 def _describe(leaf: Any) -> str:
   """Returns dtype and shape of an array, the type of anything else."""
-  if not hasattr(leaf, 'dtype'):
-    return f'a {type(leaf).__name__}'
-  return f'{leaf.dtype.name}{list(leaf.shape)}'
+  return (f'{leaf.dtype.name}{list(leaf.shape)}' if hasattr(leaf, 'dtype')
+          else f'a {type(leaf).__name__}')

@@ -1,6 +1,9 @@
 """Checkpoints: back to the last bit, and no larger than the state."""
 
+import asyncio
+import contextlib
 import functools
+import gc
 import json
 import os
 import pathlib
@@ -77,8 +80,8 @@ def _bytes(directory):
 class CheckpointsTest(parameterized.TestCase):
 
   @pytest.fixture(autouse=True)
-  def _folder(self, tmp_path):
-    self.path = tmp_path
+  def _folder(self, tmp_path, caplog):
+    self.path, self.caplog = tmp_path, caplog
 
   def test_round_trip(self):
     state = _trained()
@@ -267,6 +270,20 @@ class CheckpointsTest(parameterized.TestCase):
       checkpoints._write_checksums(self.path / '3')
       with self.assertRaisesRegex(checkpoints.CheckpointError, r'^[^\n]*/3 '):
         checkpoints.load(self.path, 3, _trained())
+
+  def test_what_orbax_leaves_says_nothing_later(self):
+    """asyncio would log the error of a task when it is collected."""
+    async def fail():
+      raise ValueError('damaged')
+
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+      task = loop.create_task(fail())
+      loop.run_until_complete(asyncio.wait([task]))
+    with self.assertRaisesRegex(KeyError, 'raised'), checkpoints._quiet():
+      raise KeyError('raised')
+    del task
+    gc.collect()
+    self.assertEqual(self.caplog.text, '')
 
   def test_a_folder_that_cannot_be_is_one_line_at_once(self):
     (self.path / 'file').write_text('mine')
