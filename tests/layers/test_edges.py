@@ -103,7 +103,7 @@ class EdgesTest(parameterized.TestCase):
         edges.contract(values, weight), expected.sum(1), atol=1e-5)
 
   @parameterized.product(
-      block=(1, 60, 10**6), outside=get_args(bsplines.Outside))
+      block=(1, 175, 10**6), outside=get_args(bsplines.Outside))
   def test_node_sums(self, block, outside):
     """Inputs one by one, some and a rest, and all at once: values, slopes."""
     def plain(x, e):

@@ -262,6 +262,15 @@ class UpdateGridsTest(chex.TestCase):
           'coef': True, 'scale_base': False, 'scale_spline': False,
           'node_bias': False})
 
+  def test_a_layer_by_itself_takes_leading_axes(self):
+    layer = linen.KANLayer(3)
+    update = jax.jit(lambda v, x: layer.apply(
+        v, x, method='update_grid', mutable=['params', 'grid'])[1])
+    variables = _init(layer)
+    chex.assert_trees_all_close(
+        update(variables, _X.reshape(4, 16, 2)), update(variables, _X),
+        atol=1e-6)
+
   @chex.variants(with_jit=True, without_jit=True)
   def test_any_model(self):
     model = Mixed()

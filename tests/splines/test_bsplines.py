@@ -182,15 +182,17 @@ class OutsideTest(parameterized.TestCase):
       np.testing.assert_allclose(
           values[:, i], expected, atol=1e-13 * max(1, np.abs(expected).max()))
 
-  def test_gradient_follows_the_tangent(self):
+  @parameterized.parameters(('linear', 2.5), ('clamp', 0))
+  def test_gradient_follows_the_tangent(self, outside, beyond):
+    """Up to both ends of the grid, and what the policy says beyond them."""
     knots = bsplines.uniform_knots(1, 5, 3)
     coef = jnp.arange(8.0)
     def f(x):
-      return bsplines.basis(x[None], knots, 3, outside='linear')[0] @ coef
+      return bsplines.basis(x[None], knots, 3, outside=outside)[0] @ coef
     # Equal steps in the coefficients make a straight line of slope 1 / 0.4.
     np.testing.assert_allclose(
-        jax.vmap(jax.grad(f))(jnp.array([-9.0, -1.0, 0.3, 1.0, 7.0])), 2.5,
-        rtol=1e-5)
+        jax.vmap(jax.grad(f))(jnp.array([-9.0, -1.0, 0.3, 1.0, 7.0])),
+        [beyond, 2.5, 2.5, 2.5, beyond], rtol=1e-5)
 
   def test_unknown_policy(self):
     knots = bsplines.uniform_knots(1, 5, 3)
@@ -233,6 +235,11 @@ class FitTest(parameterized.TestCase):
     knots = bsplines.uniform_knots(2, 5, 3)
     with self.assertRaisesRegex(ValueError, r'\(2, 8\).*got \(2, 7, 1\)'):
       bsplines.evaluate(jnp.zeros((1, 2)), knots, jnp.zeros((2, 7, 1)), 3)
+
+  def test_no_samples(self):
+    knots = bsplines.uniform_knots(2, 5, 3)
+    with self.assertRaisesRegex(ValueError, r'n >= 1.*got \(0, 2\)'):
+      bsplines.fit_coef(jnp.zeros((0, 2)), jnp.zeros((0, 2, 1)), knots, 3)
 
   @parameterized.parameters(*range(6))
   def test_quadrature_averages_products_of_splines(self, order):

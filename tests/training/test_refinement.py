@@ -241,6 +241,16 @@ class RefineStateTest(parameterized.TestCase):
     np.testing.assert_allclose(v['coef'], np.full((2, 13, 1), 0.25), rtol=1e-6)
     np.testing.assert_array_equal(v['scale_base'], np.ones((2, 1)))
 
+  def test_a_state_without_names_is_spread_alone(self):
+    """A transform of one's own may keep anything; no degree is known of it."""
+    tx = optax.GradientTransformation(
+        lambda params: jax.tree.map(jnp.ones_like, params),
+        lambda updates, state, params=None: (updates, state))
+    state = networks.state(networks.kan([2, 1]), tx)
+    refined = refinement.refine_state(linen.KAN([2, 1]), state, 10, tx)[1]
+    chex.assert_trees_all_close(
+        refined.opt_state, tx.init(refined.params), rtol=1e-6)
+
   @parameterized.parameters({}, {'linesearch': None})
   def test_memory_of_other_shapes_is_refused(self, **options):
     tx = optax.lbfgs(memory_size=3, **options)
