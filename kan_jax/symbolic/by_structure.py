@@ -107,6 +107,8 @@ def find_law(
   symbols = expressions.make_symbols(names, x.shape[1])
   if units is not None:
     _units.read([str(s) for s in symbols], units, target_unit)
+  elif target_unit is not None:
+    raise ValueError('`target_unit` says nothing without `units`.')
   x, y, symbols = _choose(x, y, symbols, log)
   known = None if units is None else _units.read(
       [str(s) for s in symbols], {str(s): units[str(s)] for s in symbols},

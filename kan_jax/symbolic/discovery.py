@@ -107,6 +107,7 @@ def discover(
     library: Sequence[functions.Function] = functions.LIBRARY,
     log: Callable[[str], None] = lambda line: None,
     time_limit: float | None = None,
+    units: Mapping[str, str] | None = None, target_unit: str | None = None,
     progress: bool | str = True) -> Discovery:
   """Looks for a formula of y in x.
 
@@ -133,6 +134,9 @@ def discover(
     log: Function that takes a line about each attempt.
     time_limit: Seconds after which no further attempt begins; the best formula
       so far is returned. Ctrl-C does the same at once, where there is one.
+    units: Unit of each input by name; see `find_law`. Networks know no units,
+      so that none are tried then.
+    target_unit: Unit of the target. Needed with `units`.
     progress: Whether a terminal or a notebook shows a bar; see `fit`.
 
   Raises:
@@ -150,7 +154,14 @@ def discover(
     options = _networks.Options(
         key, tuple(grids), steps, restarts, tuple(library), log,
         progress, time.monotonic() + limit)
-    return _discover(data, shapes, options, time_limit)
+    if units is None:
+      return _discover(data, shapes, options, time_limit)
+    if shapes is not None:
+      raise ValueError('`shapes` are of networks, which know no `units`.')
+    found = _find_law(data, options, time_limit, units, target_unit)
+    if found is None:
+      raise ValueError('`units` and rows led to no formula.')
+    return _of_law(data, found)
 
 
 def _discover(
@@ -159,10 +170,7 @@ def _discover(
   """Looks by structure, then, if need be, by networks."""
   found = None
   if shapes is None:
-    rows = np.concatenate([data.train, data.held_out])
-    found = by_structure.find_law(
-        *data.rows(rows), names=data.names, time_limit=time_limit,
-        log=options.log)
+    found = _find_law(data, options, time_limit)
     if found and (found.reached or found.interrupted
                   or time.monotonic() > options.deadline):
       return _of_law(data, found)
@@ -182,6 +190,17 @@ def _discover(
     return _of_law(data, found)
   assert written is not None
   return _of_network(data, written, found.front if found else ())
+
+
+def _find_law(
+    data: _networks.Data, options: _networks.Options,
+    time_limit: float | None, units: Mapping[str, str] | None = None,
+    target_unit: str | None = None) -> by_structure.Law | None:
+  """Looks by structure on all rows but the test rows."""
+  return by_structure.find_law(
+      *data.rows(np.concatenate([data.train, data.held_out])), names=data.names,
+      time_limit=time_limit, units=units, target_unit=target_unit,
+      log=options.log)
 
 
 def _of_law(data: _networks.Data, found: by_structure.Law) -> Discovery:

@@ -69,6 +69,16 @@ class ByStructureTest(parameterized.TestCase):
     self.assertEqual(found.front[-1].expression, found.expression)
     self.assertEqual(repr(found).splitlines()[-1], 'by structure')
 
+  def test_units_of_an_energy(self):
+    x = _RNG.uniform(1, 3, (60, 2))
+    data = x, x[:, 0] * x[:, 1]**2 / 2
+    units = {'names': ['m', 'v'], 'units': {'m': 'kg', 'v': 'm/s'}}
+    found = _discover(*data, **units, target_unit='J')
+    m, v = sympy.symbols('m v')
+    self.assertEqual(found.expression, m * v**2 / 2)
+    with self.assertRaisesRegex(ValueError, 'networks, which know no `units`'):
+      _discover(*data, **units, target_unit='J', shapes=[[2, 1]])
+
   def test_numbers_in_doubt(self):
     x = _RNG.uniform(1, 3, (300, 1))
     y = 2.345 * x[:, 0] + 0.05 * _RNG.normal(size=300)

@@ -29,6 +29,7 @@ class ParseTest(parameterized.TestCase):
   @parameterized.parameters(
       ({'a': 'm'}, 'm', "each of the inputs .'a', 'b'."),
       ({'a': 'm', 'b': 's'}, None, '`target_unit`'),
+      (None, 'm', 'without `units`'),
       ({'a': 'm', 'b': 'kg'}, 's', 'no product of powers'))
   def test_errors(self, units, target, message):
     x = _RNG.uniform(1, 2, (60, 2))
