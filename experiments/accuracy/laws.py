@@ -125,20 +125,23 @@ def table(results: list[Result], noise: float, dummies: int) -> str:
       ('law', ', '.join(['found', *kind]), 'error', 'seconds', 'formula'), rows)
 
 
-def _load() -> list[law_file.Law]:
-  """Returns the laws that the flags ask for."""
-  values = flags.FLAGS
+def load(file: str | None, only: list[str]) -> list[law_file.Law]:
+  """Returns the laws that the flags --file and --only ask for.
+
+  Raises:
+    cli.UsageError: If the file cannot be read, or a name is not known.
+  """
   text = OWN
-  if values.file:
+  if file:
     try:
-      text = pathlib.Path(values.file).read_text()
+      text = pathlib.Path(file).read_text()
     except OSError as error:
-      raise cli.UsageError(f'--file={values.file} cannot be read') from error
+      raise cli.UsageError(f'--file={file} cannot be read') from error
   try:
     laws = law_file.parse(text)
   except ValueError as error:
     raise cli.UsageError(str(error)) from error
-  chosen = cli.choose('only', values.only, [law.name for law in laws])
+  chosen = cli.choose('only', only, [law.name for law in laws])
   return [law for law in laws if law.name in chosen]
 
 
@@ -150,7 +153,7 @@ def main() -> None:
   kind = values.noise, values.dummies
   results: list[Result] = []
   tables.put(values.document, table([], *kind), 1)  # Says if it cannot.
-  for law in _load():
+  for law in load(values.file, values.only):
     for seed in range(values.seeds):
       result = attempt(law, seed, values.rows, *kind, values.seconds)
       results.append(result)
