@@ -49,14 +49,25 @@ class Question(NamedTuple):
     of_network: Whether what the network says is what to explain, and `y` is
       that with noise.
     names: Names of the columns.
-    importances: Importance of each column, [in].
+    importances: Function that returns the importance of each column, [in]; it
+      takes seconds to compile.
   """
   x: np.ndarray
   y: np.ndarray
   computed: np.ndarray
   of_network: bool
   names: Sequence[str]
-  importances: np.ndarray
+  importances: Callable[[], np.ndarray]
+
+  def candidates(self) -> np.ndarray:
+    """Returns the columns that the search by structure looks at.
+
+    All that vary, where they are few.
+    """
+    varying = np.flatnonzero(np.ptp(self.x, 0))
+    if len(varying) <= inputs.MOST_BY_STRUCTURE:
+      return varying
+    return inputs.candidates(self.importances())
 
   def error(self, expression: 'sympy.Expr') -> float:
     """Returns the root mean square error of a formula; inf if it has none."""
@@ -108,11 +119,12 @@ def find_all(estimator: Any) -> 'list[sympy.Expr]':
   e = estimator
   # In the model's own precision.
   explained, computed, of_network = e._explained()
-  names, importances = e._input_names(), e.feature_importances_
+  names = e._input_names()
 
   def find_one(y, outputs, name):
     return find(
-        Question(e._rows[0], y, outputs, of_network, names, importances),
+        Question(e._rows[0], y, outputs, of_network, names,
+                 lambda: e.feature_importances_),
         log=lambda line: e._log(f'{name}: {line}'),
         progress=e.verbose is None and name, options=e._discovery_options)
 
@@ -137,8 +149,9 @@ def find(
     ValueError: If there are fewer than 50 rows.
   """
   import sympy  # Optional, so not at the top.
-  if not question.importances.any() or np.ptp(question.y) == 0:
-    return sympy.Float(float(question.y.mean()))  # SymPy 1.12 needs a float.
+  mean = sympy.Float(float(question.y.mean()))  # SymPy 1.12 needs a float.
+  if np.ptp(question.y) == 0 or not len(question.candidates()):
+    return mean
   if len(question.x) < _ROWS:
     raise ValueError(
         f'A formula needs {_ROWS} different rows; `fit` got '
@@ -149,6 +162,8 @@ def find(
       return answer.expression
     answers.append(answer)
   best = min(answers, key=lambda answer: answer.error, default=None)
+  if not question.importances().any():
+    return best.expression if best else mean
   try:
     expression = _by_networks(question, log, progress, options)
   except KeyboardInterrupt:
@@ -165,7 +180,7 @@ def _by_structure(
     question: Question, log: Callable[[str], None]) -> Iterator[_Answer]:
   """Yields a law of what to explain, and one of what the network says."""
   from kan_jax.symbolic import by_structure  # Its sympy is optional.
-  columns = inputs.candidates(question.importances)
+  columns = question.candidates()
   names = [question.names[i] for i in columns]
 
   def look(target):
@@ -211,7 +226,7 @@ def _by_networks(
     options: Callable[[int], Mapping[str, Any]]) -> 'sympy.Expr':
   """Looks for a formula by networks of the columns that matter most."""
   from kan_jax.symbolic import discovery  # Its sympy is optional.
-  columns = inputs.strongest(question.importances)
+  columns = inputs.strongest(question.importances())
   target = question.computed if question.of_network else question.y
   return discovery.discover(
       question.x[:, columns], target, key=jax.random.key(0),

@@ -11,15 +11,15 @@ from kan_jax.estimators import inputs
 from kan_jax.symbolic import by_structure
 from kan_jax.symbolic import discovery
 
-_RNG = np.random.default_rng(0)
-_X = _RNG.uniform(1, 5, (300, 5))
+_X = np.random.default_rng(0).uniform(1, 5, (300, 5))
+_NOISE = np.random.default_rng(1).normal(size=300)
 _FORCE = 6.674 * _X[:, 0] * _X[:, 1] / _X[:, 2]**2
 _A, _B, _C = sympy.symbols('a b c')
 
 
 def _question(y, computed, of_network=False):
   return _formulas.Question(
-      _X, y, computed, of_network, list('abcde'), np.full(5, 0.2))
+      _X, y, computed, of_network, list('abcde'), lambda: np.full(5, 0.2))
 
 
 def _find(question, **options):
@@ -38,7 +38,7 @@ class FindTest(parameterized.TestCase):
 
   @parameterized.parameters(0.0, 0.02)
   def test_a_law_with_noise_and_columns_that_do_not_matter(self, noise):
-    y = _FORCE + noise * _FORCE.std() * _RNG.normal(size=300)
+    y = _FORCE + noise * _FORCE.std() * _NOISE
     with mock.patch.object(discovery, 'discover') as unused:
       formula = _find(_question(y, _FORCE))
     unused.assert_not_called()
@@ -51,7 +51,7 @@ class FindTest(parameterized.TestCase):
 
   def test_then_what_the_network_says_and_then_networks(self):
     """Each only where what came before leaves more than the network does."""
-    y = _FORCE + 0.1 * _RNG.normal(size=300)
+    y = _FORCE + 0.1 * _NOISE
     law = 6.674 * _A * _B / _C**2
     near = law + 0.06  # Adds 17 % to the error that noise leaves.
     for laws, of_network, expected in (
@@ -87,14 +87,29 @@ class FindTest(parameterized.TestCase):
     few = _question(_FORCE, _FORCE)._replace(x=_X[:49])
     with self.assertRaisesRegex(ValueError, '50 different rows.*got 49'):
       _find(few)
-    nothing = few._replace(importances=np.zeros(5))
-    self.assertEqual(_find(nothing), sympy.Float(float(_FORCE.mean())))
+    mean = sympy.Float(float(_FORCE.mean()))
+    self.assertEqual(_find(few._replace(x=np.ones((49, 5)))), mean)
+    nothing = _question(_FORCE, _FORCE + 1)._replace(
+        importances=lambda: np.zeros(5))
+    with mock.patch.object(by_structure, 'find_law', return_value=None):
+      self.assertEqual(_find(nothing), mean)
+
+  def test_of_many_columns_ten_are_looked_at(self):
+    x = np.random.default_rng(0).uniform(size=(60, 12))
+    shares = np.arange(12.0)
+    question = _formulas.Question(
+        x, x[:, 0], x[:, 0] + 1, False, [f'x_{i}' for i in range(12)],
+        lambda: shares)
+    self.assertEqual(question.candidates().tolist(), list(range(2, 12)))
+    self.assertEqual(
+        question._replace(x=x * (shares < 9)).candidates().tolist(),
+        list(range(9)))
 
 
 class DoubtTest(parameterized.TestCase):
 
   def test_as_large_as_what_labels_leave_open(self):
-    odds = 10 * _RNG.normal(size=(4000, 1))
+    odds = 10 * np.random.default_rng(2).normal(size=(4000, 1))
     chances = np.full((4000, 1), 0.5)
     noise = _formulas.with_doubt(odds, chances) - odds
     # A fair coin: 1 / sqrt(1/4); 4000 draws tell a deviation to 1 %.
@@ -105,7 +120,7 @@ class DoubtTest(parameterized.TestCase):
   def test_numbers_are_those_of_the_network(self):
     """The form comes from what is in doubt, its numbers do not."""
     odds = 2.5 * _X[:, 0] - 7.3
-    noisy = odds + _RNG.normal(size=300)
+    noisy = odds + _NOISE
     with mock.patch.object(discovery, 'discover') as unused:
       formula = _find(_question(noisy, odds, of_network=True))
     unused.assert_not_called()
