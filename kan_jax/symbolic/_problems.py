@@ -179,13 +179,13 @@ def smoothen(
 
 def _fit(columns, values, weights, rows, scale, quick):
   """Fits a surface, in logarithms of the columns or not."""
-  if quick:
-    return _surfaces.fit(columns, values, weights, *rows, most=_QUICK)
-  surface = _surfaces.fit(columns, values, weights, *rows)
-  few = columns.shape[1] < 3
+  most = _QUICK if quick else _surfaces.MOST
+  surface = _surfaces.fit(columns, values, weights, *rows, most=most)
+  few = quick or columns.shape[1] < 4
   if surface is None or (
       surface.logs.any() and (few or surface.error > 1e-3 * scale)):
-    plain = _surfaces.fit(columns, values, weights, *rows, logs=False)
+    plain = _surfaces.fit(
+        columns, values, weights, *rows, logs=False, most=most)
     if surface is None or (plain is not None and plain.error < surface.error):
       return plain
   return surface

@@ -78,6 +78,10 @@ class Record:
     """Whether the time is over."""
     return time.monotonic() > self.deadline
 
+  def noisy(self) -> bool:
+    """Whether surfaces leave more than they leave without noise."""
+    return _problems.CLEAN < self.noise < np.inf
+
   def late(self) -> bool:
     """Whether no further attempt may begin; asked before each of them."""
     self.attempts += 1

@@ -192,7 +192,7 @@ def _children(search, problem, seen):
       break
     if check(child) is not None and len(accepted) > 2:
       break
-  if seen.size > _TRUSTED and not accepted:
+  if not accepted:
     for child in _symmetries.peels(problem):
       check(child)
   first = len(accepted)

@@ -7,6 +7,7 @@ from kan_jax.symbolic import _additive
 from kan_jax.symbolic import _curves
 from kan_jax.symbolic import _links
 from kan_jax.symbolic import _pairs
+from kan_jax.symbolic import _polynomials
 from kan_jax.symbolic import _problems
 from kan_jax.symbolic import _record
 from kan_jax.symbolic import _terms
@@ -53,8 +54,12 @@ def solve_words(
 
 
 def solve_sums(search: _record.Record, problem: _problems.Problem) -> None:
-  """Tries sums of one function of each variable."""
+  """Tries polynomials, and sums of one function of each variable."""
   rows = search.rows
+  if len(problem.exprs) > 1 and not search.noisy():
+    _solve_polynomials(search, problem)
+    if search.exact():
+      return
   for link in _links.LINKS:
     if search.late():
       return
@@ -75,6 +80,22 @@ def solve_sums(search: _record.Record, problem: _problems.Problem) -> None:
       return
 
 
+def _solve_polynomials(search, problem):
+  """Tries polynomials of several terms that are exact."""
+  part = search.rows.train
+  for link in _links.LINKS[:6]:
+    response = problem.respond(link)
+    if response is None or search.late():
+      continue
+    found = _polynomials.fit(
+        problem.columns[part], *(values[part] for values in response))
+    if found is not None:
+      with sympy.evaluate(False):
+        inner = found.write(problem.exprs)
+      search.offer(_write(problem, link, inner))
+      return
+
+
 def _solve_curve(search, problem, link, target, weights):
   """Tries functions of a single variable with numbers of any value."""
   part = search.rows.train
@@ -85,7 +106,7 @@ def _solve_curve(search, problem, link, target, weights):
     for inner in ('log z', '1/z'):
       matches += _curves.match(*data, powers=powers[:2], inner=inner,
                                curves=_curves.GROWTH)
-  noisy = _problems.CLEAN < search.noise < np.inf
+  noisy = search.noisy()
   # Under noise many curves are as good as the law's; the short ones come first.
   matches.sort(key=lambda match: match.merit(len(part)) if noisy
                else match.left)
@@ -108,7 +129,7 @@ def _solve_curve(search, problem, link, target, weights):
 
 def _solve_link(search, problem, link, words, target, weights):
   """Tries pairs of words for T of the target on some rows."""
-  noisy = _problems.CLEAN < search.noise < np.inf
+  noisy = search.noisy()
   guesses = _pairs.scan(words, target, weights, rows=len(target))
   least = min((guess.share for guess in guesses), default=0)
   total = np.mean((weights * target)**2)

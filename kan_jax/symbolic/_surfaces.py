@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg
 
-_MOST = 330  # Terms of a surface, at most,
+MOST = 330  # Terms of a surface, at most,
 _SHARE = 0.3  # and this part of the rows.
 _DEGREE = 18  # In one variable.
 _FEW, _DEGREES = 130, 4  # Terms and degrees that are looked for in errors.
@@ -95,18 +95,19 @@ def _to_unit(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=64)
-def _powers(inputs: int, most: int) -> np.ndarray:
-  """Returns all terms up to the greatest degree that has at most so many."""
+def terms(inputs: int, most: int) -> np.ndarray:
+  """Returns the powers of all terms up to the greatest degree that has at most
+  so many, [terms, in]."""
   degree = 1
   while (degree < _DEGREE
          and math.comb(inputs + degree + 1, inputs) <= most):
     degree += 1
-  terms = []
+  found = []
   for total in range(degree + 1):
     for bars in itertools.combinations(range(total + inputs - 1), inputs - 1):
       ends = (-1, *bars, total + inputs - 1)
-      terms.append([b - a - 1 for a, b in itertools.pairwise(ends)])
-  return np.array(terms)
+      found.append([b - a - 1 for a, b in itertools.pairwise(ends)])
+  return np.array(found)
 
 
 def _tables(degree: int, u: np.ndarray) -> np.ndarray:
@@ -160,7 +161,7 @@ def _triangle(
 def fit(
     x: np.ndarray, y: np.ndarray, weights: np.ndarray, train: np.ndarray,
     held_out: np.ndarray, *, logs: bool = True,
-    most: int = _MOST) -> Surface | None:
+    most: int = MOST) -> Surface | None:
   """Fits a surface; the degree is the best on the rows that were held out.
 
   Args:
@@ -181,7 +182,7 @@ def fit(
   sound = np.isfinite(z).all() and np.isfinite(y * weights).all()
   if not sound or (high <= low).any():
     return None
-  powers = _powers(x.shape[1], min(most, int(_SHARE * len(train))))
+  powers = terms(x.shape[1], min(most, int(_SHARE * len(train))))
   design = _design(powers, _to_unit(z, low, high))
   r, projected = _triangle(
       weights[train, None] * design[train], (weights * y)[train],
@@ -213,7 +214,7 @@ def has_structure(x: np.ndarray, errors: np.ndarray) -> bool:
     errors: Errors of a formula, [n].
   """
   low, high = x.min(0), x.max(0)
-  powers = _powers(x.shape[1], min(_FEW, len(x) // 8))
+  powers = terms(x.shape[1], min(_FEW, len(x) // 8))
   totals = powers.sum(1)
   q, _ = np.linalg.qr(_design(powers, _to_unit(x, low, high)))
   shares = (q.T @ errors)**2

@@ -153,7 +153,7 @@ def _product(a: Term, b: Term) -> Term:
 def _power(base: Term, exponent: Term, sign: int) -> Term:
   return Term(lambda inputs, exact: base.make(inputs, exact)**(
       sign * exponent.make(inputs, exact)),
-              base.cost + exponent.cost + 1 + (sign < 0) / 2)
+              base.cost + exponent.cost + (sign < 0) / 4)
 
 
 def _power_cost(power: float) -> float:

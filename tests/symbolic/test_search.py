@@ -40,6 +40,13 @@ class SolversTest(parameterized.TestCase):
     _solvers.solve_sums(record, _problem(record))
     self.assertTrue(record.exact())
 
+  def test_a_polynomial_of_several_terms(self):
+    """(a^2 - b^2)^2 + 2 b^2 c^2 in a root below the line."""
+    a, b, c = x = _RNG.uniform(1, 2, (3, 300))
+    record = _record_of(x.T, ((a**2 - b**2)**2 + 2 * b**2 * c**2)**-0.5)
+    _solvers.solve_sums(record, _problem(record))
+    self.assertTrue(record.exact())
+
   @parameterized.parameters(
       lambda z: 2.5 * np.exp(-0.4 * z) * np.sin(3 * z + 0.5),  # Damped.
       lambda z: 1 / (1 + (2 / z)**2.7), lambda z: 1 / (np.exp(1.7 / z) - 1))

@@ -6,6 +6,7 @@ import sympy
 
 from kan_jax.symbolic import _additive
 from kan_jax.symbolic import _links
+from kan_jax.symbolic import _polynomials
 from kan_jax.symbolic import _problems
 from kan_jax.symbolic import _surfaces
 from kan_jax.symbolic import _symmetries
@@ -110,3 +111,27 @@ class AdditiveTest(parameterized.TestCase):
     first = next(iter(_additive.recognize(fitted, symbols)))
     values = sympy.lambdify(symbols, first)(*x.T)
     np.testing.assert_allclose(values, y, atol=1e-2)
+
+
+class PolynomialsTest(parameterized.TestCase):
+
+  def test_only_what_is_exact(self):
+    x = _RNG.uniform(-1, 1, (200, 2))
+    target = 3 * x[:, 0]**2 * x[:, 1] - 0.5 * x[:, 1] + 2
+    found = _polynomials.fit(x, target, np.ones(200))
+    self.assertEqual(
+        {tuple(p): round(c, 9) for p, c in zip(
+            found.powers.tolist(), found.coef, strict=True)},
+        {(2, 1): 3, (0, 1): -0.5, (0, 0): 2})
+    self.assertIsNone(_polynomials.fit(x, np.exp(target), np.ones(200)))
+
+
+class StructureTest(parameterized.TestCase):
+
+  def test_errors_that_are_noise_or_not(self):
+    x = _RNG.uniform(-1, 1, (800, 3))
+    noise = _RNG.normal(size=800)
+    self.assertFalse(_surfaces.has_structure(x, noise))
+    # A sixteenth of the sum of squares, in one of 35 terms.
+    self.assertTrue(_surfaces.has_structure(
+        x, noise + 0.75 * x[:, 0] * x[:, 1]))
