@@ -64,7 +64,9 @@ def run(search: _record.Record) -> None:
   while queue and not search.late():
     task = heapq.heappop(queue)
     _try(search, task)
-    if search.done(waiting=any(_is_due(other, search) for other in queue)):
+    # Simpler problems may follow from one that was not opened yet.
+    closed = task.level == 0 and len(task.problem.exprs) > 1
+    if search.done(closed or any(_is_due(other, search) for other in queue)):
       return
     children = _open(search, task) if task.level == 0 else []
     for place, (child, look) in enumerate(children):
