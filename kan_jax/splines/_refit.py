@@ -191,7 +191,7 @@ def approach(x: jax.Array, move: Move, changes: jax.Array) -> jax.Array:
       _TIMES * _rms(moved - _sum(new, changes[-1])))
   # Fewer samples than coefficients may cost more.
   bounded = x.shape[1] >= move.coef.shape[1]
-  most = _largest_allowed(move.coef, values, changes[0])
+  most = _largest_allowed(move, values, changes[0])
   change, error = changes[0], moved - _sum(new, changes[0])
   for following in changes[1:]:
     way = following - change
@@ -208,8 +208,8 @@ def approach(x: jax.Array, move: Move, changes: jax.Array) -> jax.Array:
 def _spread(x: jax.Array, count: int) -> jax.Array:
   """Returns samples [in, count] that lie all over the range of samples [in, n].
 
-  The extremes are among them. Found by comparing alone, so that rows may be on
-  many devices.
+  The extremes come first and last. Found by comparing alone, so that rows may
+  be on many devices.
   """
   low, high = x.min(1, keepdims=True), x.max(1, keepdims=True)
   places = low + (high - low) * jnp.linspace(0, 1, count, dtype=x.dtype)[None]
@@ -224,10 +224,15 @@ def _rounding(coef: jax.Array) -> jax.Array:
 
 
 def _largest_allowed(
-    coef: jax.Array, values: jax.Array, change: jax.Array) -> jax.Array:
+    move: Move, values: jax.Array, change: jax.Array) -> jax.Array:
   """Size that coefficients may have after the change, [in, 1, out]."""
-  sizes = jnp.concatenate([coef, _ROOM * values, coef + change], 1)
-  return jnp.abs(sizes).max(1, keepdims=True)
+  before, after, seen = (jnp.abs(a).max(1, keepdims=True) for a in (
+      move.coef, move.coef + change, values))
+  if move.outside in ('linear', 'polynomial'):  # Elsewhere no value exceeds it.
+    # As in `keeps`: a single sample far away is no reason.
+    ends = jnp.abs(values[:, :1]), jnp.abs(values[:, -1:])
+    seen = jnp.minimum(seen, jnp.maximum(before, jnp.minimum(*ends)))
+  return jnp.maximum(jnp.maximum(before, after), _ROOM * seen)
 
 
 def _part_to_limit(
