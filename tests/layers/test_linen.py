@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from unittest import mock
 
 from absl.testing import parameterized
 import chex
@@ -319,3 +320,17 @@ class UpdateGridsTest(chex.TestCase):
       return first.edge_outputs(first.inputs).sum(1), second.inputs
 
     np.testing.assert_allclose(*sums_and_inputs(variables, _X), atol=1e-5)
+
+  def test_samples_of_edges_are_those_of_the_view(self):
+    """Every row of them, also where some are computed at a time."""
+    layer = linen.KANLayer(3)
+    view, = traversal.view_layers(layer, _init(layer), _X).values()
+    values = np.asarray(view.edge_outputs(view.inputs))
+    with mock.patch.object(traversal, '_CHUNK', 6 * 25):
+      x, y = traversal.edge_samples(view, [(1, 2), (0, 0)])
+    np.testing.assert_array_equal(x, _X[:, ::-1])
+    np.testing.assert_allclose(y, values[:, [1, 0], [2, 0]], atol=1e-6)
+
+  def test_views_of_what_is_no_model(self):
+    with self.assertRaisesRegex((TypeError, ValueError), '`model`'):
+      traversal.view_layers('KAN', {}, _X)

@@ -382,6 +382,12 @@ class ErrorsTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, message):
       _fit(_variables(), x, y, optimizer=optax.sgd(0.1))
 
+  @parameterized.parameters(
+      ({'grid': {}}, r"`params`.*got \['grid'\]"), (3, '`params`.*got a int'))
+  def test_variables_without_parameters(self, variables, message):
+    with self.assertRaisesRegex(ValueError, message):
+      fitting.fit(linen.KAN([2, 1]), variables, _X, _Y)
+
   def test_refine_needs_a_kan(self):
     with self.assertRaisesRegex(ValueError, '`refine`.*Dense'):
       fitting.fit(nn.Dense(1), {'params': {}}, _X, _Y, refine=(5,))
