@@ -106,6 +106,13 @@ class KnotsFromSamplesTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, '`eps` blends'):
       grids.GridUpdate(eps=eps)
 
+  @parameterized.parameters(
+      ('margin', -0.1), ('min_width', 0.0), ('min_width', float('inf')),
+      ('min_interval', 0.0), ('min_interval', 1.1), ('rate', 0.0))
+  def test_impossible_options(self, name, value):
+    with self.assertRaisesRegex(ValueError, f'`{name}` .* got {value}'):
+      grids.GridUpdate(**{name: value})
+
   def test_options_are_equal_by_value(self):
     """As jit needs it of what is static."""
     one, same = grids.GridUpdate(eps=0.5), grids.GridUpdate(eps=0.5)

@@ -17,6 +17,7 @@ from scipy import interpolate
 
 from kan_jax import compiling
 from kan_jax.layers import linen
+from kan_jax.splines import grids as grids_lib
 from kan_jax.training import _fit_loop
 from kan_jax.training import fitting
 from kan_jax.training import optimizers
@@ -387,6 +388,17 @@ class ErrorsTest(parameterized.TestCase):
   def test_variables_without_parameters(self, variables, message):
     with self.assertRaisesRegex(ValueError, message):
       fitting.fit(linen.KAN([2, 1]), variables, _X, _Y)
+
+  def test_grid_update_reaches_the_grids(self):
+    model = linen.KAN([1, 1])
+    fitted = fitting.fit(
+        model, networks.kan([1, 1]), _X, _Y, optimizer=optax.sgd(0.0), steps=1,
+        update_steps=(0,), grid_update=grids_lib.GridUpdate(margin=0.5),
+        progress=False, compiler_options=compiling.QUICK)
+    ends = fitted.variables['grid']['layers_0']['knots'][0, [3, -4]]
+    reach = 0.5 * np.ptp(_X)
+    np.testing.assert_allclose(
+        ends, [_X.min() - reach, _X.max() + reach], rtol=1e-5)
 
   def test_refine_needs_a_kan(self):
     with self.assertRaisesRegex(ValueError, '`refine`.*Dense'):
