@@ -131,7 +131,8 @@ def _solve_link(search, problem, link, words, target, weights):
   """Tries pairs of words for T of the target on some rows."""
   noisy = search.noisy()
   guesses = _pairs.scan(words, target, weights, rows=len(target))
-  least = min((guess.share for guess in guesses), default=0)
+  # Rounding may leave less than nothing.
+  least = max(min((guess.share for guess in guesses), default=0), 1e-12)
   total = np.mean((weights * target)**2)
   tried = 0
   for guess in guesses:

@@ -282,8 +282,12 @@ def vocabulary(x: np.ndarray, most: int) -> Words:
   # The extremes show most of what is not finite.
   ends = [x.argmin(0), x.argmax(0)]
   spread = np.linspace(0, len(x) - 1, _ROWS).astype(int)
-  recipes = _recipes(x[np.unique(np.concatenate([*ends, spread]))], most)
-  recipes = recipes.first(int(_SPARE * most))
+  few = x[np.unique(np.concatenate([*ends, spread]))]
+  recipes = _recipes(few, most).first(int(_SPARE * most))
+  if most > _FEW:
+    singles = monomials(few, 1.0, (1,))
+    raised = powers(join(singles, sums(singles)), singles)
+    recipes, most = join(recipes, raised), most + len(raised.terms)
   with np.errstate(all='ignore'):
     values = np.reshape([term.make(x.T, False) for term in recipes.terms],
                         (len(recipes.terms), len(x)))
@@ -314,8 +318,4 @@ def _recipes(x: np.ndarray, most: int) -> Words:
   outer = curves(some(added, 24), 2)
   waves = products(
       some(simple, 60), curves(some(simple, inputs + 2), 1), 7.0)
-  parts = [simple, added, functions, rooted, outer, mixed, waves]
-  if most > _FEW:
-    singles = monomials(x, 1.0, (1,))
-    parts.append(powers(join(singles, sums(singles)), singles))
-  return join(*parts).first(most)
+  return join(simple, added, functions, rooted, outer, mixed, waves)
