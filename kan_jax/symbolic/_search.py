@@ -194,7 +194,7 @@ def _children(search, problem, seen):
       break
     if check(child) is not None and len(accepted) > 2:
       break
-  if not accepted:
+  if not accepted or seen.size > _TRUSTED:
     for child in _symmetries.peels(problem):
       check(child)
   first = len(accepted)
