@@ -118,13 +118,8 @@ class KANConv(nn.Module):
   def _make_layer(self, **options: Any) -> linen.KANLayer:
     """Returns a module for one group, with `name` or `parent`."""
     return linen.KANLayer(
-        self.features // self.feature_group_count, grid=self.grid,
-        order=self.order, grid_range=self.grid_range, base_fn=self.base_fn,
-        outside=self.outside, noise=self.noise,
-        scale_base_init=self.scale_base_init,
-        scale_spline_init=self.scale_spline_init, bias=self.bias,
-        dtype=self.dtype, param_dtype=self.param_dtype,
-        precision=self.precision, **options)
+        self.features // self.feature_group_count,
+        **linen.shared_options(self), **options)
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:

@@ -24,6 +24,7 @@ from kan_jax import checks
 from kan_jax.layers import _forward
 from kan_jax.layers import edges
 from kan_jax.layers import linen
+from kan_jax.layers import traversal
 from kan_jax.layers.nnx import accept
 from kan_jax.splines import _polynomials
 from kan_jax.splines import bsplines
@@ -121,23 +122,9 @@ def _find_layers(
       found[module.path] = module.clone(parent=None, name=None)
     return proceed()
 
-  with nn.intercept_methods(_instead_of_layers(look)):
+  with nn.intercept_methods(traversal.around_layers(look)):
     jax.eval_shape(functools.partial(model.apply, variables), *args)
   return found
-
-
-def _instead_of_layers(
-    compute: Callable[[linen.KANLayer, Any, Callable[[], Any]], Any]):
-  """An interceptor that computes in place of each KAN layer."""
-  def intercept(next_fun, args, kwargs, context):
-    proceed = functools.partial(next_fun, *args, **kwargs)
-    if (not isinstance(context.module, linen.KANLayer)
-        or context.method_name != '__call__'):
-      return proceed()
-    return compute(
-        context.module, args[0] if args else kwargs['x'], proceed)
-
-  return intercept
 
 
 def _at(variables: Mapping[str, Any], path: _Path) -> Mapping[str, Any]:
@@ -215,12 +202,11 @@ def _make_program(model: nn.Module, forms: _Forms) -> Callable[..., Any]:
         return proceed()
       options, equal = known[module.path]
       folded, places = layers[module.path]
-      sums = functools.partial(
-          _equal_sums if equal else _sums, places=places)
+      sums = functools.partial(_sums, places=places, equal=equal)
       return _forward.outputs(
           _forward.as_input(x, len(places[0])), folded, options, sums)
 
-    with nn.intercept_methods(_instead_of_layers(compute)):
+    with nn.intercept_methods(traversal.around_layers(compute)):
       return model.apply(variables, *args)
 
   return jax.jit(run)
@@ -228,39 +214,35 @@ def _make_program(model: nn.Module, forms: _Forms) -> Callable[..., Any]:
 
 def _sums(
     rows: jax.Array, folded: edges.Edges, options: _forward.Options,
-    dtype: jax.typing.DTypeLike, *,
-    places: tuple[jax.Array, ...]) -> jax.Array:
-  """Sums over inputs for knots anywhere, by the table of their polynomials."""
-  if edges.lookup_pays(*folded.coef.shape[1:]):
+    dtype: jax.typing.DTypeLike, *, places: tuple[jax.Array, ...],
+    equal: bool) -> jax.Array:
+  """Sums over inputs, in the way that suits knots and sizes."""
+  inputs, size, outputs = folded.coef.shape
+  if edges.lookup_pays(size, outputs):
     return _forward.node_sums(rows, folded, options, dtype)
+  if equal and inputs * size >= _WIDE and (
+      edges.count_parts(rows, folded.coef) == 1):
+    return _wide_sums(rows, folded, options, dtype, *places)
 
-  def evaluate(x, knots, table):
+  def by_curve(x, middle, inverse):
+    u = ((x - middle[:, None]) * inverse[:, None])[:, None]
+    return _equal_basis(u, size, options, axis=1)
+
+  def by_table(x, knots, table):
     return bsplines.basis_by_input(
         x, knots, options.order, outside=options.outside, table=table)
 
   return edges.sum_features(
-      rows, evaluate, places, folded.scale_base, folded.coef, options.base_fn,
-      dtype, options.precision)
+      rows, by_curve if equal else by_table, places, folded.scale_base,
+      folded.coef, options.base_fn, dtype, options.precision)
 
 
-def _equal_sums(
+def _wide_sums(
     rows: jax.Array, folded: edges.Edges, options: _forward.Options,
-    dtype: jax.typing.DTypeLike, *,
-    places: tuple[jax.Array, ...]) -> jax.Array:
-  """Sums over inputs for knots that are equally spaced."""
+    dtype: jax.typing.DTypeLike, middle: jax.Array,
+    inverse: jax.Array) -> jax.Array:
+  """The same for many inputs with equal spacing: the batch comes first."""
   inputs, size, _ = folded.coef.shape
-  if edges.lookup_pays(*folded.coef.shape[1:]):
-    return _forward.node_sums(rows, folded, options, dtype)
-  if inputs * size < _WIDE or edges.count_parts(rows, folded.coef) > 1:
-    def evaluate(x, middle, inverse):
-      u = ((x - middle[:, None]) * inverse[:, None])[:, None]
-      return _equal_basis(u, size, options, axis=1)
-
-    return edges.sum_features(
-        rows, evaluate, places, folded.scale_base, folded.coef, options.base_fn,
-        dtype, options.precision)
-  # Many at once: the batch comes first, on both sides of each product.
-  middle, inverse = places
   values = _equal_basis(
       ((rows - middle[None]) * inverse[None])[..., None], size, options, axis=2)
   multiply = functools.partial(

@@ -1,6 +1,7 @@
 """KAN layers for Flax: thin modules over the pure functions of `edges`."""
 
 from collections.abc import Sequence
+import dataclasses
 import functools
 from typing import Any
 
@@ -252,10 +253,12 @@ class KAN(nn.Module):
       **options: Fields that are its own, such as `name`.
     """
     return KANLayer(
-        self.nodes[i + 1].terms, grid=self.grid, order=self.order,
-        grid_range=self.grid_range, base_fn=self.base_fn, outside=self.outside,
-        noise=self.noise, scale_base_init=self.scale_base_init,
-        scale_spline_init=self.scale_spline_init, bias=self.bias,
-        dtype=self.dtype, param_dtype=self.param_dtype,
-        precision=self.precision,
+        self.nodes[i + 1].terms, **shared_options(self),
         symbolic=self.symbolic[i] if self.symbolic else (), **options)
+
+
+def shared_options(module: Any) -> dict[str, Any]:
+  """Returns the options that a module hands on to each of its KAN layers."""
+  own = ('features', 'symbolic', 'parent', 'name')
+  return {field.name: getattr(module, field.name)
+          for field in dataclasses.fields(KANLayer) if field.name not in own}

@@ -146,16 +146,35 @@ def _edge_outputs(
       values, symbolic_edges.values(points, symbolic, affine), symbolic)
 
 
-def _before_layers(visit: Callable[[linen.KANLayer, jax.Array], None]):
-  """An interceptor that visits each KAN layer before it computes."""
+def around_layers(
+    compute: Callable[[linen.KANLayer, jax.Array, Callable[[], Any]], Any]
+    ) -> Callable[..., Any]:
+  """Returns an interceptor that is called in place of each KAN layer.
+
+  Args:
+    compute: Function of a bound layer, its inputs, and a function without
+      arguments that computes what the layer does. It returns the outputs.
+  """
   def intercept(next_fun, args, kwargs, context):
-    if (isinstance(context.module, linen.KANLayer)
-        and context.method_name == '__call__'):
-      # A layer may be given lists and DataFrames, as any array.
-      visit(context.module, jnp.asarray(args[0] if args else kwargs['x']))
-    return next_fun(*args, **kwargs)
+    proceed = functools.partial(next_fun, *args, **kwargs)
+    if (not isinstance(context.module, linen.KANLayer)
+        or context.method_name != '__call__'):
+      return proceed()
+    # A layer may be given lists and DataFrames, as any array.
+    x = jnp.asarray(args[0] if args else kwargs['x'])
+    return compute(context.module, x, proceed)
 
   return intercept
+
+
+def _before_layers(
+    visit: Callable[[linen.KANLayer, jax.Array], None]) -> Callable[..., Any]:
+  """An interceptor that visits each KAN layer before it computes."""
+  def compute(module, x, proceed):
+    visit(module, x)
+    return proceed()
+
+  return around_layers(compute)
 
 
 def update_grids(
