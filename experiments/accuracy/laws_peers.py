@@ -33,7 +33,7 @@ class Entry(NamedTuple):
 
 def attempt(
     library: str, law: law_file.Law, rows: int, noise: float, seconds: float,
-    seed: int) -> Entry:
+    seed: int, threads: int = 2) -> Entry:
   """Looks for one law; what goes wrong is written in place of a formula.
 
   Raises:
@@ -43,7 +43,7 @@ def attempt(
   started = time.monotonic()
   try:
     expression = other_searches.SEARCHES[library](
-        other_searches.Rows(x, y, names, seconds, seed))
+        other_searches.Rows(x, y, names, seconds, seed, threads))
     took = time.monotonic() - started
     found, error, size, of_law = laws.judge(law, expression, names, noise)
     shown = str(symbolic.round_digits(expression, 4))
@@ -95,7 +95,7 @@ def main() -> None:
     for law in chosen:
       try:
         entry = attempt(library, law, values.rows, values.noise,
-                        values.seconds, values.seed)
+                        values.seconds, values.seed, values.threads)
       except ImportError as error:
         print(f"{library} is left out: {error}; pip install -e '.[laws]'",
               flush=True)
@@ -120,6 +120,8 @@ if __name__ == '__main__':
   cli.define_number(
       'noise', 0.0, 'Noise, in deviations of the target.', low=0)
   cli.define_number('seconds', 20.0, 'Time for each law.', above=0)
+  cli.define_number(
+      'threads', 2, 'Threads of a library that can use several.', low=1)
   cli.define_seed('Decides the rows and what is random in a search.')
   tables.define_document()
   cli.run(main)

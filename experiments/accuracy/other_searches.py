@@ -20,7 +20,6 @@ import sympy
 
 from kan_jax import symbolic
 
-_THREADS = 2
 _EXACT = 1e-6  # Relative error, for numbers in float32.
 # Of pykan's network and its fits, for about a minute in all.
 _WIDTH, _GRID, _STEPS = 5, 3, 15
@@ -37,12 +36,14 @@ class Rows(NamedTuple):
     names: Names of the inputs.
     seconds: Time for the search.
     seed: Decides what is random.
+    threads: Most that a library may use.
   """
   x: np.ndarray
   y: np.ndarray
   names: Sequence[str]
   seconds: float
   seed: int
+  threads: int = 2
 
   def parse(self, text: str, functions: dict[str, Any]) -> sympy.Expr:
     """Reads a formula in X0, X1, ... that a library has written."""
@@ -63,7 +64,7 @@ def pyoperon(rows: Rows) -> sympy.Expr:
   search = operon.SymbolicRegressor(
       allowed_symbols='add,sub,mul,div,square,sqrt,exp,log,sin,cos,tanh,asin,'
       'constant,variable', generations=10**6, max_evaluations=10**9,
-      max_length=30, n_threads=_THREADS, objectives=['r2', 'length'],
+      max_length=30, n_threads=rows.threads, objectives=['r2', 'length'],
       optimizer_iterations=5, random_state=rows.seed,
       model_selection_criterion='bayesian_information_criterion',
       max_time=int(rows.seconds))
