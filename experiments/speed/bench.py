@@ -3,11 +3,11 @@
   python -m experiments.speed.bench --shapes=2,4 --contenders=kan_jax,floor
 
 Each shape is timed forward, and forward and backward, in float32; all
-contenders take turns. The floor is the time of the matrix products alone, over
-the expanded input: outputs, gradient of the weights, gradient of the input. The
-other libraries are in the extra `bench`; one that is not installed is left out.
-Nothing is written without --workdir, which gets the table, all medians and a
-picture.
+contenders take turns. `frozen` is this library's form for inference alone. The
+floor is the time of the matrix products alone, over the expanded input:
+outputs, gradient of the weights, gradient of the input. The other libraries are
+in the extra `bench`; one that is not installed is left out. Nothing is written
+without --workdir, which gets the table, all medians and a picture.
 """
 
 from collections.abc import Callable
@@ -36,8 +36,13 @@ SHAPES = (
     peers.Shape((2, 5, 1), 1000, 200), peers.Shape((2, 5, 1), 1000, 1000))
 _PAUSE = 0.02  # Seconds for the threads of one library to leave the cores.
 _TURN = 0.05  # Seconds that a contender has before the next one's turn.
+_RATIOS: dict[str, tuple[str, tuple[str, ...]]] = {
+    'kan_jax / best peer': ('kan_jax', peers.PEERS),
+    'frozen / best peer': ('frozen', peers.PEERS),
+    'kan_jax / floor': ('kan_jax', ('floor',))}
 # Libraries have marks in colour, what is no KAN has black ones.
 _MARKS: dict[str, dict[str, Any]] = {
+    'frozen': {'color': 'C0', 'marker': '*', 'markersize': 9},
     'pykan': {'color': 'C1', 'marker': 's'},
     'jaxkan': {'color': 'C2', 'marker': '^'},
     'inkan': {'color': 'C3', 'marker': 'o'},
@@ -84,7 +89,7 @@ def prepare(shape: peers.Shape, names: list[str]) -> dict[
     start = time.perf_counter()
     try:
       contender = peers.CONTENDERS[name](shape, x, weight)
-      for run in contender:
+      for run in filter(None, contender):
         run()
         run()
     except ImportError as error:
@@ -104,7 +109,7 @@ def measure(
   """
   runs = [(name, passes, run)
           for name, contender in prepare(shape, names).items()
-          for passes, run in zip(PASSES, contender, strict=True)]
+          for passes, run in zip(PASSES, contender, strict=True) if run]
   taken = in_turns([run for _, _, run in runs], budget) if runs else []
   for (name, passes, _), times in zip(runs, taken, strict=True):
     low, median, high = np.quantile(times, (0.25, 0.5, 0.75)) * 1e3
@@ -131,16 +136,13 @@ def table(timings: list[Timing]) -> str:
   """Returns a Markdown table: shapes and passes by contenders."""
   names = list(dict.fromkeys(t.contender for t in timings))
   lines = [
-      '| shape | pass | ' + ' | '.join(names) + ' | kan_jax / best peer '
-      '| kan_jax / floor |', '|---' * (len(names) + 4) + '|']
+      '| shape | pass | ' + ' | '.join([*names, *_RATIOS]) + ' |',
+      '|---' * (len(names) + len(_RATIOS) + 2) + '|']
   for shape, passes in dict.fromkeys((t.shape, t.passes) for t in timings):
     row = {t.contender: t for t in timings
            if (t.shape, t.passes) == (shape, passes)}
     cells = [_cell(row[name]) if name in row else '–' for name in names]
-    best = min((row[name].median for name in peers.PEERS if name in row),
-               default=None)
-    ratios = [_ratio(row, best),
-              _ratio(row, row['floor'].median if 'floor' in row else None)]
+    ratios = [_ratio(row, *names) for names in _RATIOS.values()]
     lines.append(f'| {shape} | {passes} | ' + ' | '.join(cells + ratios) + ' |')
   return '\n'.join(lines)
 
@@ -149,10 +151,13 @@ def _cell(timing: Timing) -> str:
   return f'{timing.median:.3g} ({timing.low:.3g}–{timing.high:.3g})'
 
 
-def _ratio(row: dict[str, Timing], other: float | None) -> str:
-  if other is None or 'kan_jax' not in row:
+def _ratio(
+    row: dict[str, Timing], above: str, below: tuple[str, ...]) -> str:
+  """A contender's median over the least of some others."""
+  others = [row[name].median for name in below if name in row]
+  if above not in row or not others:
     return '–'
-  return f'{row["kan_jax"].median / other:.2f}'
+  return f'{row[above].median / min(others):.2f}'
 
 
 def draw(timings: list[Timing], path: pathlib.Path) -> None:

@@ -100,7 +100,7 @@ def _error(y: Any, exact: np.ndarray) -> float:
 def speed(quick: bool) -> Rows:
   """The table of bench: first what runs in JAX, then the peers in torch."""
   shapes, seconds = (bench.SHAPES[:1], 0.1) if quick else (bench.SHAPES, 1.0)
-  in_jax = ['kan_jax', 'jaxkan', 'mlp', 'floor']
+  in_jax = ['kan_jax', 'frozen', 'jaxkan', 'mlp', 'floor']
   in_torch = [name for name in peers.CONTENDERS if name not in in_jax]
   for names, shape in itertools.product((in_jax, in_torch), shapes):
     for timing in bench.measure(shape, names, seconds):
