@@ -8,6 +8,7 @@ from typing import Any
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from experiments import cli
 from experiments.mnist import configs
@@ -36,6 +37,17 @@ def _by_patches() -> bool:
   return jax.default_backend() == 'cpu'
 
 
+def _patch_pixels() -> np.ndarray:
+  """Returns numbers of pixels, [25 * 4 * 25]: what the first convolution reads.
+
+  The axes are the position in a 5 x 5 patch, the four outputs that a pooled
+  value is the maximum of, and the 5 x 5 pooled values. One gather by these
+  numbers compiles in a fourth of the time that a hundred slices take.
+  """
+  i, j, a, b, p, q = np.ogrid[:5, :5, :2, :2, :5, :5]
+  return (28 * (i + 2 * a + 4 * p) + j + 2 * b + 4 * q).ravel()
+
+
 class FrontEnd(nn.Module):
   """Two small convolutions that turn a 28 x 28 image into 16 features.
 
@@ -58,12 +70,8 @@ class FrontEnd(nn.Module):
     kernel2, bias2 = _ConvParams((8, 16), name='conv2')()
     if not _by_patches():
       return self._convolve(x, (kernel1, kernel2), (bias1, bias2))
-    x = jnp.moveaxis(x, 0, -1)
-    # One patch for each of the 4 outputs that a pooled value is the maximum of.
-    patches = jnp.stack([
-        jnp.stack([x[i + 2 * a:i + 2 * a + 17:4, j + 2 * b:j + 2 * b + 17:4]
-                   for a in range(2) for b in range(2)])
-        for i in range(5) for j in range(5)])  # [25, 4, 5, 5, n]
+    patches = x.reshape(-1, 784).at[:, _patch_pixels()].get(
+        mode='promise_in_bounds').T
     y = jnp.matmul(kernel1.reshape(25, 8).T, patches.reshape(25, -1),
                    precision=self.precision)
     y = y.reshape(8, 4, 25, -1).max(1) + bias1[:, None, None]
