@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from kan_jax.splines import _least_squares
+from kan_jax.splines import _polynomials
 from kan_jax.splines import bsplines
 
 # A refit counts as the same function if its error on the samples is at most
@@ -49,26 +50,42 @@ class Move(NamedTuple):
     new_knots: New knots, of the shape of the old ones.
     order: Degree of the splines.
     outside: What the splines do beyond their grid.
+    table: Table of the old B-splines; see `_polynomials.tabulate`.
+    new_table: Table of the new ones.
   """
   knots: jax.Array
   coef: jax.Array
   new_knots: jax.Array
   order: int
   outside: bsplines.Outside
+  table: jax.Array
+  new_table: jax.Array
 
   def old_basis(
       self, points: jax.Array,
       outside: bsplines.Outside | None = None) -> jax.Array:
     """The old B-splines at points [in, n]: [in, grid + order, n]."""
     return bsplines.basis_by_input(
-        points, self.knots, self.order, outside=outside or self.outside)
+        points, self.knots, self.order, outside=outside or self.outside,
+        table=self.table)
 
   def new_basis(
       self, points: jax.Array,
       outside: bsplines.Outside | None = None) -> jax.Array:
     """The new B-splines at points [in, n]: [in, grid + order, n]."""
     return bsplines.basis_by_input(
-        points, self.new_knots, self.order, outside=outside or self.outside)
+        points, self.new_knots, self.order, outside=outside or self.outside,
+        table=self.new_table)
+
+
+def make_move(
+    knots: jax.Array, coef: jax.Array, new_knots: jax.Array, order: int,
+    outside: bsplines.Outside) -> Move:
+  """Returns the move of a layer; arguments as the attributes of `Move`."""
+  # Both tables as one: that halves the kernels to compile.
+  table, new_table = jnp.split(
+      _polynomials.tabulate(jnp.concatenate([knots, new_knots]), order), 2)
+  return Move(knots, coef, new_knots, order, outside, table, new_table)
 
 
 def solve(x: jax.Array, move: Move) -> jax.Array:

@@ -178,7 +178,7 @@ def refit(
     ends of the samples do, as near the old grid with 'linear' and 'polynomial'
     pieces.
   """
-  move = _refit.Move(knots, coef, new_knots, order, outside)
+  move = _refit.make_move(knots, coef, new_knots, order, outside)
   changes = _refit.solve(x.T, move)
   change = jnp.where(
       _refit.keeps(x.T, move, changes[-1]), changes[-1],
