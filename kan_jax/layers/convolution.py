@@ -6,9 +6,12 @@ edge applies its function. A patch is a row of inputs of a `KANLayer`, so grids,
 penalties, pruning and pictures are those of any layer.
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 import itertools
+import math
 from typing import Any
+from typing import NamedTuple
 
 from flax import linen as nn
 import jax
@@ -98,7 +101,7 @@ class KANConv(nn.Module):
     self.kernel_size, self.strides, self.kernel_dilation, self.padding = (
         self._geometry)
     # Checks the options of a layer, and names its precision.
-    self.precision = self._make_layer(parent=None).precision
+    self.precision = self.make_layer(parent=None).precision
     super().__post_init__()
 
   def __reduce__(self):
@@ -114,26 +117,63 @@ class KANConv(nn.Module):
             _each('kernel_dilation', self.kernel_dilation, axes),
             _normalize(self.padding, axes))
 
+  @property
+  def layer_names(self) -> tuple[str, ...]:
+    """Names of the KAN layers, one for each group."""
+    count = self.feature_group_count
+    return ('edges',) if count == 1 else tuple(
+        f'edges_{k}' for k in range(count))
+
+  @property
+  def reach(self) -> tuple[int, ...]:
+    """How many entries of each axis of space a patch extends over."""
+    kernel, _, dilation, _ = self._geometry
+    return _reach(kernel, dilation)
+
   @nn.nowrap
-  def _make_layer(self, **options: Any) -> linen.KANLayer:
-    """Returns a module for one group, with `name` or `parent`."""
+  def count_channels(self, inputs: int) -> int:
+    """Returns the channels of `x`, if each layer has so many inputs."""
+    return inputs // math.prod(self._geometry[0]) * self.feature_group_count
+
+  @nn.nowrap
+  def make_layer(self, **options: Any) -> linen.KANLayer:
+    """Returns a module like the layer of one group, unbound.
+
+    Args:
+      **options: Fields that are its own, such as `name`.
+    """
     return linen.KANLayer(
         self.features // self.feature_group_count,
         **linen.shared_options(self), **options)
 
+  @nn.nowrap
+  def patches(self, x: jax.typing.ArrayLike) -> list[jax.Array]:
+    """Returns what the layer of each group sees.
+
+    Args:
+      x: Inputs, [..., *space, in].
+
+    Returns:
+      For each group [..., *places, prod(kernel_size) * in / groups]: the
+      channels of an entry side by side, entry by entry.
+
+    Raises:
+      ValueError: If the inputs do not suit.
+    """
+    kernel, strides, dilation, padding = self._geometry
+    seen = extract_patches(
+        self._check(x, len(kernel)), kernel, strides=strides, padding=padding,
+        dilation=dilation)
+    return [group.reshape(*group.shape[:-2], -1)
+            for group in jnp.split(seen, self.feature_group_count, -1)]
+
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns [..., *space, features] for inputs [..., *space, in]."""
-    kernel, strides, dilation, padding = self._geometry
-    patches = extract_patches(
-        self._check(x, len(kernel)), kernel, strides=strides, padding=padding,
-        dilation=dilation)
-    count = self.feature_group_count
-    names = ['edges'] if count == 1 else [f'edges_{k}' for k in range(count)]
     return jnp.concatenate([
-        self._make_layer(name=name)(group.reshape(*group.shape[:-2], -1))
-        for name, group in zip(
-            names, jnp.split(patches, count, -1), strict=True)], -1)
+        self.make_layer(name=name)(rows)
+        for name, rows in zip(
+            self.layer_names, self.patches(x), strict=True)], -1)
 
   @nn.nowrap
   def _check(self, x: jax.typing.ArrayLike, axes: int) -> jax.Array:
@@ -148,6 +188,45 @@ class KANConv(nn.Module):
           f'`x` needs channels for {self.feature_group_count} groups; got '
           f'{x.shape[-1]}.')
     return x
+
+
+class Group(NamedTuple):
+  """A group of a convolution as a KAN layer of its own.
+
+  Attributes:
+    layer: The layer.
+    variables: Its variables.
+    rows: The patches that it sees, [patches, in].
+  """
+  layer: linen.KANLayer
+  variables: dict[str, Any]
+  rows: jax.Array
+
+
+def split_groups(
+    model: KANConv, variables: Mapping[str, Any],
+    x: jax.typing.ArrayLike) -> list[Group]:
+  """Returns a convolution as KAN layers whose rows are patches.
+
+  For whatever takes a layer but no convolution, as scores and formulas do:
+
+    layer, part, rows = convolution.split_groups(model, variables, x)[0]
+    scores = kan_jax.attribution(layer, part, rows)
+
+  Args:
+    model: The convolution.
+    variables: Its variables.
+    x: Inputs, [..., *space, in].
+
+  Returns:
+    A layer for each group; one if there are no groups.
+  """
+  return [
+      Group(model.make_layer(parent=None),
+            {kind: tree[name] for kind, tree in variables.items()},
+            rows.reshape(-1, rows.shape[-1]))
+      for name, rows in zip(
+          model.layer_names, model.patches(x), strict=True)]
 
 
 def extract_patches(
@@ -170,8 +249,7 @@ def extract_patches(
     ValueError: If a kernel does not fit into its axis.
   """
   axes = len(kernel_size)
-  reach = [(size - 1) * gap + 1
-           for size, gap in zip(kernel_size, dilation, strict=True)]
+  reach = _reach(kernel_size, dilation)
   pads = jax.lax.padtype_to_pads(
       x.shape[-axes - 1:-1], reach, strides,
       padding.replace('CIRCULAR', 'SAME')) if isinstance(
@@ -183,7 +261,7 @@ def extract_patches(
       padded.shape[-axes - 1:-1], reach, strides, strict=True)]
   if min(places) < 1:
     raise ValueError(
-        f'`kernel_size` {kernel_size} reaches over {tuple(reach)} entries, '
+        f'`kernel_size` {kernel_size} reaches over {reach} entries, '
         f'more than `x` has, {x.shape}, with its padding.')
 
   def see(entry: tuple[int, ...]) -> jax.Array:
@@ -196,6 +274,13 @@ def extract_patches(
   # A slice for each entry of the kernel: exact, and so is its gradient.
   entries = itertools.product(*map(range, kernel_size))
   return jnp.stack([see(entry) for entry in entries], -2)
+
+
+def _reach(
+    kernel_size: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[int, ...]:
+  """Returns how many entries a patch extends over, holes included."""
+  return tuple((size - 1) * gap + 1
+               for size, gap in zip(kernel_size, dilation, strict=True))
 
 
 def _each(name: str, sizes: Any, count: int | None = None) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ import numpy as np
 
 from kan_jax import checks
 from kan_jax.layers import _forward
+from kan_jax.layers import convolution
 from kan_jax.layers import edges
 from kan_jax.layers import linen
 from kan_jax.layers import traversal
@@ -75,8 +76,8 @@ def freeze(
     model: A `KAN`, a `KANLayer`, or any Flax module that holds KAN layers.
       Layers within a transform, as of `nn.scan`, are left as they are.
     variables: Its variables, as arrays: not within `jax.jit`.
-    *args: What the model is applied to, of which only the shapes matter. A KAN
-      and a KANLayer need nothing.
+    *args: What the model is applied to, of which only the shapes matter. A
+      KAN, a KANLayer and a KANConv need nothing.
 
   Returns:
     A function of inputs. It equals `model.apply` to about 1e-6 of its range, in
@@ -109,9 +110,12 @@ def _find_layers(
   if not args and isinstance(model, linen.KAN):
     return {(f'layers_{i}',): model.make_layer(i, parent=None)
             for i in range(len(model.features) - 1)}
+  if not args and isinstance(model, convolution.KANConv):
+    return {(name,): model.make_layer(parent=None)
+            for name in model.layer_names}
   if not args:
     raise ValueError(
-        'inputs are missing: the layers of a model that is no KAN are found by '
+        'inputs are missing: the layers of a model of your own are found by '
         'applying it. Pass some, as in freeze(model, variables, x[:1]).')
   found: dict[_Path, linen.KANLayer] = {}
 

@@ -1,13 +1,18 @@
 """KAN convolutions against a loop over patches, and within the library."""
 
+import dataclasses
+
 from absl.testing import parameterized
+import chex
 from flax import linen as nn
+from flax import nnx as flax_nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import kan_jax
 from kan_jax.layers import convolution
+from kan_jax.layers import nnx
 from kan_jax.layers import traversal
 
 _SMALL = {'grid': 3, 'order': 2}
@@ -89,8 +94,9 @@ class KANConvTest(parameterized.TestCase):
     self.assertEqual(y.shape, (3, 2, 2, 2))
     self.assertGreater(
         kan_jax.Penalty()(moved['params'], sown['edges']), 0)
-    np.testing.assert_allclose(
-        kan_jax.freeze(layer, moved, x[:1])(x), y, atol=1e-5)
+    for args in ((x[:1],), ()):
+      np.testing.assert_allclose(
+          kan_jax.freeze(layer, moved, *args)(x), y, atol=1e-5)
 
   @parameterized.parameters(
       ({'features': 3, 'feature_group_count': 2}, '`features` .* 2 groups'),
@@ -112,3 +118,57 @@ class KANConvTest(parameterized.TestCase):
     layer = convolution.KANConv(2, (3, 3), **_SMALL, **options)
     with self.assertRaisesRegex(ValueError, message):
       layer.init(jax.random.key(0), jnp.zeros(shape))
+
+  def test_groups_as_layers(self):
+    """Each group is a layer; patches are its rows."""
+    x = _x(2, 5, 4)
+    layer = convolution.KANConv(
+        4, 2, kernel_dilation=2, feature_group_count=2, **_SMALL)
+    variables = jax.jit(layer.init)(jax.random.key(0), x)
+    groups = convolution.split_groups(layer, variables, x)
+    np.testing.assert_allclose(
+        np.concatenate([
+            group.layer.apply(group.variables, group.rows)
+            for group in groups], -1).reshape(2, 5, 4),
+        layer.apply(variables, x), atol=1e-6)
+    self.assertEqual(layer.reach, (3,))
+    self.assertEqual(layer.count_channels(groups[0].rows.shape[1]), 4)
+
+
+class NnxTest(parameterized.TestCase):
+  """The twin for NNX has the numbers of Linen's."""
+
+  def test_all_options(self):
+    fields = {field.name for field in dataclasses.fields(convolution.KANConv)}
+    self.assertEqual(
+        set(nnx.ConvOptions.__annotations__) | {'features', 'kernel_size'},
+        fields - {'parent', 'name'})
+
+  @parameterized.parameters(1, 2)
+  def test_as_for_linen(self, groups):
+    """First numbers, outputs, grid updates and penalty; there and back."""
+    options = {'padding': 'VALID', 'feature_group_count': groups, **_SMALL}
+    made = nnx.KANConv(2, 4, (2, 3), rngs=flax_nnx.Rngs(3), **options)
+    expected = convolution.KANConv(4, (2, 3), **options)
+    x = _x(3, 3, 4, 2)
+    variables = expected.init(flax_nnx.Rngs(3).params(), x)
+    model, arrays = nnx.to_linen(made)
+    self.assertEqual(model, expected)
+    chex.assert_trees_all_equal(arrays, variables, strict=True)
+    flax_nnx.jit(nnx.update_grids)(made, x)
+    variables = jax.jit(kan_jax.update_grids, static_argnums=0)(
+        model, variables, x)
+    same = nnx.from_linen(model, variables)
+    for layer in (made, same):
+      chex.assert_trees_all_equal(nnx.to_linen(layer)[1], variables)
+    y, sown = model.apply(variables, x, mutable='edges')
+    outputs, cost = nnx.with_penalty(same, x)
+    np.testing.assert_array_equal(outputs, y)
+    self.assertEqual(
+        cost, kan_jax.Penalty()(variables['params'], sown['edges']))
+
+  def test_errors(self):
+    with self.assertRaisesRegex(ValueError, 'channels for 2 groups; got 3'):
+      nnx.KANConv(3, 4, 2, feature_group_count=2, rngs=flax_nnx.Rngs(0))
+    with self.assertRaisesRegex(ValueError, '`in_features`'):
+      nnx.KANConv(0, 4, 2, rngs=flax_nnx.Rngs(0))

@@ -1,7 +1,7 @@
 """KAN layers for Flax NNX, on `kan_jax` itself as `kan_jax.nnx`.
 
-`KANLayer` and `KAN` take the options of the modules for Linen, begin with the
-same numbers and compute by the same functions.
+`KANLayer`, `KAN` and `KANConv` take the options of the modules for Linen, begin
+with the same numbers and compute by the same functions.
 """
 
 from kan_jax import _faces

@@ -1,8 +1,10 @@
 from . import modules
 from . import passes
+from .modules import ConvOptions
 from .modules import from_linen
 from .modules import Grid
 from .modules import KAN
+from .modules import KANConv
 from .modules import KANLayer
 from .modules import LayerOptions
 from .modules import Options
@@ -13,7 +15,9 @@ from .passes import with_penalty
 
 __all__ = [
     'KAN',
+    'ConvOptions',
     'Grid',
+    'KANConv',
     'KANLayer',
     'LayerOptions',
     'Options',

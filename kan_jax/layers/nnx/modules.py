@@ -1,6 +1,6 @@
 """KAN layers for Flax NNX: modules that hold arrays, and compute as Linen's do.
 
-`kan_jax.nnx.KANLayer` and `kan_jax.nnx.KAN` take the options of the modules for
+`kan_jax.nnx.KANLayer`, `KAN` and `KANConv` take the options of the modules for
 Linen, begin with the same numbers and compute by the same functions. A grid
 update changes a model in place; functions that return a model return a new one.
 """
@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from kan_jax import checks
 from kan_jax.layers import _forward
+from kan_jax.layers import convolution
 from kan_jax.layers import edges
 from kan_jax.layers import linen
 from kan_jax.layers import nodes
@@ -38,8 +39,8 @@ class Grid(nnx.Variable):
   """
 
 
-class LayerOptions(TypedDict, total=False):
-  """Options of a layer, as in `kan_jax.KANLayer`, where their defaults are."""
+class _SharedOptions(TypedDict, total=False):
+  """Options that all modules have."""
   grid: int
   order: int
   grid_range: tuple[float, float]
@@ -52,7 +53,19 @@ class LayerOptions(TypedDict, total=False):
   dtype: jax.typing.DTypeLike | None
   param_dtype: jax.typing.DTypeLike
   precision: edges.Precision
+
+
+class LayerOptions(_SharedOptions, total=False):
+  """Options of a layer, as in `kan_jax.KANLayer`, where their defaults are."""
   symbolic: Any
+
+
+class ConvOptions(_SharedOptions, total=False):
+  """Options of a convolution, as in `kan_jax.KANConv`."""
+  strides: convolution.Sizes
+  padding: convolution.Padding
+  kernel_dilation: convolution.Sizes
+  feature_group_count: int
 
 
 class Options(LayerOptions, total=False):
@@ -100,7 +113,7 @@ class KANLayer(nnx.Module):
     size = checks.check_whole('in_features', in_features, 1)
     # Checks of options, defaults and initial values are those of Linen.
     self.options = linen.KANLayer(features, **options, parent=None)
-    variables = _start(self.options, size, rngs, variables)
+    variables = _start(self.options, (size,), rngs, variables)
     self.knots, self.mask = (
         Grid(variables['grid'][name]) for name in ('knots', 'mask'))
     # By name, so that a file or another API may hold them in any order.
@@ -173,7 +186,7 @@ class KAN(nnx.Module):
     """
     self.options = linen.KAN(features, **options, parent=None)
     size = self.options.nodes[0].size
-    variables = _start(self.options, size, rngs, variables)
+    variables = _start(self.options, (size,), rngs, variables)
     for k in range(len(self.options.features) - 1):
       # Attributes, not a list: their paths are then those of Linen's variables.
       name = f'layers_{k}'
@@ -195,8 +208,60 @@ class KAN(nnx.Module):
                  for k in range(len(self.options.features) - 1))
 
 
+class KANConv(nnx.Module):
+  """A convolution whose kernel is made of learned functions.
+
+  What `kan_jax.KANConv` is for Linen, with all its options:
+
+    layer = kan_jax.nnx.KANConv(1, 8, (3, 3), strides=2, rngs=nnx.Rngs(0))
+    y = layer(images)  # [n, 28, 28, 1] -> [n, 14, 14, 8]
+
+  Attributes:
+    options: The same layer for Linen, which holds the options and no arrays.
+    edges: The `KANLayer` that is applied to patches; with groups, there are
+      edges_0, edges_1 and so on.
+  """
+
+  def __init__(
+      self, in_features: int, features: int, kernel_size: convolution.Sizes, *,
+      rngs: nnx.Rngs | None = None, variables: _Variables | None = None,
+      **options: Unpack[ConvOptions]):
+    """Makes a layer.
+
+    Args:
+      in_features: Number of channels that come in.
+      features: Number of outputs, of all groups together.
+      kernel_size: Size of a patch along each axis of space.
+      rngs: Random numbers, of which `rngs.params()` is taken, once. It is the
+        key: the layer is that of `kan_jax.KANConv(...).init(key, x)`.
+      variables: Variables of the same layer for Linen, in place of `rngs`.
+      **options: Options, as in `kan_jax.KANConv`.
+    """
+    size = checks.check_whole('in_features', in_features, 1)
+    self.options = convolution.KANConv(
+        features, kernel_size, **options, parent=None)
+    variables = _start(
+        self.options, (*self.options.reach, size), rngs, variables)
+    for name in self.options.layer_names:
+      setattr(self, name, _layer_from(
+          self.options.make_layer(parent=None),
+          {kind: variables[kind][name] for kind in ('params', 'grid')}))
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns [..., *space, features] for inputs [..., *space, in]."""
+    return jnp.concatenate([
+        layer(rows) for layer, rows in zip(
+            self.layers, self.options.patches(x), strict=True)], -1)
+
+  @property
+  def layers(self) -> tuple[KANLayer, ...]:
+    """The layer of each group."""
+    return tuple(getattr(self, name) for name in self.options.layer_names)
+
+
 def _start(
-    options: linen.KAN | linen.KANLayer, size: int, rngs: nnx.Rngs | None,
+    options: linen.KAN | linen.KANLayer | convolution.KANConv,
+    shape: tuple[int, ...], rngs: nnx.Rngs | None,
     variables: _Variables | None) -> _Variables:
   """Returns the first variables: those that are given, or random ones."""
   if (rngs is None) == (variables is None):
@@ -206,7 +271,7 @@ def _start(
   if rngs is None:
     assert variables is not None
     return variables
-  made: _Variables = options.init(rngs.params(), jnp.zeros((1, size)))
+  made: _Variables = options.init(rngs.params(), jnp.zeros((1, *shape)))
   return made
 
 
@@ -231,12 +296,18 @@ def from_linen(model: linen.KAN, variables: _Variables) -> KAN: ...
 def from_linen(model: linen.KANLayer, variables: _Variables) -> KANLayer: ...
 
 
+@overload
 def from_linen(
-    model: linen.KAN | linen.KANLayer, variables: _Variables) -> KAN | KANLayer:
+    model: convolution.KANConv, variables: _Variables) -> KANConv: ...
+
+
+def from_linen(
+    model: linen.KAN | linen.KANLayer | convolution.KANConv,
+    variables: _Variables) -> KAN | KANLayer | KANConv:
   """Returns the same model for NNX, with the same arrays.
 
   Args:
-    model: A `kan_jax.KAN` or a `kan_jax.KANLayer`.
+    model: A `kan_jax.KAN`, a `kan_jax.KANLayer` or a `kan_jax.KANConv`.
     variables: Its variables, `params` and `grid`.
 
   Raises:
@@ -246,8 +317,12 @@ def from_linen(
     return _layer_from(model, variables)
   if isinstance(model, linen.KAN):
     return KAN(variables=variables, **_fields(model))
+  if isinstance(model, convolution.KANConv):
+    knots = variables['grid'][model.layer_names[0]]['knots']
+    return KANConv(
+        model.count_channels(len(knots)), variables=variables, **_fields(model))
   raise ValueError(
-      '`model` needs to be a KAN or a KANLayer for Linen; got a '
+      '`model` needs to be a KAN, a KANLayer or a KANConv for Linen; got a '
       f'{type(model).__name__}.')
 
 
@@ -259,12 +334,17 @@ def to_linen(model: KAN) -> tuple[linen.KAN, dict[str, Any]]: ...
 def to_linen(model: KANLayer) -> tuple[linen.KANLayer, dict[str, Any]]: ...
 
 
-def to_linen(model: KAN | KANLayer) -> tuple[
-    linen.KAN | linen.KANLayer, dict[str, Any]]:
+@overload
+def to_linen(
+    model: KANConv) -> tuple[convolution.KANConv, dict[str, Any]]: ...
+
+
+def to_linen(model: KAN | KANLayer | KANConv) -> tuple[
+    linen.KAN | linen.KANLayer | convolution.KANConv, dict[str, Any]]:
   """Returns the same model for Linen and its variables, the same arrays.
 
   Args:
-    model: A `kan_jax.nnx.KAN` or a `kan_jax.nnx.KANLayer`.
+    model: A `KAN`, a `KANLayer` or a `KANConv` of `kan_jax.nnx`.
 
   Raises:
     ValueError: If the model is of another class.
@@ -272,14 +352,21 @@ def to_linen(model: KAN | KANLayer) -> tuple[
   if isinstance(model, KANLayer):
     return model.options, _collections(model)
   if isinstance(model, KAN):
-    layers = {f'layers_{k}': _collections(layer)
-              for k, layer in enumerate(model.layers)}
-    return model.options, {
-        kind: {name: layer[kind] for name, layer in layers.items()}
-        for kind in ('params', 'grid')}
+    return model.options, _join({
+        f'layers_{k}': layer for k, layer in enumerate(model.layers)})
+  if isinstance(model, KANConv):
+    return model.options, _join(dict(zip(
+        model.options.layer_names, model.layers, strict=True)))
   raise ValueError(
-      '`model` needs to be a kan_jax.nnx.KAN or a kan_jax.nnx.KANLayer; got '
+      '`model` needs to be a KAN, a KANLayer or a KANConv of kan_jax.nnx; got '
       f'{checks.name_model(model)}.')
+
+
+def _join(layers: Mapping[str, KANLayer]) -> dict[str, Any]:
+  """Returns the variables of a model of layers, by their names."""
+  collections = {name: _collections(layer) for name, layer in layers.items()}
+  return {kind: {name: layer[kind] for name, layer in collections.items()}
+          for kind in ('params', 'grid')}
 
 
 def _collections(layer: KANLayer) -> dict[str, dict[str, jax.Array]]:
