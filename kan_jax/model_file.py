@@ -28,6 +28,7 @@ from safetensors import numpy as safetensors_numpy
 
 from kan_jax.layers import _options
 from kan_jax.layers import _plain
+from kan_jax.layers import convolution
 from kan_jax.layers import linen
 from kan_jax.layers import symbolic_edges
 from kan_jax.layers.nnx import accept
@@ -49,7 +50,7 @@ class ModelFileError(ValueError):
 def save(
     path: str | os.PathLike[str],
     model: '_options.Model | modules.KAN | modules.KANLayer | '
-           'fitting.Fitted[Any]',
+           'modules.KANConv | fitting.Fitted[Any]',
     variables: Mapping[str, Any] | None = None, *,
     overwrite: bool = False) -> None:
   """Writes a model into one file that `load` reads.
@@ -63,9 +64,9 @@ def save(
 
   Args:
     path: The file.
-    model: A KAN or a KANLayer, of any options; pruned or symbolic, too. Or one
-      of `kan_jax.nnx`, or what `fit` returned, both without `variables`; see
-      `load_fitted`.
+    model: A KAN, a KANLayer or a KANConv, of any options; pruned or symbolic,
+      too. Or one of `kan_jax.nnx`, or what `fit` returned, both without
+      `variables`; see `load_fitted`.
     variables: Its variables, `params` and `grid`.
     overwrite: Whether to replace a file that is there.
 
@@ -140,7 +141,7 @@ def write(
 
   Args:
     path: The file.
-    model: A KAN or a KANLayer.
+    model: A KAN, a KANLayer or a KANConv.
     variables: Its variables.
     more: Numbers, texts, numpy arrays, and lists and dicts of them.
     overwrite: Whether to replace a file that is there.
@@ -220,7 +221,9 @@ def _check_counts(
 def _check_arrays(
     what: str, model: _options.Model, arrays: Mapping[str, np.ndarray]) -> None:
   """Raises a ValueError unless the arrays are those of the model."""
-  mask = arrays.get('grid/mask')
+  prefix = f'{model.layer_names[0]}/' if isinstance(
+      model, convolution.KANConv) else ''
+  mask = arrays.get(f'grid/{prefix}mask')
   shapes = _shapes(model, len(mask) if mask is not None and mask.ndim else 1)
   for name in sorted(shapes.keys() | arrays.keys()):
     shape = arrays[name].shape if name in arrays else None
@@ -232,11 +235,21 @@ def _check_arrays(
 
 
 def _shapes(model: _options.Model, inputs: int) -> dict[str, _Shape]:
-  """Returns the shapes of a model's variables; `inputs` are a KANLayer's."""
+  """Returns the shapes of a model's variables; `inputs` are those of a layer.
+
+  A KAN knows its own.
+  """
   if isinstance(model, linen.KANLayer):
     return _layer_shapes(
         model, '', (inputs, operator.index(model.features)), model.symbolic)
   shapes: dict[str, _Shape] = {}
+  if isinstance(model, convolution.KANConv):
+    # Whole channels; of one at least.
+    shape = (model.entries * max(inputs // model.entries, 1),
+             model.features // model.feature_group_count)
+    for name in model.layer_names:
+      shapes |= _layer_shapes(model, f'{name}/', shape, ())
+    return shapes
   before, *layers = model.nodes
   for k, layer in enumerate(layers):
     shapes |= _layer_shapes(

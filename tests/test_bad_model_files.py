@@ -14,6 +14,7 @@ from safetensors import numpy as safetensors_numpy
 
 import kan_jax
 from kan_jax import model_file
+from kan_jax.layers import convolution
 from kan_jax.layers import linen
 
 
@@ -27,6 +28,9 @@ class BadFileTest(parameterized.TestCase):
         (('sin', ((0, 0),)),),))
     self.variables = networks.random(self.model)
     kan_jax.save(self.path, self.model, self.variables)
+    self._read_good()
+
+  def _read_good(self):
     self.good = self.path.read_bytes()
     header, = struct.unpack('<Q', self.good[:8])
     self.header = json.loads(self.good[8:8 + header])
@@ -146,6 +150,28 @@ class BadFileTest(parameterized.TestCase):
         {'symbolic': [[[['sin'], [[0, 0]]]]]},
         {'symbolic': [[[{'own': 'sin'}, [[0, 0]]]]]},
         {'parent': 3}, {'name': 'x'}, {'more': 1}, {'__class__': 'x'}):
+      with self.subTest(str(options)):
+        self._assert_bad(self._rewrite(**options), 'cannot be used: ')
+
+  def test_convolutions_that_do_not_fit(self):
+    self.model = convolution.KANConv(
+        2, (2, 1), grid=2, order=1, feature_group_count=2)
+    self.variables = networks.random(self.model)
+    kan_jax.save(self.path, self.model, self.variables, overwrite=True)
+    self._read_good()
+    self.test_what_is_rewritten_without_a_change_is_good()
+    big = 10**12
+    for options in (
+        {'kernel_size': [2, 2]}, {'kernel_size': [3]}, {'kernel_size': [big]},
+        {'kernel_size': [big, big]}, {'kernel_size': []}, {'kernel_size': None},
+        {'kernel_size': 'GONE'}, {'kernel_size': 'two'}, {'kernel_size': [2.0]},
+        {'strides': [1]}, {'strides': [0, 1]}, {'strides': {'1': 1}},
+        {'kernel_dilation': [1, 1, 1]}, {'kernel_dilation': -1},
+        {'padding': 'all'}, {'padding': [[1, 1]]}, {'padding': [[1, -1], 0]},
+        {'padding': None}, {'feature_group_count': 1}, {'features': 4},
+        {'feature_group_count': big, 'features': big},
+        {'feature_group_count': 3}, {'feature_group_count': 2.0},
+        {'symbolic': []}, {'class': 'KANLayer'}):
       with self.subTest(str(options)):
         self._assert_bad(self._rewrite(**options), 'cannot be used: ')
 

@@ -19,6 +19,7 @@ import kan_jax
 from kan_jax import model_file
 from kan_jax.layers import _options
 from kan_jax.layers import _plain
+from kan_jax.layers import convolution
 from kan_jax.layers import edits
 from kan_jax.layers import functions
 from kan_jax.layers import linen
@@ -54,6 +55,10 @@ _MODELS = {
         dtype=jnp.float32, precision='high'),
     'without base': linen.KAN([2, 1], base_fn=jnp.zeros_like),
     'layer': linen.KANLayer(3, order=0, grid=1, base_fn=nn.relu),
+    'convolution': convolution.KANConv(
+        4, (2, 3), (1, 2), padding=((0, 1), (2, 0)), kernel_dilation=2,
+        feature_group_count=2, grid=3, order=1, base_fn=nn.relu),
+    'convolution of one axis': convolution.KANConv(2, 3, padding='circular'),
     'symbolic layer': linen.KANLayer(3, symbolic=(('x', ((1, 2),)),)),
 }
 
@@ -93,7 +98,8 @@ class ModelFileTest(parameterized.TestCase):
 
   def test_every_option_is_kept(self):
     """A new field of the modules needs a place in the format."""
-    for model in (_PLAIN, linen.KANLayer(2)):
+    for model in (
+        _PLAIN, linen.KANLayer(2), convolution.KANConv(2, 3)):
       fields = {field.name for field in dataclasses.fields(model)}
       self.assertEqual(
           _options.describe(model).keys() - {'class'},
@@ -274,7 +280,7 @@ class ModelFileTest(parameterized.TestCase):
       (linen.KAN([2, 1], base_fn=lambda x: x), 'without a name.*def'),
       (linen.KAN([2, 1], base_fn=nn.Dense(1)), 'without a name'),
       (linen.KAN([2, 1], dtype=jnp.float8_e4m3fn), 'types .* float8_e4m3fn'),
-      (nn.Sequential([linen.KAN([2, 1])]), 'a KAN or a KANLayer; got a Seq'),
+      (nn.Sequential([linen.KAN([2, 1])]), 'or a KANConv; got a Seq'),
       (linen.KAN([2, 1], symbolic=(((_CUBE, ((0, 0),)), (
           dataclasses.replace(_CUBE, fn=jnp.sin), ((1, 0),))),)),
        "two functions with the name 'cube'"))

@@ -18,18 +18,20 @@ import jax.numpy as jnp
 
 from kan_jax import checks
 from kan_jax.layers import _named
+from kan_jax.layers import convolution
 from kan_jax.layers import functions as function_library
 from kan_jax.layers import linen
 from kan_jax.layers import symbolic_edges
 
-Model = linen.KAN | linen.KANLayer
+Model = linen.KAN | linen.KANLayer | convolution.KANConv
 BaseFn = Callable[[jax.Array], jax.Array]
 OwnFunction = function_library.Function | BaseFn
 
 DTYPES: Mapping[str, Any] = {dtype.dtype.name: dtype for dtype in (
     jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64)}
 _CLASSES: Mapping[str, type[Model]] = {
-    'KAN': linen.KAN, 'KANLayer': linen.KANLayer}
+    'KAN': linen.KAN, 'KANLayer': linen.KANLayer,
+    'KANConv': convolution.KANConv}
 _OWN = 'own'  # Marks a function of which only the name is known.
 
 
@@ -63,12 +65,12 @@ def describe(model: Model) -> dict[str, Any]:
   """Returns the options of a model as JSON has them.
 
   Raises:
-    ValueError: If the model is no KAN and no KANLayer itself, or one of its
-      functions has no name that tells it from others.
+    ValueError: If the model is no KAN, KANLayer or KANConv itself, or one of
+      its functions has no name that tells it from others.
   """
   if type(model) not in _CLASSES.values():
     raise ValueError(
-        '`model` needs to be a KAN or a KANLayer; got a '
+        '`model` needs to be a KAN, a KANLayer or a KANConv; got a '
         f'{type(model).__name__}.')
   # Plain Python numbers: JSON knows none of NumPy's.
   options = {
@@ -88,6 +90,14 @@ def describe(model: Model) -> dict[str, Any]:
       'dtype': None if model.dtype is None else _name_dtype(model.dtype),
       'param_dtype': _name_dtype(model.param_dtype),
       'precision': checks.name_precision(model.precision)}
+  if isinstance(model, convolution.KANConv):
+    return options | {
+        'kernel_size': _to_lists(model.kernel_size),
+        'strides': _to_lists(model.strides),
+        'padding': model.padding if isinstance(model.padding, str)
+                   else _to_lists(model.padding),
+        'kernel_dilation': _to_lists(model.kernel_dilation),
+        'feature_group_count': operator.index(model.feature_group_count)}
   layers: Sequence[symbolic_edges.Groups]
   if isinstance(model, linen.KAN):
     layers = model.symbolic
@@ -115,12 +125,13 @@ def rebuild(options: Mapping[str, Any], own: OwnFunctions) -> Model:
     raise ValueError(
         'options of its model are missing or unknown: '
         f'{", ".join(sorted(differing))[:80]}')
-  layers = [_find_groups(groups, own)
-            for groups in _expect(options['symbolic'], list)]
-  if cls is linen.KANLayer:
-    options['symbolic'], = layers
-  else:
-    options['symbolic'] = tuple(layers)
+  if 'symbolic' in fields:
+    layers = [_find_groups(groups, own)
+              for groups in _expect(options['symbolic'], list)]
+    if cls is linen.KANLayer:
+      options['symbolic'], = layers
+    else:
+      options['symbolic'] = tuple(layers)
   options['base_fn'] = _find_base_fn(options['base_fn'], own)
   options['grid_range'] = tuple(_expect(options['grid_range'], list))
   _expect(options['noise'], float)

@@ -125,6 +125,11 @@ class KANConv(nn.Module):
         f'edges_{k}' for k in range(count))
 
   @property
+  def entries(self) -> int:
+    """Number of entries of a patch, each with all channels of its group."""
+    return math.prod(self._geometry[0])
+
+  @property
   def reach(self) -> tuple[int, ...]:
     """How many entries of each axis of space a patch extends over."""
     kernel, _, dilation, _ = self._geometry
@@ -133,7 +138,7 @@ class KANConv(nn.Module):
   @nn.nowrap
   def count_channels(self, inputs: int) -> int:
     """Returns the channels of `x`, if each layer has so many inputs."""
-    return inputs // math.prod(self._geometry[0]) * self.feature_group_count
+    return inputs // self.entries * self.feature_group_count
 
   @nn.nowrap
   def make_layer(self, **options: Any) -> linen.KANLayer:

@@ -47,9 +47,10 @@ def stack(*made: dict[str, Any]) -> dict[str, Any]:
 
 def random(
     model: nn.Module, size: int = 2, seed: int = 0) -> dict[str, Any]:
-  """Returns random variables of a model of `size` inputs."""
+  """Returns random variables of a model of `size` inputs, or channels."""
+  space = getattr(model, 'reach', ())  # Of a convolution.
   shapes = jax.eval_shape(
-      model.init, jax.random.key(0), jnp.zeros((1, size)))
+      model.init, jax.random.key(0), jnp.zeros((1, *space, size)))
   rng = np.random.default_rng(seed)
   return jax.tree.map(
       lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), shapes)
