@@ -16,6 +16,7 @@ import jax
 from jax import export
 import jax.numpy as jnp
 
+from kan_jax.layers import convolution
 from kan_jax.layers import linen
 from kan_jax.layers.nnx import accept
 
@@ -67,8 +68,10 @@ def serialize(
 
 @accept.takes_nnx
 def to_onnx(
-    model: linen.KAN | linen.KANLayer, variables: Mapping[str, Any], *,
-    dtype: jax.typing.DTypeLike = jnp.float32) -> Any:
+    model: linen.KAN | linen.KANLayer | convolution.KANConv,
+    variables: Mapping[str, Any], *,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    shape: Sequence[int] | None = None) -> Any:
   """Returns a KAN as a graph of ONNX, for any number of rows.
 
       graph = export.to_onnx(model, variables)
@@ -80,22 +83,25 @@ def to_onnx(
   are of one type, whatever `dtype` and `param_dtype` of the model are.
 
   Args:
-    model: A KAN or a KANLayer, or one of `kan_jax.nnx`, which comes without
-      `variables`. With products and symbolic edges as well.
+    model: A KAN, a KANLayer or a KANConv, or one of `kan_jax.nnx`, which comes
+      without `variables`. With products and symbolic edges as well.
     variables: Its variables.
     dtype: Type of inputs, outputs and all between, float32 or float64. Some
       runtimes lack operators such as Tan in float64.
+    shape: For a KANConv, the shape of one input, [*space, in].
 
   Returns:
-    An `onnx.ModelProto` from 'x', [batch, in], to 'y', [batch, out].
+    An `onnx.ModelProto` from 'x', [batch, in], to 'y', [batch, out]; of a
+    KANConv with axes of space between.
 
   Raises:
-    ValueError: If the model is of another class, the type is another, or a
-      function of the model uses what has no operator in ONNX.
+    ValueError: If the model is of another class, the type is another, `shape`
+      is missing or does not fit, or a function of the model uses what has no
+      operator in ONNX.
     ImportError: If onnx is not installed.
   """
   if jnp.dtype(dtype) not in (jnp.float32, jnp.float64):
     raise ValueError(
         f'`dtype` is float32 or float64; got {jnp.dtype(dtype).name}.')
   from kan_jax.interop import _onnx_layers  # Its onnx is optional.
-  return _onnx_layers.export(model, variables, dtype)
+  return _onnx_layers.export(model, variables, dtype, shape)

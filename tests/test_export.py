@@ -86,6 +86,17 @@ class SerializeTest(parameterized.TestCase):
         loaded.call(x), jax.jit(model.apply)(variables, x), rtol=1e-5,
         atol=1e-5)
 
+  def test_convolution(self):
+    """As it is, and frozen."""
+    model = kan_jax.KANConv(2, (2, 3), padding='CIRCULAR', grid=2, order=1)
+    x = np.random.default_rng(0).normal(size=(5, 4, 3, 1)).astype(np.float32)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
+    expected = jax.jit(model.apply)(variables, x)
+    for fn in (functools.partial(model.apply, variables),
+               kan_jax.freeze(model, variables)):
+      loaded = jax_export.deserialize(export.serialize(fn, x.shape[1:]))
+      np.testing.assert_allclose(loaded.call(x), expected, atol=1e-5)
+
   def test_a_row_may_be_a_number(self):
     loaded = jax_export.deserialize(export.serialize(jnp.tanh, ()))
     np.testing.assert_array_equal(

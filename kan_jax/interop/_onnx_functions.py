@@ -71,14 +71,15 @@ class Graph:
         array.tobytes(), raw=True))
     return name
 
-  def model(self, y: str, inputs: int, outputs: int) -> Any:
-    """Returns an `onnx.ModelProto` from 'x', [batch, inputs], to `y`."""
+  def model(
+      self, y: str, inputs: Sequence[int], outputs: Sequence[int]) -> Any:
+    """Returns an `onnx.ModelProto` from 'x', [batch, *inputs], to `y`."""
     kind = helper.np_dtype_to_tensor_dtype(self.dtype)
     self._nodes.append(helper.make_node('Identity', [y], ['y']))
     graph = helper.make_graph(
         self._nodes, 'kan',
-        [helper.make_tensor_value_info('x', kind, ['batch', inputs])],
-        [helper.make_tensor_value_info('y', kind, ['batch', outputs])],
+        [helper.make_tensor_value_info('x', kind, ['batch', *inputs])],
+        [helper.make_tensor_value_info('y', kind, ['batch', *outputs])],
         self._constants)
     return helper.make_model(
         graph, opset_imports=[helper.make_opsetid('', OPSET)],

@@ -5,6 +5,9 @@ order, so that any runtime has them. See `bsplines.cox_de_boor`.
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
+import math
+import operator
 from typing import Any
 
 import jax
@@ -12,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kan_jax.interop import _onnx_functions
+from kan_jax.layers import convolution
 from kan_jax.layers import functions
 from kan_jax.layers import linen
 from kan_jax.layers import nodes
@@ -23,20 +27,73 @@ Graph = _onnx_functions.Graph
 
 
 def export(
-    model: linen.KAN | linen.KANLayer, variables: Mapping[str, Any],
-    dtype: jax.typing.DTypeLike) -> Any:
+    model: linen.KAN | linen.KANLayer | convolution.KANConv,
+    variables: Mapping[str, Any], dtype: jax.typing.DTypeLike,
+    shape: Sequence[int] | None) -> Any:
   """Returns an `onnx.ModelProto`; see `export.to_onnx`."""
+  if isinstance(model, convolution.KANConv):
+    return _export_convolution(model, variables, dtype, shape)
+  if shape is not None:
+    raise ValueError(
+        '`shape` is that of the inputs of a KANConv; a '
+        f'{type(model).__name__} takes none, got {shape!r}.')
   graph = Graph(dtype)
   net = structure.read(model, variables)
   x = 'x'
   for k, path in enumerate(net.paths):
-    arrays = {
-        name: np.asarray(array) for kind in ('params', 'grid')
-        for name, array in structure.part(variables[kind], path).items()}
     layer = model.make_layer(k, parent=None) if isinstance(
         model, linen.KAN) else model
-    x = _combine(graph, _add_layer(graph, x, arrays, layer), net.nodes[k + 1])
-  return graph.model(x, net.nodes[0].size, net.nodes[-1].size)
+    x = _combine(graph, _add_layer(
+        graph, x, _arrays(variables, path), layer), net.nodes[k + 1])
+  return graph.model(x, [net.nodes[0].size], [net.nodes[-1].size])
+
+
+def _export_convolution(
+    model: convolution.KANConv, variables: Mapping[str, Any],
+    dtype: jax.typing.DTypeLike, shape: Sequence[int] | None) -> Any:
+  """Returns the graph of a convolution on inputs of one shape."""
+  graph = Graph(dtype)
+  arrays = [_arrays(variables, (name,)) for name in model.layer_names]
+  channels = model.count_channels(len(arrays[0]['mask']))
+  shape = _check_shape(model, shape, channels)
+  # The patches of the numbers of all entries say what to gather; 0, the number
+  # of padded ones, has a zero of its own.
+  numbers = 1 + np.arange(math.prod(shape)).reshape(1, *shape)
+  groups = [np.asarray(group, np.int64)[0] for group in model.patches(numbers)]
+  flat = graph.add('Reshape', 'x', np.array([-1, numbers.size]))
+  flat = graph.add('Pad', flat, np.array([0, 1, 0, 0]))
+  layer = model.make_layer(parent=None)
+  outputs = []
+  for index, layer_arrays in zip(groups, arrays, strict=True):
+    rows = graph.add('Reshape', graph.add(
+        'Gather', flat, index.reshape(-1, index.shape[-1]), axis=1),
+        np.array([-1, index.shape[-1]]))
+    outputs.append(_add_layer(graph, rows, layer_arrays, layer))
+  y = graph.add('Concat', *outputs, axis=1)
+  out = (*groups[0].shape[:-1], model.features)
+  return graph.model(
+      graph.add('Reshape', y, np.array([-1, *out])), shape, out)
+
+
+def _check_shape(
+    model: convolution.KANConv, shape: Sequence[int] | None,
+    channels: int) -> tuple[int, ...]:
+  """Returns the shape of one input; raises a ValueError if it does not fit."""
+  axes = len(model.reach)
+  if shape is None or len(shape) != axes + 1 or shape[-1] != channels:
+    raise ValueError(
+        f'`shape` of one input is needed for a KANConv, {axes} axes of space '
+        f'and {channels} channels; got {shape!r}.')
+  return tuple(map(operator.index, shape))
+
+
+def _arrays(
+    variables: Mapping[str, Any],
+    path: structure.Path) -> dict[str, np.ndarray]:
+  """Returns the arrays of a layer by name."""
+  return {
+      name: np.asarray(array) for kind in ('params', 'grid')
+      for name, array in structure.part(variables[kind], path).items()}
 
 
 def _add_layer(

@@ -13,6 +13,7 @@ import pytest
 
 from kan_jax import export
 from kan_jax.layers import _named
+from kan_jax.layers import convolution
 from kan_jax.layers import functions
 from kan_jax.layers import linen
 from kan_jax.layers import nnx
@@ -88,6 +89,22 @@ class OnnxTest(parameterized.TestCase):
     np.testing.assert_allclose(
         _run(graph, x[:1]), y[:1], rtol=1e-5, atol=1e-5)
 
+  @parameterized.parameters(
+      ((5, 4), (2, 3), {'strides': (2, 1)}), ((6,), 3, {'padding': 'CIRCULAR'}),
+      ((5, 4), 2, {'padding': ((1, 0), (0, 2)), 'kernel_dilation': (1, 2)}),
+      ((3, 2, 3), (2, 2, 2), {'padding': 'VALID', 'feature_group_count': 2}))
+  def test_convolutions(self, space, kernel, options):
+    model = convolution.KANConv(
+        4, (kernel,) * len(space) if isinstance(kernel, int) else kernel,
+        grid=2, order=1, noise=3.0, **options)
+    variables = jax.jit(model.init)(
+        jax.random.key(0), jnp.zeros((1, *space, 2)))
+    x = _RNG.uniform(-2, 2, (7, *space, 2)).astype(np.float32)
+    graph = export.to_onnx(model, variables, shape=x.shape[1:])
+    expected = jax.jit(model.apply)(variables, x)
+    _assert_close(_run(graph, x), expected)
+    _assert_close(_run(graph, x[:1]), expected[:1])
+
   def test_names_and_shapes(self):
     graph = export.to_onnx(linen.KAN([2, 3, 1]), networks.kan([2, 3, 1])).graph
     shapes = [
@@ -147,5 +164,11 @@ class OnnxTest(parameterized.TestCase):
           linen.KAN([2, 1], symbolic=(((odd, ((0, 0),)),),)), variables)
     with self.assertRaisesRegex(ValueError, '`dtype` .* got bfloat16'):
       export.to_onnx(linen.KAN([2, 1]), variables, dtype=jnp.bfloat16)
+    layer = convolution.KANConv(2, (2, 2))
+    for shape in (None, (5, 2), (5, 5, 3)):
+      with self.assertRaisesRegex(ValueError, '`shape` .* 2 axes .* 2 channel'):
+        export.to_onnx(layer, networks.random(layer), shape=shape)
+    with self.assertRaisesRegex(ValueError, '`shape` .* KAN takes none'):
+      export.to_onnx(linen.KAN([2, 1]), variables, shape=(2,))
     with self.assertRaisesRegex(ValueError, '`model` .* got Dense'):
       export.to_onnx(nn.Dense(1), variables)
