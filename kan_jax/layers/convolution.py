@@ -228,7 +228,7 @@ def split_groups(
   """
   return [
       Group(model.make_layer(parent=None),
-            {kind: tree[name] for kind, tree in variables.items()},
+            {kind: variables[kind][name] for kind in ('params', 'grid')},
             rows.reshape(-1, rows.shape[-1]))
       for name, rows in zip(
           model.layer_names, model.patches(x), strict=True)]

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kan_jax.layers import convolution
 from kan_jax.layers import functions
 from kan_jax.layers import linen
 from kan_jax.layers import structure
@@ -50,17 +51,19 @@ def add_to_biases(
 def add_biases(
     model: nn.Module, variables: Mapping[str, Any]) -> tuple[
         Any, dict[str, Any]]:
-  """Gives a KAN or a KANLayer with `bias=False` biases, all 0 for now.
+  """Gives a model with `bias=False` biases, all 0 for now.
 
   Args:
-    model: The model.
+    model: A KAN, a KANLayer or a KANConv.
     variables: Its variables.
 
   Returns:
     The same function, as a model with `bias=True` and its variables.
   """
   flat = _flatten(variables)
-  for path in structure.paths(model):
+  paths = [(name,) for name in model.layer_names] if isinstance(
+      model, convolution.KANConv) else structure.paths(model)
+  for path in paths:
     scale = flat['params', *path, 'scale_base']
     flat.setdefault(
         ('params', *path, 'node_bias'),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from flax import linen as nn
 import numpy as np
 
+from kan_jax.layers import convolution
 from kan_jax.layers import linen
 from kan_jax.layers import nodes
 from kan_jax.layers import symbolic_edges
@@ -154,10 +155,14 @@ def paths(model: nn.Module) -> tuple[Path, ...]:
     return tuple((f'layers_{k}',) for k in range(len(model.features) - 1))
   if isinstance(model, linen.KANLayer):
     return ((),)
+  way = ('kan_jax.layers.convolution.split_groups(model, variables, x) returns '
+         'its layers and their rows, the patches.') if isinstance(
+             model, convolution.KANConv) else (
+                 'Take the KAN out of it, with its part of the variables and '
+                 'what reaches it as `x`.')
   raise ValueError(
       '`model` needs to be a KAN or a KANLayer; got '
-      f'{type(model).__name__}. Take the KAN out of it, with its part of the '
-      'variables and what reaches it as `x`.')
+      f'{type(model).__name__}. {way}')
 
 
 def symbolic(model: nn.Module) -> dict[Path, symbolic_edges.Groups]:

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kan_jax.layers import convolution
 from kan_jax.layers import edge_moments
 from kan_jax.layers import edits
 from kan_jax.layers import nodes as nodes_lib
@@ -89,7 +90,8 @@ def prune_edges(
   `prune_nodes`, for which a threshold of 0 is enough.
 
   Args:
-    model: A KAN or a KANLayer.
+    model: A KAN, a KANLayer, or a KANConv without groups. Inputs of the last
+      are the entries of a patch as `KANConv.patches` orders them.
     variables: Its variables.
     x: A batch of inputs, [..., in], on which edges are scored and averaged.
     threshold: Edges that score less go. By default the scores are shares of
@@ -108,6 +110,10 @@ def prune_edges(
       `x` is empty, or an edge is not finite on it. Also if the model has no
       biases and what goes has a mean; `layers.add_biases` gives it some.
   """
+  if isinstance(model, convolution.KANConv):
+    return _prune_convolution(
+        model, variables, x, threshold=threshold, fraction=fraction,
+        edges=edges, scores=scores)
   rule = _rules.Rule('edges', threshold, fraction, edges)
   rule.check()
   net = structure.read(model, variables)
@@ -128,6 +134,22 @@ def prune_edges(
   return new, pruned, _report(
       net, structure.remove_edges(net, gone),
       removed_edges=_rules.names(gone))
+
+
+def _prune_convolution(
+    model: convolution.KANConv, variables: Mapping[str, Any], x: jax.Array,
+    **options: Any) -> tuple[Any, dict[str, Any], Report]:
+  """Removes edges of the one layer of a convolution, whose rows are patches."""
+  if model.feature_group_count > 1:
+    raise ValueError(
+        f'`model` has {model.feature_group_count} groups, whose edges are '
+        'pruned apart: kan_jax.layers.convolution.split_groups(model, '
+        'variables, x) returns the layers.')
+  group, = convolution.split_groups(model, variables, x)
+  _, part, report = prune_edges(*group, **options)
+  name, = model.layer_names
+  return model, {**variables, **{
+      kind: {**variables[kind], name: part[kind]} for kind in part}}, report
 
 
 @accept.takes_nnx

@@ -135,6 +135,56 @@ class KANConvTest(parameterized.TestCase):
     self.assertEqual(layer.count_channels(groups[0].rows.shape[1]), 4)
 
 
+class PruningTest(parameterized.TestCase):
+
+  def test_edges(self):
+    """Means go to the biases, which a convolution may be given first."""
+    x = _x(2, 4, 4, 1)
+    layer = convolution.KANConv(2, (2, 2), bias=False, noise=3.0, **_SMALL)
+    variables = jax.jit(layer.init)(jax.random.key(0), x)
+    with self.assertRaisesRegex(ValueError, 'add_biases'):
+      kan_jax.prune_edges(layer, variables, x, edges=[(0, 1, 0)])
+    layer, variables = kan_jax.layers.add_biases(layer, variables)
+    pruned, arrays, report = kan_jax.prune_edges(
+        layer, variables, x, edges=[(0, 1, 0), (0, 2, 1)])
+    self.assertEqual(pruned, layer)
+    self.assertEqual((report.edges_before, report.edges), (8, 6))
+    np.testing.assert_array_equal(
+        arrays['grid']['edges']['mask'], [[1, 1], [0, 1], [1, 0], [1, 1]])
+    before, after = (
+        layer.apply(v, x).mean((0, 1, 2)) for v in (variables, arrays))
+    np.testing.assert_allclose(after, before, atol=1e-6)
+    made, again = kan_jax.prune_edges(
+        nnx.from_linen(layer, variables), x, edges=[(0, 1, 0), (0, 2, 1)])
+    chex.assert_trees_all_equal(nnx.to_linen(made)[1], arrays)
+    self.assertEqual(again.removed_edges, report.removed_edges)
+
+  def test_masks_and_finer_grids(self):
+    """What takes variables alone, or a model with an attribute `grid`."""
+    x = _x(2, 5, 1)
+    layer = convolution.KANConv(2, 3, noise=3.0, **_SMALL)
+    variables = jax.jit(layer.init)(jax.random.key(0), x)
+    y, sown = layer.apply(variables, x, mutable='edges')
+    scores = kan_jax.layers.edge_scores(sown['edges']['edges']['stats'][0])
+    masked = kan_jax.pruning.mask_edges(
+        variables, sown['edges'], scores.mean())
+    np.testing.assert_array_equal(
+        masked['grid']['edges']['mask'], scores >= scores.mean())
+    finer, arrays = kan_jax.refine(layer, variables, 5)
+    np.testing.assert_allclose(finer.apply(arrays, x), y, atol=1e-5)
+
+  def test_what_needs_a_layer(self):
+    x = _x(2, 4, 2)
+    layer = convolution.KANConv(2, 2, feature_group_count=2, **_SMALL)
+    variables = jax.jit(layer.init)(jax.random.key(0), x)
+    with self.assertRaisesRegex(ValueError, '2 groups.*split_groups'):
+      kan_jax.prune_edges(layer, variables, x, threshold=0.1)
+    with self.assertRaisesRegex(ValueError, 'got KANConv.*split_groups'):
+      kan_jax.attribution(layer, variables, x)
+    for group in convolution.split_groups(layer, variables, x):
+      self.assertEqual(kan_jax.attribution(*group).edges[0].shape, (2, 1))
+
+
 class NnxTest(parameterized.TestCase):
   """The twin for NNX has the numbers of Linen's."""
 
