@@ -24,8 +24,10 @@ from .layers import KANLayer
 from .layers import LIBRARY
 from .layers import nnx
 from .layers import Penalty
+from .layers import PowerLaw
 from .layers import refine
 from .layers import update_grids
+from .layers import VarianceScaling
 from .model_file import load
 from .model_file import save
 from .network import Network
@@ -66,6 +68,8 @@ __all__ = [
     'LevenbergMarquardt',
     'Network',
     'Penalty',
+    'PowerLaw',
+    'VarianceScaling',
     'activity',
     'attribution',
     'auto_symbolic',

@@ -22,6 +22,7 @@ from kan_jax.layers import _plain
 from kan_jax.layers import convolution
 from kan_jax.layers import edits
 from kan_jax.layers import functions
+from kan_jax.layers import initial_values
 from kan_jax.layers import linen
 from kan_jax.layers import nnx
 from kan_jax.layers import structure
@@ -53,6 +54,9 @@ _MODELS = {
         outside='linear', noise=0.3, scale_base_init=nn.initializers.zeros,
         scale_spline_init=nn.initializers.zeros, bias=False,
         dtype=jnp.float32, precision='high'),
+    'initial values': linen.KAN(
+        [2, 1], initial=initial_values.VarianceScaling(2, mode='fan_in')),
+    'power law': linen.KANLayer(2, initial=initial_values.PowerLaw(1, 0.5)),
     'without base': linen.KAN([2, 1], base_fn=jnp.zeros_like),
     'layer': linen.KANLayer(3, order=0, grid=1, base_fn=nn.relu),
     'convolution': convolution.KANConv(
@@ -105,9 +109,9 @@ class ModelFileTest(parameterized.TestCase):
           _options.describe(model).keys() - {'class'},
           fields - {'parent', 'name'})
 
-  def test_a_file_of_before_there_was_a_precision(self):
+  def test_a_file_of_before_there_were_these_options(self):
     options = _options.describe(_PLAIN)
-    del options['precision']
+    del options['precision'], options['initial']
     self.assertEqual(
         _options.rebuild(options, _options.OwnFunctions([])), _PLAIN)
 

@@ -3,6 +3,7 @@ from . import edge_moments
 from . import edges
 from . import functions
 from . import inference
+from . import initial_values
 from . import linen
 from . import nnx
 from . import nodes
@@ -20,6 +21,8 @@ from .functions import Function
 from .functions import LIBRARY
 from .inference import freeze
 from .inference import Frozen
+from .initial_values import PowerLaw
+from .initial_values import VarianceScaling
 from .linen import KAN
 from .linen import KANLayer
 from .nodes import Nodes
@@ -44,8 +47,10 @@ __all__ = [
     'LayerView',
     'Nodes',
     'Penalty',
+    'PowerLaw',
     'Scores',
     'Structure',
+    'VarianceScaling',
     'add_biases',
     'convolution',
     'edge_moments',
@@ -55,6 +60,7 @@ __all__ = [
     'freeze',
     'functions',
     'inference',
+    'initial_values',
     'layer_stats',
     'linen',
     'nnx',

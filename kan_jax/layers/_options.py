@@ -12,6 +12,7 @@ import dataclasses
 import json
 import operator
 from typing import Any
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from kan_jax import checks
 from kan_jax.layers import _named
 from kan_jax.layers import convolution
 from kan_jax.layers import functions as function_library
+from kan_jax.layers import initial_values
 from kan_jax.layers import linen
 from kan_jax.layers import symbolic_edges
 
@@ -32,6 +34,8 @@ DTYPES: Mapping[str, Any] = {dtype.dtype.name: dtype for dtype in (
 _CLASSES: Mapping[str, type[Model]] = {
     'KAN': linen.KAN, 'KANLayer': linen.KANLayer,
     'KANConv': convolution.KANConv}
+_SCHEMES: Mapping[str, type[initial_values.Scheme]] = {
+    cls.__name__: cls for cls in get_args(initial_values.Scheme)}
 _OWN = 'own'  # Marks a function of which only the name is known.
 
 
@@ -89,7 +93,8 @@ def describe(model: Model) -> dict[str, Any]:
       'bias': bool(model.bias),
       'dtype': None if model.dtype is None else _name_dtype(model.dtype),
       'param_dtype': _name_dtype(model.param_dtype),
-      'precision': checks.name_precision(model.precision)}
+      'precision': checks.name_precision(model.precision),
+      'initial': _describe_scheme(model.initial)}
   if isinstance(model, convolution.KANConv):
     return options | {
         'kernel_size': _to_lists(model.kernel_size),
@@ -115,8 +120,8 @@ def rebuild(options: Mapping[str, Any], own: OwnFunctions) -> Model:
     ValueError: If something is missing, unknown or impossible, or a function of
       the user's is not in `own`.
   """
-  # Files of before there was a precision do not name it.
-  options = {'precision': linen.KAN.precision} | dict(options)
+  # Older files do not name what came later.
+  options = {'precision': linen.KAN.precision, 'initial': None} | dict(options)
   cls = _find(_CLASSES, options.pop('class', None))
   fields = {field.name for field in dataclasses.fields(cls)}
   # Neither more nor less: a later version may mean something else by it.
@@ -139,6 +144,7 @@ def rebuild(options: Mapping[str, Any], own: OwnFunctions) -> Model:
   options['param_dtype'] = _find(DTYPES, options['param_dtype'])
   if options['dtype'] is not None:
     options['dtype'] = _find(DTYPES, options['dtype'])
+  options['initial'] = _rebuild_scheme(options['initial'])
   for name in ('scale_base_init', 'scale_spline_init'):
     initializer = options.pop(name)
     if initializer is not None:  # Else it has the default one.
@@ -166,6 +172,29 @@ def _find(table: Mapping[str, Any], name: Any) -> Any:
         f'an option of its model is {str(name)[:40]!r}, not one of '
         f'{", ".join(table)}')
   return table[name]
+
+
+def _describe_scheme(
+    scheme: initial_values.Scheme | None) -> dict[str, Any] | None:
+  if scheme is None:
+    return None
+  return {'class': type(scheme).__name__} | {
+      name: value if isinstance(value, str) else float(value)
+      for name, value in dataclasses.asdict(scheme).items()}
+
+
+def _rebuild_scheme(described: Any) -> initial_values.Scheme | None:
+  if described is None:
+    return None
+  fields = dict(_expect(described, dict))
+  cls = _find(_SCHEMES, fields.pop('class', None))
+  if fields.keys() != {field.name for field in dataclasses.fields(cls)}:
+    raise ValueError(
+        'options of its initial values are missing or unknown: '
+        f'{", ".join(sorted(fields))[:80]}')
+  for name, value in fields.items():
+    _expect(value, str if name == 'mode' else float)
+  return cls(**fields)
 
 
 def _name_dtype(dtype: jax.typing.DTypeLike) -> str:

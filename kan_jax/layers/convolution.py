@@ -21,6 +21,7 @@ from kan_jax import checks
 from kan_jax.layers import _hints
 from kan_jax.layers import _named
 from kan_jax.layers import edges
+from kan_jax.layers import initial_values
 from kan_jax.layers import linen
 from kan_jax.splines import bsplines
 
@@ -69,6 +70,7 @@ class KANConv(nn.Module):
     dtype: Type of the matrix products.
     param_dtype: Type of the parameters.
     precision: Precision of the matrix products.
+    initial: Scheme for the initial values; a patch counts as the inputs.
   """
   features: int
   kernel_size: Sizes
@@ -89,6 +91,7 @@ class KANConv(nn.Module):
   dtype: jax.typing.DTypeLike | None = linen.KANLayer.dtype
   param_dtype: jax.typing.DTypeLike = linen.KANLayer.param_dtype
   precision: edges.Precision = linen.KANLayer.precision
+  initial: initial_values.Scheme | None = linen.KANLayer.initial
 
   def __post_init__(self):
     checks.check_whole('features', self.features, 1)

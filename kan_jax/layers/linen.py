@@ -14,6 +14,7 @@ from kan_jax.layers import _forward
 from kan_jax.layers import _hints
 from kan_jax.layers import _named
 from kan_jax.layers import edges
+from kan_jax.layers import initial_values
 from kan_jax.layers import nodes
 from kan_jax.layers import symbolic_edges
 from kan_jax.splines import bsplines
@@ -30,6 +31,16 @@ def _check_options(module: Any) -> None:
   bsplines.check_order(module.order)
   bsplines.check_range(module.grid_range)
   bsplines.check_outside(module.outside)
+  if module.initial is None:
+    return
+  if not isinstance(module.initial, initial_values.Scheme):
+    raise ValueError(
+        '`initial` is None, a `VarianceScaling` or a `PowerLaw`; got '
+        f'{module.initial!r}.')
+  if module.scale_base_init is not _SCALE_BASE_INIT:
+    raise ValueError(
+        '`initial` decides the base functions, too; got `scale_base_init` '
+        'besides.')
 
 
 # Compiled also where `init` is not; see `_forward`.
@@ -51,6 +62,11 @@ def _init_coef(
   values *= noise / grid
   coef = bsplines.fit_coef(points, values, knots, order)
   return coef.reshape(-1, *shape).swapaxes(0, 1).astype(dtype)
+
+
+def _floats(grid_range: tuple[float, float]) -> tuple[float, float]:
+  low, high = map(float, grid_range)
+  return low, high
 
 
 @_hints.say_the_way
@@ -95,6 +111,9 @@ class KANLayer(nn.Module):
     symbolic: Edges that carry a function: pairs of a function, by name or as a
       `symbolic.Function`, and its edges (input, output). `symbolic.fix` sets it
       along with the variables that belong to it.
+    initial: Scheme for the initial values of scale_base and coef, in place of
+      `scale_base_init` and `noise`: a `VarianceScaling` or a `PowerLaw`. Deep
+      networks need one; see `initial_values`.
   """
   features: int
   grid: int = 5
@@ -110,6 +129,7 @@ class KANLayer(nn.Module):
   param_dtype: jax.typing.DTypeLike = jnp.float32
   precision: edges.Precision = 'highest'
   symbolic: symbolic_edges.Groups = ()
+  initial: initial_values.Scheme | None = None
 
   def __post_init__(self):
     checks.check_whole('features', self.features, 1)
@@ -130,19 +150,42 @@ class KANLayer(nn.Module):
       self.sow('edges', 'stats', _forward.statistics(x, arrays, self))
     return _forward.outputs(x, arrays, self)
 
+  @nn.nowrap
+  def _init_coef(self, key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    if self.initial is None:
+      return _init_coef(
+          key, shape, self.grid, self.order, _floats(self.grid_range),
+          float(self.noise), self.param_dtype)
+    size = self.grid + self.order
+    return nn.initializers.normal(self._deviations(shape).spline)(
+        key, (shape[0], size, shape[1]), self.param_dtype)
+
+  @nn.nowrap
+  def _init_base(self, key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    init = self.scale_base_init
+    if self.initial is not None:
+      init = nn.initializers.normal(self._deviations(shape).base)
+    return init(key, shape, self.param_dtype)
+
+  @nn.nowrap
+  def _deviations(self, shape: tuple[int, int]) -> initial_values.Deviations:
+    assert self.initial is not None
+    return self.initial(initial_values.Sizes(
+        *shape, self.grid, self.order, _floats(self.grid_range), self.base_fn))
+
   def _arrays(self, size: int) -> _forward.Arrays:
     """Declares all variables; their order decides the initial values."""
     shape = (size, self.features)
     symbolic_edges.check_shape(self.symbolic, shape)
     dtype = jnp.promote_types(self.param_dtype, jnp.float32)
-    where = self.grid, self.order, tuple(map(float, self.grid_range))
-    knots = self.variable('grid', 'knots', _init_knots, size, *where, dtype)
+    knots = self.variable(
+        'grid', 'knots', _init_knots, size, self.grid, self.order,
+        _floats(self.grid_range), dtype)
     mask = self.variable('grid', 'mask', jnp.ones, shape, self.param_dtype)
     splines = edges.Edges(
         knots.value, mask.value,
-        self.param('coef', _init_coef, shape, *where, float(self.noise),
-                   self.param_dtype),
-        self.param('scale_base', self.scale_base_init, shape, self.param_dtype),
+        self.param('coef', self._init_coef, shape),
+        self.param('scale_base', self._init_base, shape),
         self.param(
             'scale_spline', self.scale_spline_init, shape, self.param_dtype))
     affine = self.param(
@@ -197,6 +240,7 @@ class KAN(nn.Module):
     symbolic: Symbolic edges: empty, or an entry for each layer.
     arity: How many terms a multiplication node multiplies: a number for all of
       them, or for the inputs and each layer a sequence of numbers.
+    initial: Scheme for the initial values, which deep networks need.
   """
   features: Sequence[int | Sequence[int]]
   grid: int = 5
@@ -213,6 +257,7 @@ class KAN(nn.Module):
   precision: edges.Precision = 'highest'
   symbolic: tuple[symbolic_edges.Groups, ...] = ()
   arity: int | Sequence[Sequence[int]] = 2
+  initial: initial_values.Scheme | None = None
 
   def __post_init__(self):
     all_nodes = nodes.from_features(self.features, self.arity)

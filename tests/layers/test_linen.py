@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
+from kan_jax.layers import initial_values
 from kan_jax.layers import linen
 from kan_jax.layers import traversal
 from kan_jax.splines import bsplines
@@ -108,7 +109,11 @@ class KANTest(chex.TestCase):
         'precision': 'high'}
     shared = {field.name for field in dataclasses.fields(linen.KANLayer)} - {
         'features', 'symbolic', 'parent', 'name'}
-    self.assertEqual(options.keys(), shared)
+    self.assertEqual(options.keys() | {'initial'}, shared)
+    scheme = initial_values.PowerLaw()  # In place of `scale_base_init`.
+    self.assertEqual(
+        linen.KAN([2, 1], initial=scheme).make_layer(0, parent=None).initial,
+        scheme)
     layers = []
 
     def look(next_fun, args, kwargs, context):

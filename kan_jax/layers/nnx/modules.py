@@ -23,6 +23,7 @@ from kan_jax import checks
 from kan_jax.layers import _forward
 from kan_jax.layers import convolution
 from kan_jax.layers import edges
+from kan_jax.layers import initial_values
 from kan_jax.layers import linen
 from kan_jax.layers import nodes
 from kan_jax.splines import bsplines
@@ -53,6 +54,7 @@ class _SharedOptions(TypedDict, total=False):
   dtype: jax.typing.DTypeLike | None
   param_dtype: jax.typing.DTypeLike
   precision: edges.Precision
+  initial: initial_values.Scheme | None
 
 
 class LayerOptions(_SharedOptions, total=False):
