@@ -155,11 +155,14 @@ class KANConv(nn.Module):
         **linen.shared_options(self), **options)
 
   @nn.nowrap
-  def patches(self, x: jax.typing.ArrayLike) -> list[jax.Array]:
+  def patches(
+      self, x: jax.typing.ArrayLike,
+      inputs: int | None = None) -> list[jax.Array]:
     """Returns what the layer of each group sees.
 
     Args:
       x: Inputs, [..., *space, in].
+      inputs: Number of inputs of each layer, if it is known.
 
     Returns:
       For each group [..., *places, prod(kernel_size) * in / groups]: the
@@ -169,19 +172,25 @@ class KANConv(nn.Module):
       ValueError: If the inputs do not suit.
     """
     kernel, strides, dilation, padding = self._geometry
+    x = self._check(x, len(kernel))
+    channels = None if inputs is None else self.count_channels(inputs)
+    if channels not in (None, x.shape[-1]):
+      raise ValueError(
+          f'`x` needs {channels} channels, its last axis; got {x.shape}.')
     seen = extract_patches(
-        self._check(x, len(kernel)), kernel, strides=strides, padding=padding,
-        dilation=dilation)
+        x, kernel, strides=strides, padding=padding, dilation=dilation)
     return [group.reshape(*group.shape[:-2], -1)
             for group in jnp.split(seen, self.feature_group_count, -1)]
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns [..., *space, features] for inputs [..., *space, in]."""
+    names = self.layer_names
+    stored = self.variables.get('grid', {}).get(names[0], {}).get('mask')
+    patches = self.patches(x, None if stored is None else stored.shape[-2])
     return jnp.concatenate([
         self.make_layer(name=name)(rows)
-        for name, rows in zip(
-            self.layer_names, self.patches(x), strict=True)], -1)
+        for name, rows in zip(names, patches, strict=True)], -1)
 
   @nn.nowrap
   def _check(self, x: jax.typing.ArrayLike, axes: int) -> jax.Array:
@@ -279,7 +288,9 @@ def extract_patches(
             entry, dilation, places, strides, strict=True)]
     return padded[(..., *windows, slice(None))]
 
-  # A slice for each entry of the kernel: exact, and so is its gradient.
+  # A slice for each entry of the kernel: exact, and so is its gradient. Layers
+  # evaluate their B-splines entry by entry: on a CPU, to move them from pixels
+  # to entries takes as long.
   entries = itertools.product(*map(range, kernel_size))
   return jnp.stack([see(entry) for entry in entries], -2)
 

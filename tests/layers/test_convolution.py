@@ -119,6 +119,14 @@ class KANConvTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, message):
       layer.init(jax.random.key(0), jnp.zeros(shape))
 
+  def test_channels_of_a_trained_one(self):
+    layer = convolution.KANConv(2, 2, **_SMALL)
+    variables = layer.init(jax.random.key(0), _x(1, 3, 2))
+    for apply in (lambda x: layer.apply(variables, x),
+                  nnx.from_linen(layer, variables)):
+      with self.assertRaisesRegex(ValueError, r'`x` needs 2 channels.*, 3\)'):
+        apply(_x(1, 3, 3))
+
   def test_groups_as_layers(self):
     """Each group is a layer; patches are its rows."""
     x = _x(2, 5, 4)

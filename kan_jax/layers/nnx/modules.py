@@ -251,9 +251,10 @@ class KANConv(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns [..., *space, features] for inputs [..., *space, in]."""
+    layers = self.layers
+    patches = self.options.patches(x, layers[0].mask.shape[-2])
     return jnp.concatenate([
-        layer(rows) for layer, rows in zip(
-            self.layers, self.options.patches(x), strict=True)], -1)
+        layer(rows) for layer, rows in zip(layers, patches, strict=True)], -1)
 
   @property
   def layers(self) -> tuple[KANLayer, ...]:
