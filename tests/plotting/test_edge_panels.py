@@ -13,6 +13,7 @@ from matplotlib import style
 import numpy as np
 import pytest
 
+from kan_jax.layers import convolution
 from kan_jax.layers import edits
 from kan_jax.layers import linen
 from kan_jax.layers import traversal
@@ -56,6 +57,21 @@ class PlotEdgesTest(parameterized.TestCase):
     figures[0].savefig(self.path / 'edges.png')
     with (self.path / 'edges.png').open('rb') as file:
       self.assertEqual(file.read(8), b'\x89PNG\r\n\x1a\n')
+
+  def test_a_convolution(self):
+    """The functions of the entries of a patch, here of one each."""
+    layer = convolution.KANConv(1, 2, padding='VALID', grid=3, order=2)
+    x = _X[:5, :, None]
+    variables = jax.jit(layer.init)(jax.random.key(0), x)
+    panels = {ax.get_title(): ax for ax in _drawn(
+        edge_panels.plot_edges(layer, variables, x))}
+    self.assertEqual(sorted(panels), ['0 → 0', '1 → 0'])
+    grid, values = panels['1 → 0'].lines[0].get_data()
+    # Two inputs have a single patch; its other entry adds a constant.
+    y = layer.apply(variables, jnp.stack(
+        [jnp.zeros_like(grid), jnp.asarray(grid)], 1)[..., None])[:, 0, 0]
+    np.testing.assert_allclose(
+        np.diff(values), np.diff(y), rtol=0, atol=1e-6)
 
   def test_labels_have_decimals(self):
     """Case L03: a grid from -0.95 to 0.40 is not one from -1 to 0."""
