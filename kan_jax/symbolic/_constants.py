@@ -72,6 +72,15 @@ def evaluate(
   return np.broadcast_to(np.asarray(values, float), (len(x),))
 
 
+def slopes(
+    expr: sympy.Expr, variables: Sequence[sympy.Symbol],
+    symbols: Sequence[sympy.Symbol], x: np.ndarray) -> np.ndarray:
+  """Returns the derivatives by some variables on rows [n, in], [n, variables].
+  """
+  return np.stack([
+      evaluate(expr.diff(variable), symbols, x) for variable in variables], 1)
+
+
 class _Model(NamedTuple):
   """An expression as a function of its numbers."""
   expr: sympy.Expr

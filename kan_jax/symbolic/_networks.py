@@ -103,7 +103,11 @@ class Data(NamedTuple):
 
 
 class Options(NamedTuple):
-  """What a search by networks may do; see `discovery.discover`."""
+  """What a search by networks may do; see `discovery.discover`.
+
+  `strict` says that the time ends fits, too, since there is a formula already.
+  Else the first one is written in any case.
+  """
   key: jax.Array
   grids: tuple[int, ...]
   steps: int
@@ -112,6 +116,17 @@ class Options(NamedTuple):
   log: Callable[[str], None]
   progress: bool | str
   deadline: float = np.inf
+  strict: bool = False
+
+  def check_time(self, entry: fitting.LogEntry | None = None) -> None:
+    """Raises an error where the time is over, as a callback of a fit may."""
+    del entry
+    if self.strict and time.monotonic() > self.deadline:
+      raise TimeOverError
+
+
+class TimeOverError(Exception):
+  """The time is over."""
 
 
 class Written(NamedTuple):
@@ -133,13 +148,14 @@ class Written(NamedTuple):
 
 def search(
     data: Data, shapes: Sequence[Shape], options: Options) -> Written | None:
-  """Returns the best formula that networks of some shapes lead to."""
+  """Returns the best formula that networks of some shapes lead to, if any."""
   scale = data.scale()
   state = _Search(
       scale.data(*data.rows(data.train)), scale.data(*data.rows(data.held_out)),
       options)
   written: list[Written] = []
   try:
+    options.check_time()
     for splines in _candidates(state, shapes):
       written += _write(data, state, splines, _close(state, splines))
       if written and written[-1].error < _EXACT:
@@ -150,6 +166,8 @@ def search(
     if not written:
       raise
     options.log('interrupted: the best formula so far')
+  except TimeOverError:
+    options.log('the time is over: the best formula so far')
   return _best(written) if written else None
 
 
@@ -190,6 +208,7 @@ class _Search(NamedTuple):
         model, variables, *self.train, validation=self.validation,
         compiler_options=self.compiler_options(model, **options),
         progress=_progress.name_part(self.options.progress, name),
+        callback=self.options.check_time if self.options.strict else None,
         **dict.fromkeys(('steps', 'patience'), self.options.steps) |
         {'log_every': 5} | options)
     loss = fitted.history['validation_loss'].min()

@@ -25,7 +25,7 @@ class Rows(NamedTuple):
 
 
 class Problem(NamedTuple):
-  """Find target(columns), where y = factor * target.
+  """Find target(columns), where y = factor * target + offset.
 
   Attributes:
     exprs: Expressions of the columns in the inputs.
@@ -35,6 +35,7 @@ class Problem(NamedTuple):
     weights: Values of the factor, [n].
     smooth: What a surface says in place of the target where that has noise,
       [n]; None where it has none.
+    offset: Expression of what is known already.
   """
   exprs: tuple[sympy.Expr, ...]
   columns: np.ndarray
@@ -42,6 +43,7 @@ class Problem(NamedTuple):
   factor: sympy.Expr
   weights: np.ndarray
   smooth: np.ndarray | None = None
+  offset: sympy.Expr = sympy.S.Zero
 
   def respond(self, link: _links.Link) -> tuple[np.ndarray, np.ndarray] | None:
     """Returns T of the target and weights of its errors, both [n].
@@ -84,7 +86,7 @@ class Problem(NamedTuple):
         smooth=None if self.smooth is None else self.smooth / part)
 
   def key(self) -> tuple[object, ...]:
-    return (frozenset(self.exprs), self.factor)
+    return (frozenset(self.exprs), self.factor, self.offset)
 
 
 class Look(NamedTuple):

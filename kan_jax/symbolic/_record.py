@@ -9,9 +9,9 @@ import numpy as np
 import sympy
 
 from kan_jax.symbolic import _constants
+from kan_jax.symbolic import _noise
 from kan_jax.symbolic import _problems
 from kan_jax.symbolic import _sizes
-from kan_jax.symbolic import _surfaces
 from kan_jax.symbolic import _units
 
 EXACT = 1e-9  # Relative error of a formula that needs no better one.
@@ -72,6 +72,8 @@ class Record:
     self.noise = np.inf  # Least error of any surface,
     self.reference: np.ndarray | None = None  # and its errors.
     self.seen: set[object] = set()
+    self._stuck: Found | None = None
+    self._judged: tuple[Found, bool] | None = None
     self.attempts = self.improved = 0  # In all, until the last better formula.
 
   def over(self) -> bool:
@@ -158,10 +160,27 @@ class Record:
     best = self.best()
     if best is None or self.reference is None:
       return False
-    errors = _constants.predict(best.fit, self.symbols, self.x) - self.y
-    square = errors[self.rows.held_out]**2
-    return not (_is_more(square, self.reference**2)
-                or _surfaces.has_structure(self.x, errors))
+    square = self.errors(best)[self.rows.held_out]**2
+    return not _is_more(square, self.reference**2) and self.is_noise()
+
+  def is_noise(self) -> bool:
+    """Whether the errors of the best formula are noise; asked once of each."""
+    best = self.best()
+    if best is None:
+      return False
+    if self._judged is None or self._judged[0] is not best:
+      self._judged = best, _noise.is_noise(
+          self.x, self.errors(best), self.columns(best))
+    return self._judged[1]
+
+  def columns(self, found: Found) -> set[int]:
+    """Returns the numbers of the columns in a formula."""
+    free = found.fit.form.free_symbols
+    return {i for i, symbol in enumerate(self.symbols) if symbol in free}
+
+  def errors(self, found: Found) -> np.ndarray:
+    """Returns the errors of a formula on all rows."""
+    return self.y - _constants.predict(found.fit, self.symbols, self.x)
 
   def done(self, waiting: bool = False) -> bool:
     """Whether it is time to stop.
@@ -182,6 +201,15 @@ class Record:
     patience = max(_PATIENCE, (0.5 if doubtful else 0.25) * self.attempts)
     return (not (waiting and doubtful)
             and self.attempts - self.improved > patience and self.satisfied())
+
+  def is_stuck(self) -> bool:
+    """Whether no attempt was better for a while; says so once of a formula."""
+    best = self.best()
+    stuck = (best is not None and best is not self._stuck
+             and self.attempts - self.improved > _PATIENCE)
+    if stuck:
+      self._stuck = best
+    return stuck
 
   def see(self, look: _problems.Look) -> None:
     """Takes note of how well a surface explains the held-out rows."""

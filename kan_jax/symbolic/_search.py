@@ -1,6 +1,7 @@
 """From rows to formulas by structure and by trying words: no network, no JAX.
 """
 
+from collections.abc import Collection
 import heapq
 import itertools
 from typing import NamedTuple
@@ -10,6 +11,7 @@ import sympy
 
 from kan_jax.symbolic import _constants
 from kan_jax.symbolic import _links
+from kan_jax.symbolic import _noise
 from kan_jax.symbolic import _problems
 from kan_jax.symbolic import _record
 from kan_jax.symbolic import _sizes
@@ -20,8 +22,14 @@ from kan_jax.symbolic import _units
 _GLANCE = 1.1  # Factor of errors at a glance that is too much.
 _TRUSTED = 0.05  # Error of a surface whose word on a column is final.
 _SHORTENED, _CLOSE = 4, 16.0  # How many, and how many bits behind.
+_SLOPES = 600  # Rows on which derivatives are compared.
+# Share by which derivatives of a formula may differ in what is the same, and
+# how many pairs of its columns become one.
+_SAME, _JOINED = 1e-5, 4
 # Attempts that small problems get where no short formula is known.
 _THOROUGH = {1: 3, 2: 3}
+# Columns of which polynomials have degrees enough, and of which they have not.
+_FEW, _MANY = 4, 8
 _TURN = 0.5  # How much later the next one of alike problems is opened.
 
 
@@ -57,10 +65,20 @@ _ATTEMPTS = (
 def run(search: _record.Record) -> None:
   """Looks for formulas until one is at the noise, or the time is over."""
   count = itertools.count()
+  starts = _starts(search)
+  table = starts[0][0]
   queue = [_Task(_rank(problem, look) if look else 0.0, next(count), problem,
-                 look, 0) for problem, look in _starts(search)]
+                 look, 0) for problem, look in starts]
   heapq.heapify(queue)
   known = {task.problem.key() for task in queue}
+
+  def push(problems, wait=0.0):
+    for place, (problem, look) in enumerate(problems):
+      if problem.key() not in known:
+        known.add(problem.key())
+        heapq.heappush(queue, _Task(_rank(problem, look) + wait * place,
+                                    next(count), problem, look, 0))
+
   while queue and not search.late():
     task = heapq.heappop(queue)
     _try(search, task)
@@ -69,11 +87,9 @@ def run(search: _record.Record) -> None:
     if search.done(closed or any(_is_due(other, search) for other in queue)):
       return
     children = _open(search, task) if task.level == 0 else []
-    for place, (child, look) in enumerate(children):
-      if child.key() not in known:
-        known.add(child.key())
-        heapq.heappush(queue, _Task(
-            _rank(child, look) + _TURN * place, next(count), child, look, 0))
+    push(children, _TURN)
+    if search.is_stuck():
+      push(_look_at_rest(search, table))
     if task.level + 1 < len(_ATTEMPTS):
       heapq.heappush(queue, _later(task, bool(children), next(count)))
 
@@ -88,7 +104,7 @@ def _starts(
           tuple(search.symbols), search.x, sign * search.y, sympy.Integer(sign),
           np.full_like(search.y, sign)),
       search.rows, search.scale, _links.LINKS)
-  starts = [table]
+  starts = [table, *_narrow(search, *table)]
   if search.units is not None:
     for reduced in _units.reduce(table[0], *search.units):
       if reduced.exprs:
@@ -98,6 +114,83 @@ def _starts(
         # Nothing but a number is left.
         search.offer(reduced.factor * sympy.Float(reduced.target.mean(), 17))
   return starts
+
+
+def _narrow(
+    search: _record.Record, table: _problems.Problem,
+    seen: _problems.Look | None
+    ) -> list[tuple[_problems.Problem, _problems.Look]]:
+  """Returns a problem of columns that matter, where surfaces see too little.
+
+  Of many columns, polynomials have but two degrees. Cells of a few columns at a
+  time show which of them act together on what the chosen ones leave.
+  """
+  if seen is None or seen.size < _TRUSTED or len(table.exprs) <= _FEW:
+    return []
+  chosen: set[int] = set()
+  errors, best = table.target, []
+  while len(chosen) < _MANY and not search.over():
+    alike = _noise.find_alike(table.columns, errors)
+    if not _noise.is_rare(alike.chance) or chosen.issuperset(alike.columns):
+      break
+    chosen.update(alike.columns)
+    best = _restrict(search, table, chosen)
+    if not best:
+      break
+    child, look = best[0]
+    errors = np.nan_to_num(look.predict(child) - table.target)
+  return [(child, look) for child, look in best if look.size <= seen.size]
+
+
+def _restrict(
+    search: _record.Record, table: _problems.Problem, columns: Collection[int]
+    ) -> list[tuple[_problems.Problem, _problems.Look]]:
+  """Returns the problem with some columns alone, unless it is known."""
+  child = table.drop(
+      [i for i in range(len(table.exprs)) if i not in columns])
+  look = _problems.look(child, search.rows, search.scale, _links.LINKS[:3])
+  return [] if look is None else [(child, look)]
+
+
+def _look_at_rest(
+    search: _record.Record, table: _problems.Problem
+    ) -> list[tuple[_problems.Problem, _problems.Look]]:
+  """Returns problems that the errors of the best formula pose.
+
+  Cells show which columns act on what it leaves. These, with those of the
+  formula, are one problem; if they are others, what is left is another one.
+  """
+  best = search.best()
+  if best is None or search.is_noise():
+    return []
+  errors, mine = search.errors(best), search.columns(best)
+  alike = _noise.find_alike(search.x, errors, mine)
+  if not _noise.is_rare(alike.chance):
+    return []
+  formula = best.fit.write()
+  posed = _restrict(search, table, mine.union(alike.columns))
+  posed += _join_as(search, posed[0][0], formula) if posed else []
+  if mine.isdisjoint(alike.columns):
+    ones = np.ones_like(errors)
+    posed += _restrict(search, _problems.Problem(
+        tuple(search.symbols), search.x, errors, sympy.S.One, ones,
+        offset=formula), alike.columns)
+  return posed
+
+
+def _join_as(
+    search: _record.Record, problem: _problems.Problem, formula: sympy.Expr
+    ) -> list[tuple[_problems.Problem, _problems.Look]]:
+  """Returns problems in which two columns are one, as they are in a formula."""
+  part = search.rows.train[:_SLOPES]
+  slopes = _constants.slopes(
+      formula, problem.exprs, search.symbols, search.x[part])
+  joined = (child for _, child in _symmetries.pair_proposals(
+      problem, slopes, part, _SAME))
+  looks = ((child, _problems.look(
+      child, search.rows, search.scale, _links.LINKS[:3]))
+           for child in itertools.islice(joined, _JOINED))
+  return [(child, look) for child, look in looks if look is not None]
 
 
 def _later(task: _Task, has_children: bool, number: int) -> _Task:
@@ -161,7 +254,7 @@ def _children(search, problem, seen):
   glance = _problems.look(problem, rows, search.scale, links[:1], quick=True)
 
   def check(child):
-    if not child.exprs:
+    if not child.exprs or search.over():
       return None
     if inputs > 2 and glance is not None:
       # What is simpler in truth is so at a glance.
@@ -174,8 +267,10 @@ def _children(search, problem, seen):
       return look
     return None
 
-  for i in _symmetries.weak(problem, seen, rows):
-    check(problem.drop((i,)))
+  weak = _symmetries.weak(problem, seen, rows)
+  if len(weak) < 2 or check(problem.drop(weak)) is None:
+    for i in weak:
+      check(problem.drop((i,)))
   if accepted and seen.size < _TRUSTED:
     # Columns that do not matter go first.
     accepted.sort(key=lambda item: item[1].size)
@@ -183,7 +278,7 @@ def _children(search, problem, seen):
   peeled = _symmetries.power_peel(problem, rows)
   if peeled is not None and check(peeled) is not None and inputs > 3:
     return accepted
-  part = rows.train[:600]
+  part = rows.train[:_SLOPES]
   with np.errstate(all='ignore'):
     slopes = _problems.gradient(problem, seen, part)
   keep = np.isfinite(slopes).all(1)

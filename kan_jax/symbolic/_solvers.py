@@ -159,4 +159,4 @@ def _write(
     inner: sympy.Expr) -> sympy.Expr:
   """Returns the formula of y, not evaluated."""
   with sympy.evaluate(False):
-    return problem.factor * link.to_sympy(inner)
+    return problem.offset + problem.factor * link.to_sympy(inner)

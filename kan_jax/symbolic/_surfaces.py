@@ -15,8 +15,6 @@ from scipy import linalg
 MOST = 330  # Terms of a surface, at most,
 _SHARE = 0.3  # and this part of the rows.
 _DEGREE = 18  # In one variable.
-_FEW, _DEGREES = 130, 4  # Terms and degrees that are looked for in errors.
-_CHANCE = 4.0  # Deviations by which noise may seem to have structure.
 _INEXACT = 4  # Variables from which on no fit comes near to rounding.
 
 
@@ -202,26 +200,16 @@ def fit(
   return best
 
 
-def has_structure(x: np.ndarray, errors: np.ndarray) -> bool:
-  """Whether a polynomial explains more of the errors than it would of noise.
-
-  Polynomials of up to four degrees are fitted to all rows. If the errors are
-  noise, each of the k terms takes a share 1 / n of the sum of squares, with a
-  deviation of sqrt(2 k) such shares in all.
+def basis(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+  """Returns orthonormal polynomials on some rows, with their degrees.
 
   Args:
     x: Inputs, [n, in].
-    errors: Errors of a formula, [n].
+    most: Greatest number of terms.
+
+  Returns:
+    Degree of each term in each variable, [terms, in], and values, [n, terms].
   """
-  low, high = x.min(0), x.max(0)
-  powers = terms(x.shape[1], min(_FEW, len(x) // 8))
-  totals = powers.sum(1)
-  q, _ = np.linalg.qr(_design(powers, _to_unit(x, low, high)))
-  shares = (q.T @ errors)**2
-  for degree in range(1, min(int(totals.max()), _DEGREES) + 1):
-    count = int((totals <= degree).sum())
-    taken = shares[:count].sum()
-    one = (errors @ errors - taken) / (len(x) - count)
-    if taken > one * (count + _CHANCE * np.sqrt(2 * count)):
-      return True
-  return False
+  powers = terms(x.shape[1], most)
+  q, _ = np.linalg.qr(_design(powers, _to_unit(x, x.min(0), x.max(0))))
+  return powers, q

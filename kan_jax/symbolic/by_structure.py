@@ -129,6 +129,8 @@ def find_law(
     except KeyboardInterrupt:
       interrupted = True
       log('interrupted: the best formula so far')
+    if not search.found:  # A number is a formula, too.
+      search.offer(sympy.Float(search.y.mean(), 17))
     best = _search.finish(search)
     reached = search.satisfied()
     if best is None:

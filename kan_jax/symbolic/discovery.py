@@ -38,6 +38,7 @@ Scale = _networks.Scale
 
 _ROWS = 50  # Least number of rows.
 _EXACT = 1e-9  # Relative error of formulas whose numbers are not in doubt.
+_STRUCTURE = 0.6  # Part of the time for the search by structure.
 _BETTER = 0.95  # Factor of the error that makes a network's formula better.
 
 
@@ -170,13 +171,15 @@ def _discover(
   """Looks by structure, then, if need be, by networks."""
   found = None
   if shapes is None:
-    found = _find_law(data, options, time_limit)
+    found = _find_law(
+        data, options, time_limit and _STRUCTURE * time_limit)
     if found and (found.reached or found.interrupted
                   or time.monotonic() > options.deadline):
       return _of_law(data, found)
   try:
     written = _networks.search(
-        data, shapes or default_shapes(data.x.shape[1]), options)
+        data, shapes or default_shapes(data.x.shape[1]),
+        options._replace(strict=found is not None))
   except KeyboardInterrupt:
     if found is None:
       raise

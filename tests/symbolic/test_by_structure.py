@@ -50,6 +50,38 @@ class FindLawTest(parameterized.TestCase):
     values = sympy.lambdify(['a', 'b'], found.chosen.expression)(*x.T)
     self.assertLess(np.sqrt(np.mean((values - y)**2)), 0.003 * y.std())
 
+  def test_what_polynomials_of_many_columns_do_not_see(self):
+    """They took three columns of twelve for noise."""
+    x, y = _table((-1,), (1,) * 12, lambda a, b, c, d, *_: (
+        np.sin(2 * a * b) * c + d), 600)
+    noisy = y + 0.01 * y.std() * _RNG.normal(size=len(y))
+    found = by_structure.find_law(x, noisy)
+    # 120 rows are held out; a fifth more than the noise is no chance.
+    self.assertLess(found.chosen.relative, 0.012)
+    self.assertTrue(found.reached)
+
+  def test_what_is_left_is_no_noise(self):
+    """Four columns act together, of which no formula is known."""
+    x, y = _table((-2,), (2,) * 8, lambda a, b, c, d, *_: (
+        a + np.sin(4 * np.abs(b)**1.3 + np.cos(3 * c)) * d), 800)
+    found = by_structure.find_law(x, y, time_limit=1)
+    self.assertFalse(found.reached)
+
+  def test_nothing_but_noise(self):
+    x = _RNG.uniform(size=(400, 7))
+    found = by_structure.find_law(x, _RNG.normal(size=400))
+    self.assertTrue(found.reached)
+    self.assertEmpty(found.chosen.expression.free_symbols)
+
+  def test_idle_columns_go_at_once(self):
+    x, y = _table((0.5,), (2,) * 12, lambda a, b, c, *_: (
+        np.sqrt(a**2 + b**2) * np.cos(c)), 600)
+    lines = []
+    found = by_structure.find_law(x, y, names=[
+        f'z{i}' for i in range(12)], log=lines.append)
+    self.assertLess(found.chosen.relative, 1e-12)
+    self.assertIn('f(_z0, _z1, _z2)', lines[1])
+
   def test_the_front_falls(self):
     x, y = _table((1,), (3,), lambda a: np.sin(a) + 1 / a)
     found = by_structure.find_law(x, y, names=['a'])

@@ -30,3 +30,14 @@ class DataTest(parameterized.TestCase):
         jax.random.key(0), (3,), 5, 1, (), lambda line: None, progress=False,
         deadline=-np.inf)
     self.assertIsNone(_networks.search(_DATA, [[2, 1]], options))
+
+  def test_the_time_ends_a_fit(self):
+    """Where there is a formula already; else the first one is written."""
+    lines = []
+    options = _networks.Options(
+        jax.random.key(0), (3,), 5, 1, (), lines.append, progress=False,
+        deadline=-np.inf, strict=True)
+    self.assertIsNone(_networks.search(_DATA, [[2, 1]], options))
+    self.assertEqual(lines, ['the time is over: the best formula so far'])
+    with self.assertRaises(_networks.TimeOverError):
+      options.check_time()

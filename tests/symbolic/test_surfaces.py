@@ -124,14 +124,3 @@ class PolynomialsTest(parameterized.TestCase):
             found.powers.tolist(), found.coef, strict=True)},
         {(2, 1): 3, (0, 1): -0.5, (0, 0): 2})
     self.assertIsNone(_polynomials.fit(x, np.exp(target), np.ones(200)))
-
-
-class StructureTest(parameterized.TestCase):
-
-  def test_errors_that_are_noise_or_not(self):
-    x = _RNG.uniform(-1, 1, (800, 3))
-    noise = _RNG.normal(size=800)
-    self.assertFalse(_surfaces.has_structure(x, noise))
-    # A sixteenth of the sum of squares, in one of 35 terms.
-    self.assertTrue(_surfaces.has_structure(
-        x, noise + 0.75 * x[:, 0] * x[:, 1]))
