@@ -44,7 +44,7 @@ class Feed(Protocol):
   def __len__(self) -> int: ...
 
   def chunks(
-      self, order: jax.Array, batch_size: int,
+      self, order: np.ndarray, batch_size: int,
       done: int = 0) -> Iterator[Chunk]:
     """Yields an epoch's batches. It may leave out some of the first `done`.
 
@@ -57,6 +57,9 @@ class Feed(Protocol):
 
   def take(self, numbers: Any) -> tuple[jax.Array, jax.Array]:
     """Returns examples by their numbers."""
+
+  def first(self, count: int) -> jax.Array:
+    """Returns at least the first images."""
 
   def evaluate(self, evaluate: Callable, variables: Any) -> float:
     """Returns the accuracy on all examples, which `evaluate` computes."""
@@ -71,30 +74,62 @@ class Held:
     self._data = (placement.put_rows(split.images, size),
                   placement.put_rows(split.labels, size))
     self._size = size
+    self._everywhere = placement.everywhere
 
   def __len__(self) -> int:
     return self._size
 
   def chunks(
-      self, order: jax.Array, batch_size: int,
+      self, order: np.ndarray, batch_size: int,
       done: int = 0) -> Iterator[Chunk]:
     """See `Feed`."""
     whole, size = divmod(len(order), batch_size)
     size = len(order) - size
     if done < whole:
       yield Chunk(
-          self._data, order[:size].reshape(-1, batch_size), 0, whole)
+          self._data, self._put(order[:size].reshape(-1, batch_size)), 0, whole)
     if size < len(order):
-      yield Chunk(self._data, order[size:][None], whole, whole + 1)
+      yield Chunk(self._data, self._put(order[size:][None]), whole, whole + 1)
+
+  def _put(self, rows: np.ndarray) -> jax.Array:
+    return jax.device_put(rows, self._everywhere)
 
   def take(self, numbers: Any) -> tuple[jax.Array, jax.Array]:
     """See `Feed`."""
     images, labels = self._data
     return images[numbers], labels[numbers]
 
+  def first(self, count: int) -> jax.Array:
+    """See `Feed`."""
+    del count
+    return self._data[0]
+
   def evaluate(self, evaluate: Callable, variables: Any) -> float:
     """See `Feed`."""
     return float(evaluate(variables, self._data, self._size)['accuracy'])
+
+
+def shape_of_held(
+    size: int, shape: tuple[int, ...], placement: sharding.Placement) -> tuple[
+        jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+  """Returns the shapes of the data in the chunks of a `Held`.
+
+  Args:
+    size: Its number of examples.
+    shape: Shape of one input.
+    placement: The devices.
+  """
+  return (placement.shape_of_rows((size, *shape), np.float32),
+          placement.shape_of_rows((size,), np.int32))
+
+
+def shapes_of_batches(
+    size: int, batch_size: int,
+    placement: sharding.Placement) -> list[jax.ShapeDtypeStruct]:
+  """Returns the shapes of the rows in the chunks of a `Held`."""
+  whole, left = divmod(size, batch_size)
+  return [jax.ShapeDtypeStruct(shape, np.int32, sharding=placement.everywhere)
+          for shape in ((whole, batch_size), (1, left)) if all(shape)]
 
 
 class Streamed:
@@ -131,16 +166,15 @@ class Streamed:
     return split
 
   def chunks(
-      self, order: jax.Array, batch_size: int,
+      self, order: np.ndarray, batch_size: int,
       done: int = 0) -> Iterator[Chunk]:
     """See `Feed`."""
-    numbers = np.asarray(order)
-    whole, left = divmod(len(numbers), batch_size)
+    whole, left = divmod(len(order), batch_size)
     if done < whole:
       yield from self._whole_batches(
-          numbers[:whole * batch_size].reshape(whole, batch_size), done)
+          order[:whole * batch_size].reshape(whole, batch_size), done)
     if left:
-      for chunk in self._chunks(numbers[-left:], left):
+      for chunk in self._chunks(order[-left:], left):
         yield Chunk(chunk, np.arange(left)[None], whole, whole + 1)
 
   def _whole_batches(
@@ -164,6 +198,10 @@ class Streamed:
     images, labels = (
         self._placement.put_rows(part, size)[:size] for part in split)
     return images, labels
+
+  def first(self, count: int) -> jax.Array:
+    """See `Feed`."""
+    return self.take(np.arange(count))[0]
 
   def evaluate(self, evaluate: Callable, variables: Any) -> float:
     """See `Feed`."""

@@ -1,6 +1,7 @@
 """Data sets: MNIST from this repository, others from tfds or files."""
 
 from collections.abc import Callable
+import functools
 import gzip
 import hashlib
 import pathlib
@@ -26,6 +27,7 @@ _CHECKSUMS = {
         'f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6',
 }
 
+_MNIST = ('train', 60_000), ('t10k', 10_000)  # Its splits and their sizes.
 
 Split = sources.Split
 
@@ -82,9 +84,8 @@ def open_set(name: str, data_dir: str | None = None) -> sources.Set:
     cli.UsageError: If the set cannot be had, or a file of it is damaged.
   """
   if name == 'mnist':
-    mnist = load_mnist(MNIST_DIR)
-    return sources.Set(sources.Arrays(mnist.train), sources.Arrays(mnist.test),
-                       mnist.classes, mnist.shape, 'uint8')
+    train, test = (_Archives(MNIST_DIR, *split) for split in _MNIST)
+    return sources.Set(train, test, 10, (28, 28), 'uint8')
   try:
     is_folder = (pathlib.Path(name) / sources.INFO).exists()
   except OSError as error:  # For a name of 300 characters, say.
@@ -130,16 +131,31 @@ def check_split(name: str, split: Split, classes: int) -> None:
 
 def load_mnist(directory: pathlib.Path) -> Dataset:
   """Loads the four original MNIST archives after checking each one."""
-  def split(prefix, size):
-    images = _read(directory / f'{prefix}-images-idx3-ubyte.gz', (size, 28, 28))
-    labels = _read(directory / f'{prefix}-labels-idx1-ubyte.gz', (size,))
-    return sources.as_split(images, labels)
-
-  return Dataset(split('train', 60_000), split('t10k', 10_000), 10)
+  train, test = (_Archives(directory, *split).split for split in _MNIST)
+  return Dataset(train, test, 10)
 
 
-def _read(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
-  """Reads one archive: IDX bytes, gzipped."""
+class _Archives(sources.Arrays):
+  """A split of MNIST: two archives, unpacked when their examples are used."""
+
+  def __init__(self, directory: pathlib.Path, prefix: str, size: int):
+    """Reads and checks the archives, which is quick."""
+    self._size = size
+    self._images = _read(directory / f'{prefix}-images-idx3-ubyte.gz')
+    self._labels = _read(directory / f'{prefix}-labels-idx1-ubyte.gz')
+
+  @functools.cached_property
+  def split(self) -> Split:
+    """The examples."""
+    return sources.as_split(_unpack(self._images, (self._size, 28, 28)),
+                            _unpack(self._labels, (self._size,)))
+
+  def __len__(self) -> int:
+    return self._size
+
+
+def _read(path: pathlib.Path) -> bytes:
+  """Reads one archive."""
   try:
     packed = path.read_bytes()
   except OSError as error:
@@ -149,6 +165,11 @@ def _read(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
         f'{path} is not the original MNIST archive of that name: its checksum '
         'differs. It may be damaged or swapped; restore it, for example with '
         'git checkout')
+  return packed
+
+
+def _unpack(packed: bytes, shape: tuple[int, ...]) -> np.ndarray:
+  """Returns what is in an archive: IDX bytes, gzipped."""
   # Past the checksum the header is known: a magic number, then the axes.
   raw = gzip.decompress(packed)
   return np.frombuffer(raw, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)

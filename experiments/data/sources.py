@@ -57,10 +57,15 @@ def as_split(inputs: np.ndarray, labels: np.ndarray) -> Split:
 
 
 class Arrays:
-  """Examples in memory, `split`."""
+  """Examples in memory."""
 
   def __init__(self, split: Split):
-    self.split = split
+    self._split = split
+
+  @property
+  def split(self) -> Split:
+    """The examples."""
+    return self._split
 
   def __len__(self) -> int:
     return len(self.split.labels)

@@ -3,6 +3,7 @@
   python -m experiments.mnist --config=kan_reg --lamb=0.005 --seed=7
 """
 
+import contextlib
 import sys
 
 from absl import flags
@@ -12,6 +13,7 @@ import tqdm
 from experiments import cli
 from experiments.data import sets
 from experiments.devices import processes
+from experiments.mnist import compiled
 from experiments.mnist import configs
 from experiments.mnist import loop
 from experiments.mnist import run_folder
@@ -27,14 +29,20 @@ def main() -> None:
   name, workdir = flags.FLAGS.config, flags.FLAGS.workdir
   every = _checkpoint_every()
   source = sets.open_set(config.dataset, flags.FLAGS.data_dir)
-  dataset = source if flags.FLAGS.loader == 'grain' else (
-      sets.read(source, placement.local_rows))
+  in_memory = flags.FLAGS.loader == 'memory'
   with (processes.together(),
         run_folder.open_recorder(
             workdir, config, flags.FLAGS.resume) as recorder,
-        cli.signals() as signals):
-    programs = loop.build_programs(
-        config, dataset.classes, dataset.shape, placement)
+        cli.signals() as signals,
+        contextlib.ExitStack() as stack):
+    programs = compiled.build(
+        config, source.classes, source.shape, placement)
+    stack.callback(programs.cancel)
+    if in_memory and jax.process_count() == 1:
+      programs.prepare(
+          config, source.shape, (len(source.train), len(source.test)))
+    # Threads compile while the data are read.
+    dataset = sets.read(source, placement.local_rows) if in_memory else source
     job = loop.Loop(
         config, dataset, programs, log=_log, recorder=recorder,
         signals=signals, checkpoint_every=every)

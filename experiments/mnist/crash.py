@@ -24,8 +24,8 @@ import numpy as np
 
 from experiments import cli
 from experiments.data import sets
+from experiments.mnist import compiled
 from experiments.mnist import configs
-from experiments.mnist import loop
 from experiments.mnist import run_folder
 from kan_jax import checkpoints
 
@@ -99,8 +99,8 @@ def _is_cut(workdir: pathlib.Path) -> bool:
 def _begin() -> run_folder.Progress:
   """Returns a state with the structure of the job's checkpoints."""
   config = configs.CONFIGS['kan_reg']
-  programs = loop.build_programs(config, 10)
-  return loop.begin(config, programs, np.zeros((1, 28, 28), np.float32))
+  programs = compiled.build(config, 10)
+  return compiled.begin(config, programs, np.zeros((1, 28, 28), np.float32))
 
 
 def _outcome(

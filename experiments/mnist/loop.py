@@ -2,50 +2,29 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
-import functools
 import itertools
 import time
 from typing import NamedTuple
 
-from flax import linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 from experiments import cli
 from experiments.data import feeds
 from experiments.data import sets
 from experiments.data import sources
 from experiments.devices import processes
+from experiments.mnist import compiled
 from experiments.mnist import configs
-from experiments.mnist import models
 from experiments.mnist import run_folder
 from kan_jax import _progress
-from kan_jax.layers import regularization
-from kan_jax.pruning import prune
-from kan_jax.splines import grids
 from kan_jax.training import nonfinite
-from kan_jax.training import sharding
 from kan_jax.training import train_steps
 
 LOG_EVERY = 100  # Steps between two log lines within an epoch.
-SCORED = 10_000  # Training examples on which the edges are scored.
 # The summary warns if the test accuracy ends FALL points below that of the best
 # epoch, or, on MNIST, below POOR; both in percent.
 FALL, POOR = 3.0, 90.0
-
-
-class Programs(NamedTuple):
-  """The compiled parts of a run. Runs that differ in the seed share them."""
-  placement: sharding.Placement
-  model: nn.Module
-  objective: train_steps.Objective
-  init: Callable
-  run_steps: Callable
-  update_grids: Callable
-  evaluate: Callable
-  edge_stats: Callable
 
 
 class Result(NamedTuple):
@@ -80,75 +59,6 @@ def summary(result: Result, name: str) -> str:
   return text
 
 
-def build_programs(
-    config: configs.Config, classes: int,
-    shape: tuple[int, ...] = (28, 28),
-    placement: sharding.Placement | None = None) -> Programs:
-  """Returns the jitted functions of a config; its seed is not read.
-
-  Args:
-    config: The run.
-    classes: Number of classes in its data set.
-    shape: Shape of one input.
-    placement: The devices; one by default.
-
-  Raises:
-    cli.UsageError: If batches cannot be split evenly over the devices.
-  """
-  placement = placement or sharding.Placement(sharding.make_mesh('data:1'))
-  try:
-    placement.check_batch(config.batch_size)
-  except ValueError as error:
-    raise cli.UsageError(str(error)) from error
-  model = models.build(config, classes, shape)
-  tx = optax.adam(config.learning_rate)
-  penalty = regularization.Penalty(
-      l1=config.lamb_l1, entropy=config.lamb_entropy, coef=config.lamb_coef,
-      coefdiff=config.lamb_coefdiff, metric=config.reg_metric)
-  objective = train_steps.make_objective(
-      model, optax.softmax_cross_entropy_with_integer_labels, penalty,
-      0.0 if config.model == 'conv_mlp' else config.lamb)
-  return Programs(
-      placement=placement,
-      model=model,
-      objective=objective,
-      init=jax.jit(functools.partial(train_steps.create_state, model, tx)),
-      run_steps=train_steps.make_run_steps(
-          train_steps.make_train_step(objective, tx),
-          stop_at_skipped=config.on_nonfinite == 'stop', placement=placement),
-      update_grids=functools.partial(
-          train_steps.update_state_grids, model,
-          grid_update=grids.GridUpdate(
-              eps=config.grid_eps, rate=config.grid_rate),
-          placement=placement),
-      evaluate=train_steps.make_evaluate(
-          model, {'accuracy': _correct}, batch_size=250, placement=placement),
-      edge_stats=jax.jit(lambda variables, x: model.apply(
-          variables, placement.constrain_rows(x),
-          mutable=['edges'])[1]['edges']))
-
-
-def _correct(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-  return (outputs.argmax(-1) == labels).astype(jnp.float32)
-
-
-def begin(
-    config: configs.Config, programs: Programs,
-    images: jax.typing.ArrayLike) -> run_folder.Progress:
-  """Returns the progress of a run before its first step.
-
-  Args:
-    config: The run.
-    programs: Its programs.
-    images: A batch, of which only the shape matters.
-  """
-  init_key, order_key = jax.random.split(jax.random.key(config.seed))
-  # One device's program, for the same bits however many devices there are.
-  state = programs.init(init_key, images)
-  return run_folder.Progress(*programs.placement.put(
-      (state, train_steps.zero_totals(), jax.random.key_data(order_key))))
-
-
 class Loop:
   """One run.
 
@@ -158,7 +68,7 @@ class Loop:
 
   def __init__(
       self, config: configs.Config, dataset: sets.Dataset | sources.Set,
-      programs: Programs, *, log: Callable[[str], None] = print,
+      programs: compiled.Programs, *, log: Callable[[str], None] = print,
       recorder: run_folder.Recorder | None = None,
       signals: cli.Signals | None = None, checkpoint_every: int = 0):
     """Prepares a run, or continues the one that the recorder resumes.
@@ -166,7 +76,7 @@ class Loop:
     Args:
       config: The run.
       dataset: Its examples: in memory, or to be read as they are needed.
-      programs: Made by `build_programs` for this config, up to the seed.
+      programs: Made by `compiled.build` for this config, up to the seed.
       log: Takes each log line.
       recorder: Keeps metrics and checkpoints; without one, nothing is kept.
       signals: Asks the run to end early.
@@ -182,7 +92,7 @@ class Loop:
     self._train, self._test = feeds.open_feeds(dataset, programs.placement)
     self._size = len(self._train)
     self._steps = -(-self._size // config.batch_size)  # In an epoch.
-    self.progress = begin(
+    self.progress = compiled.begin(
         config, programs, np.zeros((1, *dataset.shape), np.float32))
     self._rows: list[dict[str, float]] = []
     self._compiled = False  # Whether the first span of steps is done.
@@ -204,10 +114,8 @@ class Loop:
       self._log(note)
     for epoch in range(first, self._config.epochs):
       start = time.perf_counter()
-      order = jax.random.permutation(
-          jax.random.fold_in(
-              jax.random.wrap_key_data(self.progress.order_key), epoch),
-          self._size)
+      order = np.asarray(
+          compiled.permute(self.progress.order_key, epoch, self._size))
       self._run_epoch(epoch, order)
       self._finish_epoch(epoch, start)
     last = self._rows[-1]
@@ -217,7 +125,7 @@ class Loop:
         max(row['acc_test'] for row in self._rows))
     return self._score_edges(result)
 
-  def _run_epoch(self, epoch: int, order: jax.Array) -> None:
+  def _run_epoch(self, epoch: int, order: np.ndarray) -> None:
     """Takes the steps of an epoch that have not been taken yet."""
     batch, first = self._config.batch_size, epoch * self._steps
     done = int(self.progress.state.step) - first
@@ -243,7 +151,7 @@ class Loop:
 
   def _spans(
       self, first: int, done: int,
-      order: jax.Array) -> Iterator[tuple[feeds.Chunk, int, int]]:
+      order: np.ndarray) -> Iterator[tuple[feeds.Chunk, int, int]]:
     """Splits an epoch into spans that the device runs without the host.
 
     A span ends before each grid update, after each logged step, at each
@@ -263,7 +171,7 @@ class Loop:
         yield chunk, start, stop
       # The host may be one chunk ahead of the device: more chunks would fill
       # its memory. The sum is a copy, as the next step reuses the total's.
-      reached = self.progress.totals['loss'] + 0
+      reached = compiled.copy(self.progress.totals['loss'])
       if before is not None:
         before.block_until_ready()
       before = reached
@@ -275,13 +183,13 @@ class Loop:
     if self._config.update_grid and not (
         (first + start) % self._config.grid_update_freq):
       state = self._programs.update_grids(
-          state, chunk.data[0][chunk.rows[start - chunk.start]])
+          state, chunk.data[0], chunk.rows, start - chunk.start)
     state, totals = self._programs.run_steps(
         state, totals, chunk.data, chunk.rows, start - chunk.start,
         stop - chunk.start)
     self.progress = run_folder.Progress(state, totals, key)
 
-  def _maybe_save(self, stop: int, order: jax.Array) -> None:
+  def _maybe_save(self, stop: int, order: np.ndarray) -> None:
     """Within an epoch: saves if that is due, and ends the run on a signal."""
     due = self._checkpoint_every and not stop % self._checkpoint_every
     number = self._signals.number
@@ -334,7 +242,7 @@ class Loop:
     """Returns how many of this epoch's steps were not skipped, at least 1."""
     return max(steps - int(self.progress.totals['skipped']), 1)
 
-  def _check(self, order: jax.Array) -> None:
+  def _check(self, order: np.ndarray) -> None:
     """Ends the run if a step was skipped that must not be."""
     if self._config.on_nonfinite == 'skip' or not int(
         self.progress.totals['skipped']):
@@ -356,19 +264,14 @@ class Loop:
     config, state = result.config, result.state
     if not config.lamb or not state.grid:
       return result
-    stats = self._programs.edge_stats(
-        state.variables, _first(self._train))
-    masked = prune.mask_edges(
-        state.variables, stats, config.prune_threshold, config.reg_metric)
-    left, edges = prune.count_edges(masked)
+    count = min(self._size, compiled.SCORED)
+    masked, left, edges = self._programs.drop_edges(
+        state.variables, self._train.first(count), count)
     accuracy = self._test.evaluate(self._programs.evaluate, masked)
     return result._replace(
-        edges_left=int(left), edges=edges, acc_pruned=100 * accuracy)
+        edges_left=int(left), edges=int(edges), acc_pruned=100 * accuracy)
 
   def test_images(self) -> np.ndarray:
     """Returns the first test images, for pictures."""
-    return self._programs.placement.fetch(_first(self._test))
-
-
-def _first(feed: feeds.Feed) -> jax.Array:
-  return feed.take(np.arange(min(len(feed), SCORED)))[0]
+    count = min(len(self._test), compiled.SCORED)
+    return self._programs.placement.fetch(self._test.first(count))[:count]

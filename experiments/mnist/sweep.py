@@ -16,6 +16,7 @@ import tqdm
 from experiments import cli
 from experiments.data import sets
 from experiments.data import tables
+from experiments.mnist import compiled
 from experiments.mnist import configs
 from experiments.mnist import loop
 
@@ -47,7 +48,7 @@ def run(
   """Trains every config with the seeds 0, 1, …; one compilation a config."""
   results: dict[str, list[loop.Result]] = {}
   for name, config in chosen.items():
-    programs = loop.build_programs(config, dataset.classes)
+    programs = compiled.build(config, dataset.classes)
     results[name] = []
     for seed in range(seeds):
       config = dataclasses.replace(config, seed=seed)

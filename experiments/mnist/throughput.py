@@ -17,6 +17,7 @@ import numpy as np
 from experiments import cli
 from experiments.data import sets
 from experiments.data import sources
+from experiments.mnist import compiled
 from experiments.mnist import configs
 from experiments.mnist import loop
 
@@ -47,7 +48,7 @@ def measure(
     log: Takes a line for each epoch.
   """
   config = dataclasses.replace(config, epochs=1)
-  programs = loop.build_programs(config, source.classes, source.shape)
+  programs = compiled.build(config, source.classes, source.shape)
   examples: dict[str, sets.Dataset | sources.Set] = {
       'memory': sets.read(source), 'grain': source}
   seconds: dict[str, list[float]] = {name: [] for name in examples}

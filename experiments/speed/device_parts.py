@@ -27,6 +27,7 @@ import optax
 
 from experiments.data import sets
 from experiments.data import tables
+from experiments.mnist import compiled
 from experiments.mnist import configs
 from experiments.mnist import loop
 from experiments.speed import bench
@@ -192,7 +193,7 @@ def mnist(quick: bool) -> Rows:
   for name in ('kan',) if quick else ('kan', 'kan_reg', 'kan_full'):
     config = dataclasses.replace(
         configs.CONFIGS[name], epochs=1 if quick else 5)
-    programs = loop.build_programs(config, dataset.classes, dataset.shape)
+    programs = compiled.build(config, dataset.classes, dataset.shape)
     result = loop.Loop(config, dataset, programs).run()
     first, *others = result.epoch_seconds
     yield {'config': name, 'epochs': config.epochs,

@@ -39,8 +39,8 @@ import optax
 
 from experiments import cli
 from experiments.data import sets
+from experiments.mnist import compiled
 from experiments.mnist import configs
-from experiments.mnist import loop
 from experiments.speed import bench
 from experiments.speed import peers
 from kan_jax.layers import edges
@@ -273,16 +273,16 @@ def mnist(seconds: float) -> Iterator[Row]:
 def _mnist_steps(
     config: configs.Config, images: np.ndarray,
     labels: np.ndarray) -> Callable[[], Any]:
-  programs = loop.build_programs(config, 10)
+  programs = compiled.build(config, 10)
   steps, batch = labels.shape
   examples = tuple(
       jnp.asarray(a.reshape(-1, *a.shape[2:])) for a in (images, labels))
   rows = jnp.arange(steps * batch).reshape(steps, batch)
-  progress = loop.begin(config, programs, examples[0][:1])
+  progress = compiled.begin(config, programs, examples[0][:1])
 
   def run():
     nonlocal progress
-    state = programs.update_grids(progress.state, examples[0][:batch])
+    state = programs.update_grids(progress.state, examples[0], rows, 0)
     state, totals = programs.run_steps(
         state, progress.totals, examples, rows, 0, steps)
     progress = progress._replace(state=state, totals=totals)

@@ -119,6 +119,25 @@ class Placement:
     """
     return jax.tree_util.tree_map_with_path(self._sharding, state)
 
+  def shapes(self, state: Any) -> Any:
+    """Returns shape, type and sharding of what `put` would make of a state."""
+    return jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=where),
+        state, self.shardings(state))
+
+  def shape_of_rows(
+      self, shape: tuple[int, ...],
+      dtype: jax.typing.DTypeLike) -> jax.ShapeDtypeStruct:
+    """Returns shape, type and sharding of what `put_rows` would make of rows.
+
+    Args:
+      shape: Shape of the rows of all processes, [n, ...].
+      dtype: Their type.
+    """
+    return jax.ShapeDtypeStruct(
+        (self._padded(shape[0]), *shape[1:]), dtype, sharding=self.by_row)
+
   def _sharding(self, path: tuple[Any, ...], leaf: Any) -> NamedSharding:
     name = getattr(path[-1], 'key', None) if path else None
     split = name in _BY_OUTPUT and leaf.shape[-1] >= self.wide and (

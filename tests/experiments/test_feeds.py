@@ -22,6 +22,7 @@ from experiments.data import feeds
 from experiments.data import records
 from experiments.data import sets
 from experiments.data import sources
+from experiments.mnist import compiled
 from experiments.mnist import configs
 from experiments.mnist import loop
 from experiments.mnist import run_folder
@@ -48,7 +49,7 @@ def _table(inputs=5, rows=_ROWS):
 
 @functools.cache
 def _programs():
-  return loop.build_programs(_CONFIG, 3, (5,))
+  return compiled.build(_CONFIG, 3, (5,))
 
 
 def _few():
@@ -272,7 +273,7 @@ class RecordsTest(parameterized.TestCase):
   def test_a_network_for_images_is_told_the_shape(self):
     with self.assertRaisesRegex(
         cli.UsageError, r'--model=conv_kan is for images of \[28, 28\]'):
-      loop.build_programs(configs.Config(), 3, (5,))
+      compiled.build(configs.Config(), 3, (5,))
 
   def test_command_line(self):
     records.write_set(self.path / 'set', _table())

@@ -1,5 +1,6 @@
 """The MNIST program: its schedule, its lines, its command line."""
 
+import collections
 import dataclasses
 import functools
 import os
@@ -16,6 +17,7 @@ import numpy as np
 
 from experiments import cli
 from experiments.data import sets
+from experiments.mnist import compiled
 from experiments.mnist import configs
 from experiments.mnist import loop
 from kan_jax.training import sharding
@@ -40,7 +42,7 @@ _DATA = sets.Dataset(_stripes(150, 0), _stripes(60, 1), 3)
 
 @functools.cache
 def _programs():
-  return loop.build_programs(_SMALL, 3)
+  return compiled.build(_SMALL, 3)
 
 
 @functools.cache
@@ -79,8 +81,9 @@ class Fake:
     totals = totals | {'loss': totals['loss'] + self.loss * (stop - start)}
     return state._replace(step=state.step + stop - start), totals
 
-  def update_grids(self, state, x):
-    self.updates.append((state.step, len(x)))
+  def update_grids(self, state, images, rows, i):
+    del images
+    self.updates.append((state.step, len(rows[i])))
     return state
 
   def evaluate(self, variables, split, size):
@@ -148,6 +151,29 @@ class ScheduleTest(parameterized.TestCase):
     self.assertEqual(lines[-1], lines[5].replace('Epoch: 0', 'Epoch: 4'))
 
 
+class PrepareTest(parameterized.TestCase):
+
+  def test_a_run_compiles_what_was_prepared_and_no_more(self):
+    """Each large program once for each of its shapes."""
+    counts = collections.Counter()
+
+    def listen(event, seconds, **kwargs):
+      del seconds
+      if event.endswith('backend_compile_duration'):
+        counts[kwargs['fun_name']] += 1
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    self.addCleanup(jax.monitoring.unregister_event_duration_listener, listen)
+    config = dataclasses.replace(_SMALL, epochs=1)
+    programs = compiled.build(config, 3)
+    programs.prepare(config, _DATA.shape, (150, 60))
+    loop.Loop(config, _DATA, programs, log=lambda _: None).run()
+    prepared = {
+        'jit(create_state)': 1, 'jit(update_grids)': 1, 'jit(run_steps)': 2,
+        'jit(evaluate)': 2, 'jit(_drop_edges)': 1}
+    self.assertEqual({name: counts[name] for name in prepared}, prepared)
+
+
 class TrainTest(parameterized.TestCase):
 
   def test_learns(self):
@@ -197,7 +223,7 @@ class TrainTest(parameterized.TestCase):
     config = dataclasses.replace(_SMALL, model='conv_mlp')
     result = loop.Loop(
         dataclasses.replace(config, epochs=1), _DATA,
-        loop.build_programs(config, 3), log=lambda _: None).run()
+        compiled.build(config, 3), log=lambda _: None).run()
     self.assertEqual(result.state.grid, {})
     self.assertIsNone(result.edges)
 

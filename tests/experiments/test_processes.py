@@ -19,6 +19,7 @@ from experiments.data import sets
 from experiments.data import sources
 from experiments.devices import launch
 from experiments.devices import processes
+from experiments.mnist import compiled
 from experiments.mnist import configs
 from experiments.mnist import loop
 from experiments.mnist import run_folder
@@ -55,7 +56,7 @@ def _train(folder, placement, log, signals=None, loader='memory'):
     job = loop.Loop(
         _CONFIG,
         sets.read(found, placement.local_rows) if loader == 'memory' else found,
-        loop.build_programs(_CONFIG, 3, placement=placement), log=log,
+        compiled.build(_CONFIG, 3, placement=placement), log=log,
         recorder=recorder, signals=signals, checkpoint_every=1)
     job.run()
   return placement.fetch(job.progress)

@@ -20,6 +20,7 @@ import pytest
 
 from experiments import cli
 from experiments.data import sets
+from experiments.mnist import compiled
 from experiments.mnist import configs
 from experiments.mnist import loop
 from experiments.mnist import run_folder
@@ -42,7 +43,7 @@ def dataset():
 
 @functools.cache
 def _programs():
-  return loop.build_programs(_CONFIG, 3)
+  return compiled.build(_CONFIG, 3)
 
 
 def train(folder, *, resume=False, checkpoint_every=0, signals=None, log=print):
@@ -179,8 +180,8 @@ class ResumeTest(parameterized.TestCase):
   def test_another_architecture_is_told(self):
     folder = self._copy_whole()
     config = dataclasses.replace(_CONFIG, hidden=3)
-    like = loop.begin(
-        config, loop.build_programs(config, 3), dataset().train.images[:1])
+    like = compiled.begin(
+        config, compiled.build(config, 3), dataset().train.images[:1])
     with self.assertRaisesRegex(
         cli.UsageError, r'another model or optimizer: state/.*expected'):
       run_folder.Recorder(folder).last(like)

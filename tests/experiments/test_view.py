@@ -20,8 +20,8 @@ import pytest
 
 from experiments import cli
 from experiments.data import sets
+from experiments.mnist import compiled
 from experiments.mnist import configs
-from experiments.mnist import loop
 from experiments.mnist import run_folder
 from experiments.view import __main__ as view
 from kan_jax.layers import traversal
@@ -80,8 +80,8 @@ class _Page(parser.HTMLParser):
 @functools.cache
 def _begin(name):
   """The programs of a run and its progress before the first step."""
-  programs = loop.build_programs(_CONFIGS[name], 3)
-  return programs, loop.begin(_CONFIGS[name], programs, _TEST.images[:1])
+  programs = compiled.build(_CONFIGS[name], 3)
+  return programs, compiled.begin(_CONFIGS[name], programs, _TEST.images[:1])
 
 
 def _row(epoch):
@@ -308,9 +308,9 @@ class FolderTest(parameterized.TestCase):
   def test_command_line(self):
     """On MNIST, with the start of an MLP."""
     config = dataclasses.replace(_CONFIGS['mlp'], hidden=20)
-    programs = loop.build_programs(config, 10)
+    programs = compiled.build(config, 10)
     with run_folder.open_recorder(str(self.path), config) as recorder:
-      recorder.checkpoint(loop.begin(config, programs, _TEST.images[:1]))
+      recorder.checkpoint(compiled.begin(config, programs, _TEST.images[:1]))
     done = command.call('view', f'--workdir={self.path}', '--images=7')
     self.assertEqual((done.returncode, done.stderr), (0, ''))
     self.assertRegex(done.stdout, r'^\S+/view\.html: \d\.\d MB; open it')

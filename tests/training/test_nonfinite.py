@@ -14,6 +14,7 @@ import optax
 
 from experiments import cli
 from experiments.data import sets
+from experiments.mnist import compiled
 from experiments.mnist import configs
 from experiments.mnist import loop
 from kan_jax.layers import linen
@@ -193,7 +194,7 @@ def _dataset():
 @functools.cache
 def _programs(on_nonfinite):
   """Only the loop of the steps depends on the policy; compile the rest once."""
-  programs = loop.build_programs(
+  programs = compiled.build(
       dataclasses.replace(_SMALL, on_nonfinite=on_nonfinite), 3)
   if on_nonfinite == 'skip':
     programs = _programs('stop')._replace(run_steps=programs.run_steps)
