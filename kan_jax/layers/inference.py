@@ -159,14 +159,11 @@ def _fold(
       (arrays['mask'] * arrays['scale_spline'])[:, None] * arrays['coef'],
       arrays['mask'] * arrays['scale_base'], ones)
   equal = _equal_places(arrays['knots'], options)
-  places = equal or (jnp.asarray(arrays['knots']), _tabulate(
+  places = equal or (jnp.asarray(arrays['knots']), _polynomials.tabulate(
       arrays['knots'], options.order))
   folded = _forward.Arrays(
       splines, arrays.get('affine'), arrays.get('node_bias'))
   return (jax.tree.map(jnp.asarray, folded), places), equal is not None
-
-
-_tabulate = jax.jit(_polynomials.tabulate, static_argnums=1)
 
 
 def _equal_places(

@@ -32,7 +32,7 @@ class _Recursion(NamedTuple):
     """Returns the B-splines of the next order, de Boor's equation IX (14)."""
     order = len(self.pieces)
     size = self.knots.shape[1] - 1 - order
-    knots = [self.knots[:, i:i + size] for i in range(order + 2)]
+    knots = [_cut(self.knots, i, size) for i in range(order + 2)]
     rise = 1 / (knots[order] - knots[0])
     fall = 1 / (knots[order + 1] - knots[1])
     zero = jnp.zeros_like(rise)
@@ -40,13 +40,18 @@ class _Recursion(NamedTuple):
     for p in range(order + 1):
       total = [zero] * (order + 1)
       if p < order:
-        _add_product(total, [c[:, :size] for c in self.pieces[p]],
+        _add_product(total, [_cut(c, 0, size) for c in self.pieces[p]],
                      (knots[p] - knots[0]) * rise, rise)
       if p > 0:
-        _add_product(total, [c[:, 1:] for c in self.pieces[p - 1]],
+        _add_product(total, [_cut(c, 1, size) for c in self.pieces[p - 1]],
                      (knots[order + 1] - knots[p]) * fall, -fall)
       pieces.append(total)
     return _Recursion(pieces, self.knots)
+
+
+def _cut(array: jax.Array, start: int, size: int) -> jax.Array:
+  """Returns columns of an array [in, n]; indexing takes longer to trace."""
+  return jax.lax.slice_in_dim(array, start, start + size, axis=1)
 
 
 def _add_product(
@@ -58,6 +63,9 @@ def _add_product(
     total[power + 1] += slope * c
 
 
+# Programs tabulate the same knots, and knots of one shape, many times: traced
+# once, and as if written out in each place.
+@functools.partial(jax.jit, static_argnums=1, inline=True)
 def tabulate(knots: jax.Array, order: int) -> jax.Array:
   """Returns all that `evaluate` needs to know of the B-splines on some knots.
 
@@ -77,8 +85,8 @@ def tabulate(knots: jax.Array, order: int) -> jax.Array:
   size = knots.shape[1] - order - 1
   bounds = half_open(knots, order)
   rows = [c for piece in recursion.pieces for c in piece]
-  rows += [knots[:, p:p + size] for p in range(order + 1)]
-  rows += [bounds[:, p:p + size] for p in range(order + 2)]
+  rows += [_cut(knots, p, size) for p in range(order + 1)]
+  rows += [_cut(bounds, p, size) for p in range(order + 2)]
   return jnp.stack(rows, 1)
 
 
