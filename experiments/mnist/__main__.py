@@ -36,7 +36,8 @@ def main() -> None:
         cli.signals() as signals,
         contextlib.ExitStack() as stack):
     programs = compiled.build(
-        config, source.classes, source.shape, placement)
+        config, source.classes, source.shape, placement,
+        examples=len(source.train))
     stack.callback(programs.cancel)
     if in_memory and jax.process_count() == 1:
       programs.prepare(

@@ -23,6 +23,8 @@ from kan_jax.training import sharding
 from kan_jax.training import train_steps
 
 SCORED = 10_000  # Training examples on which the edges are scored.
+# Parameters that weight decay draws to 0: neither biases nor common factors.
+_DECAYING = ('coef', 'kernel', 'scale_base')
 
 
 class Programs(NamedTuple):
@@ -78,7 +80,8 @@ class Programs(NamedTuple):
 def build(
     config: configs.Config, classes: int,
     shape: tuple[int, ...] = (28, 28),
-    placement: sharding.Placement | None = None) -> Programs:
+    placement: sharding.Placement | None = None,
+    examples: int = 60_000) -> Programs:
   """Returns the jitted functions of a config; its seed is not read.
 
   Args:
@@ -86,6 +89,8 @@ def build(
     classes: Number of classes in its data set.
     shape: Shape of one input.
     placement: The devices; one by default.
+    examples: Number of training examples, by default that of MNIST, for a
+      schedule.
 
   Raises:
     cli.UsageError: If batches cannot be split evenly over the devices.
@@ -96,12 +101,12 @@ def build(
   except ValueError as error:
     raise cli.UsageError(str(error)) from error
   model = models.build(config, classes, shape)
-  tx = optax.adam(config.learning_rate)
+  tx = _optimizer(config, -(-examples // config.batch_size) * config.epochs)
   penalty = regularization.Penalty(
       l1=config.lamb_l1, entropy=config.lamb_entropy, coef=config.lamb_coef,
       coefdiff=config.lamb_coefdiff, metric=config.reg_metric)
   objective = train_steps.make_objective(
-      model, optax.softmax_cross_entropy_with_integer_labels, penalty,
+      model, functools.partial(_cross_entropy, config.label_smoothing), penalty,
       0.0 if config.model == 'conv_mlp' else config.lamb)
 
   def update_grids(state, images, rows, i):
@@ -126,6 +131,33 @@ def build(
       drop_edges=compiling.Ahead(jax.jit(
           functools.partial(_drop_edges, config, model, placement),
           static_argnums=2, compiler_options=compiling.LIGHT)))
+
+
+def _optimizer(
+    config: configs.Config, steps: int) -> optax.GradientTransformation:
+  """Returns the optimizer of a run of so many steps."""
+  rate: optax.ScalarOrSchedule = config.learning_rate
+  if config.schedule == 'cosine':
+    rate = optax.warmup_cosine_decay_schedule(
+        0, config.learning_rate, -(-steps // 20), steps)
+  if not config.weight_decay:
+    return optax.adam(rate)
+
+  def decays(params):
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: path[-1].key in _DECAYING, params)
+
+  return optax.adamw(rate, weight_decay=config.weight_decay, mask=decays)
+
+
+def _cross_entropy(
+    smoothing: float, outputs: jax.Array, labels: jax.Array) -> jax.Array:
+  """Returns the loss of each row."""
+  if not smoothing:
+    return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
+  targets = jax.nn.one_hot(labels, outputs.shape[-1], dtype=outputs.dtype)
+  return optax.softmax_cross_entropy(
+      outputs, optax.smooth_labels(targets, smoothing))
 
 
 def _drop_edges(

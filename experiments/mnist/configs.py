@@ -77,6 +77,16 @@ class Config:
       128, 'Examples in a step; the last batch of an epoch may be shorter.',
       low=1)
   learning_rate: float = _setting(0.002, "Adam's step size.", above=0)
+  schedule: str = _setting(
+      'constant', 'Step size over the run: constant, or cosine, which rises in '
+      'the first twentieth of the steps and then falls to nothing.',
+      choices=('constant', 'cosine'))
+  weight_decay: float = _setting(
+      0.0, 'Part of all weights and spline coefficients that a step takes off, '
+      'times the step size (AdamW).', low=0)
+  label_smoothing: float = _setting(
+      0.0, 'Part of a label that is dealt to all classes alike, in the loss.',
+      low=0, high=1)
   seed: int = _setting(
       0, 'Decides the initial parameters and the order of the examples.',
       low=0, high=cli.LARGEST_SEED)

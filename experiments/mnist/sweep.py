@@ -48,7 +48,8 @@ def run(
   """Trains every config with the seeds 0, 1, …; one compilation a config."""
   results: dict[str, list[loop.Result]] = {}
   for name, config in chosen.items():
-    programs = compiled.build(config, dataset.classes)
+    programs = compiled.build(
+        config, dataset.classes, examples=len(dataset.train.labels))
     results[name] = []
     for seed in range(seeds):
       config = dataclasses.replace(config, seed=seed)

@@ -19,6 +19,7 @@ _OTHER = {
     'lamb_entropy': 0.75, 'lamb_coef': 1.5, 'lamb_coefdiff': 2.5,
     'reg_metric': 'std', 'prune_threshold': 0.375, 'epochs': 2,
     'precision': 'high', 'batch_size': 11, 'learning_rate': 0.25, 'seed': 42,
+    'schedule': 'cosine', 'weight_decay': 0.5, 'label_smoothing': 0.25,
     'dataset': 'fashion_mnist'}
 
 
