@@ -14,6 +14,7 @@ import jax
 from jax import ad_checkpoint
 import jax.numpy as jnp
 
+from kan_jax.layers import _by_input
 from kan_jax.splines import _backends
 from kan_jax.splines import _least_squares
 from kan_jax.splines import _lookup
@@ -126,10 +127,12 @@ def node_sums(
   base_weight = edges.mask * edges.scale_base
   scale = edges.mask * edges.scale_spline
   if lookup_pays(*edges.coef.shape[1:]):
-    base = _product(base_weight, base_fn(x.T), dtype=dtype, precision=precision)
+    turned = _by_input.turn(x)
+    base = _product(
+        base_weight, base_fn(turned), dtype=dtype, precision=precision)
     return (base.T + _lookup.sums(
-        x.T, edges.knots, scale.astype(dtype), edges.coef.astype(dtype), order,
-        outside)).astype(dtype)
+        turned, edges.knots, scale.astype(dtype), edges.coef.astype(dtype),
+        order, outside)).astype(dtype)
 
   # Few: all of them are evaluated.
   def evaluate(x, knots, table):
@@ -173,7 +176,7 @@ def sum_features(
         weight.reshape(inputs * size, -1), values.reshape(inputs * size, n))
 
   return _sum_over_inputs(
-      of_inputs, (x.T, base_weight, weight, *places),
+      of_inputs, (_by_input.turn(x), base_weight, weight, *places),
       count_parts(x, weight)).T.astype(dtype)
 
 
@@ -277,8 +280,9 @@ def statistics(
     weight = weights(edges)
     size = x.size * max(weight.shape[1:])
     return _map_inputs(
-        of_block, (x.T, edges.knots, _polynomials.tabulate(edges.knots, order),
-                   weight), math.ceil(size / _backends.choices().edge_values))
+        of_block, (_by_input.turn(x), edges.knots,
+                   _polynomials.tabulate(edges.knots, order), weight),
+        math.ceil(size / _backends.choices().edge_values))
 
   grid = bsplines.interior(edges.knots, order)
   return EdgeStats(
