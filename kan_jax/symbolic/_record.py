@@ -18,7 +18,9 @@ EXACT = 1e-9  # Relative error of a formula that needs no better one.
 # Attempts without a better formula, and in all where no time is set. Counts, so
 # that the same rows lead to the same law on any machine.
 _PATIENCE, _MOST = 8, 200
-_SURE = 2.5  # Standard errors of a difference that is no chance.
+# Standard errors of a difference that is no chance. Many: the surface that a
+# formula is compared with is the best of dozens on the same rows.
+_SURE = 3.5
 _CONTENDERS, _CLOSE = 12, 25.0  # How many, and how many bits behind.
 _ALIKE = 1e-7  # Relative difference of errors of one formula.
 _DOUBTFUL = 2  # Numbers that are not simple, from which on others are tried.
