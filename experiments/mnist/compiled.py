@@ -107,7 +107,7 @@ def build(
       coefdiff=config.lamb_coefdiff, metric=config.reg_metric)
   objective = train_steps.make_objective(
       model, functools.partial(_cross_entropy, config.label_smoothing), penalty,
-      0.0 if config.model == 'conv_mlp' else config.lamb)
+      config.lamb if config.is_kan else 0.0)
 
   def update_grids(state, images, rows, i):
     return train_steps.update_state_grids(

@@ -32,9 +32,10 @@ class Config:
   """
   model: str = _setting(
       'conv_kan', 'conv_kan and conv_mlp put a KAN or an MLP on a small '
-      'convolutional front-end; kan works on the pixels.',
-      choices=('conv_kan', 'conv_mlp', 'kan'))
-  hidden: int = _setting(20, 'Nodes in the hidden layer.', low=1)
+      'convolutional front-end; kan and mlp work on the pixels.',
+      choices=('conv_kan', 'conv_mlp', 'kan', 'mlp'))
+  hidden: int = _setting(20, 'Nodes in each hidden layer.', low=1)
+  layers: int = _setting(1, 'Hidden layers.', low=1)
   grid: int = _setting(5, 'Intervals of each spline.', low=1)
   order: int = _setting(3, 'Degree of the splines.', low=0, high=5)
   outside: bsplines.Outside = _setting(
@@ -99,6 +100,11 @@ class Config:
       'experiments.data.records wrote; another name, such as fashion_mnist, is '
       'looked up in tensorflow_datasets.')
 
+  @property
+  def is_kan(self) -> bool:
+    """Whether the network has KAN layers."""
+    return self.model in ('conv_kan', 'kan')
+
   def __post_init__(self):
     for field in dataclasses.fields(self):
       _check(field.name, getattr(self, field.name), type(field.default),
@@ -132,15 +138,24 @@ def _check(
         f'--{name}={value} is not possible; {error}') from error
 
 
+def _on_pixels(**options: Any) -> Config:
+  """Returns a run without convolutions, which trains to its limit."""
+  # Most pixels are zero: what the others give needs more weight at first.
+  return Config(
+      grid=3, scale_spline='fan_in', scale_base=4.0, epochs=20,
+      schedule='cosine', weight_decay=0.5, label_smoothing=0.1, **options)
+
+
 CONFIGS = {
     'mlp': Config(model='conv_mlp'),
     'kan': Config(),
     'kan_no_update_grid': Config(update_grid=False),
     'kan_reg': Config(lamb=0.003),
     'kan_reg_strong': Config(lamb=0.005),
-    # Most pixels are zero: what the others give needs more weight at first.
-    'kan_full': Config(
-        model='kan', hidden=64, scale_spline='fan_in', scale_base=4.0),
+    'kan_full': _on_pixels(model='kan', hidden=64),
+    'kan_deep': _on_pixels(model='kan', hidden=64, layers=3),
+    # As many parameters as kan_full.
+    'mlp_full': _on_pixels(model='mlp', hidden=512),
 }
 
 _DEFINE: dict[type, Callable] = {

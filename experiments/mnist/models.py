@@ -115,6 +115,20 @@ class ConvMLP(nn.Module):
     return x
 
 
+class PixelMLP(nn.Module):
+  """An MLP on bare pixels, or on the columns of a table."""
+  features: Sequence[int]
+  precision: edges.Precision = 'highest'
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:  # [n, ...] -> [n, 10]
+    *hidden, outputs = self.features
+    x = x.reshape(x.shape[0], -1)
+    for size in hidden:
+      x = nn.relu(nn.Dense(size, precision=self.precision)(x))
+    return nn.Dense(outputs, precision=self.precision)(x)
+
+
 class PixelKAN(nn.Module):
   """A KAN on bare pixels, or on the columns of a table."""
   kan: kan_jax.KAN
@@ -137,18 +151,20 @@ def build(
   Raises:
     cli.UsageError: If the network cannot take inputs of this shape.
   """
-  if config.model != 'kan' and shape != _IMAGE:
+  if config.model.startswith('conv') and shape != _IMAGE:
     raise cli.UsageError(
         f'--model={config.model} is for images of {list(_IMAGE)}; those of '
         f'--dataset={config.dataset} have {list(shape)}, which --model=kan '
         'takes')
-  if config.model == 'conv_mlp':
-    return ConvMLP((config.hidden, classes), config.precision)
+  features = *(config.hidden,) * config.layers, classes
+  if not config.is_kan:
+    mlp = ConvMLP if config.model == 'conv_mlp' else PixelMLP
+    return mlp(features, config.precision)
   size, wrap = (16, ConvKAN) if config.model == 'conv_kan' else (
       math.prod(shape), PixelKAN)
   init = nn.initializers.ones if config.scale_spline == 'one' else _fan_in
   return wrap(kan_jax.KAN(
-      [size, config.hidden, classes], grid=config.grid, order=config.order,
+      [size, *features], grid=config.grid, order=config.order,
       outside=config.outside, precision=config.precision,
       scale_spline_init=init,
       scale_base_init=nn.initializers.variance_scaling(
@@ -163,12 +179,14 @@ def sizes(variables: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
       are not 28 x 28 numbers count as a vector.
   """
   params = variables['params']
-  if 'kan' not in params:
-    return _IMAGE, len(params['Dense_1']['bias'])
-  inputs = len(params['kan']['layers_0']['scale_base'])
+  name, weight, bias, layers = (
+      ('layers', 'scale_base', 'node_bias', params['kan']) if 'kan' in params
+      else ('Dense', 'kernel', 'bias', params))
+  count = sum(key.startswith(name) for key in layers)
+  inputs = len(layers[f'{name}_0'][weight])
   is_image = 'front' in params or inputs == math.prod(_IMAGE)
   return (_IMAGE if is_image else (inputs,),
-          len(params['kan']['layers_1']['node_bias']))
+          len(layers[f'{name}_{count - 1}'][bias]))
 
 
 def check_variables(

@@ -26,9 +26,10 @@ _FRONT_END = '''
   features = Flatten(conv2)'''
 _FLATTEN = '''
   features = Flatten(images)'''
+_RELU = '''
+  active{0} = Relu({1})'''
 _DENSE = '''
-  active{0} = Relu({1})
-  dense{0} = Gemm(active{0}, weight{0}, offset{0})'''
+  dense{0} = Gemm({1}, weight{0}, offset{0})'''
 
 
 def build(
@@ -45,11 +46,12 @@ def build(
   has_front = 'front' in params
   steps = _FRONT_END if has_front else _FLATTEN
   arrays = _convolutions(params['front']) if has_front else {}
-  if isinstance(model, models.ConvMLP):
+  if isinstance(model, models.ConvMLP | models.PixelMLP):
     value = 'features'
     for k in range(len(model.features)):
-      steps += _DENSE.format(k, value)
-      value = f'dense{k}'
+      if k or has_front:
+        steps, value = steps + _RELU.format(k, value), f'active{k}'
+      steps, value = steps + _DENSE.format(k, value), f'dense{k}'
       arrays[f'weight{k}'] = params[f'Dense_{k}']['kernel']
       arrays[f'offset{k}'] = params[f'Dense_{k}']['bias']
     return _parse(steps, arrays, shape, value, model.features[-1])

@@ -12,10 +12,10 @@ _FIELDS = {field.name: field for field in dataclasses.fields(configs.Config)}
 
 # For each flag a value that differs from every config's.
 _OTHER = {
-    'model': 'kan', 'hidden': 7, 'grid': 9, 'order': 2, 'outside': 'linear',
-    'update_grid': False, 'grid_update_freq': 3, 'grid_eps': 0.25,
-    'grid_rate': 0.5, 'scale_spline': 'fan_in', 'scale_base': 0.5,
-    'lamb': 0.125, 'lamb_l1': 0.5, 'on_nonfinite': 'skip',
+    'model': 'kan', 'hidden': 7, 'layers': 2, 'grid': 9, 'order': 2,
+    'outside': 'linear', 'update_grid': False, 'grid_update_freq': 3,
+    'grid_eps': 0.25, 'grid_rate': 0.5, 'scale_spline': 'fan_in',
+    'scale_base': 0.5, 'lamb': 0.125, 'lamb_l1': 0.5, 'on_nonfinite': 'skip',
     'lamb_entropy': 0.75, 'lamb_coef': 1.5, 'lamb_coefdiff': 2.5,
     'reg_metric': 'std', 'prune_threshold': 0.375, 'epochs': 2,
     'precision': 'high', 'batch_size': 11, 'learning_rate': 0.25, 'seed': 42,
@@ -89,7 +89,7 @@ class FlagsTest(parameterized.TestCase):
 class ConfigTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      ('model', 'cnn', 'allowed are conv_kan, conv_mlp, kan'),
+      ('model', 'cnn', 'allowed are conv_kan, conv_mlp, kan, mlp'),
       ('outside', 'nan', 'allowed are zero, clamp, linear'),
       ('scale_spline', '', 'allowed are one, fan_in'),
       ('reg_metric', 'max', 'allowed are mean_abs, std'),

@@ -93,7 +93,25 @@ class BuildTest(parameterized.TestCase):
     variables = jax.eval_shape(model.init, jax.random.key(0), _IMAGES)
     y = jax.eval_shape(model.apply, variables, _IMAGES)
     chex.assert_shape(y, (5, 7))
-    self.assertEqual('grid' in variables, config.model != 'conv_mlp')
+    self.assertEqual('grid' in variables, config.is_kan)
+    self.assertEqual(models.sizes(variables), ((28, 28), 7))
+
+  def test_hidden_layers(self):
+    model = models.build(configs.Config(hidden=6, layers=3))
+    self.assertEqual(model.kan.features, (16, 6, 6, 6, 10))
+
+  def test_pixel_mlp(self):
+    """Its layers are those of a chain of Flax's own."""
+    model = models.build(configs.Config(model='mlp', hidden=5, layers=2))
+    variables = jax.jit(model.init)(jax.random.key(0), _IMAGES)
+    chain = nn.Sequential(
+        [nn.Dense(5), nn.relu, nn.Dense(5), nn.relu, nn.Dense(10)])
+    params = {f'layers_{2 * k}': variables['params'][f'Dense_{k}']
+              for k in range(3)}
+    np.testing.assert_allclose(
+        model.apply(variables, _IMAGES - 0.5),
+        chain.apply({'params': params}, (_IMAGES - 0.5).reshape(5, -1)),
+        atol=1e-6)
 
   def test_conv_mlp(self):
     model = models.build(configs.Config(model='conv_mlp', hidden=9))

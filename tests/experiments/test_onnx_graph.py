@@ -15,6 +15,7 @@ onnxruntime = pytest.importorskip('onnxruntime')
 _MODELS = {
     'conv_kan': ({'model': 'conv_kan', 'hidden': 2, 'grid': 2}, (28, 28)),
     'conv_mlp': ({'model': 'conv_mlp', 'hidden': 3}, (28, 28)),
+    'mlp': ({'model': 'mlp', 'hidden': 3, 'layers': 2}, (7,)),
     'pixels': ({'model': 'kan', 'hidden': 2, 'grid': 2, 'order': 1}, (28, 28)),
 }
 
