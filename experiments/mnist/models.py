@@ -70,7 +70,7 @@ class FrontEnd(nn.Module):
     kernel2, bias2 = _ConvParams((8, 16), name='conv2')()
     if not _by_patches():
       return self._convolve(x, (kernel1, kernel2), (bias1, bias2))
-    patches = jnp.reshape(x, (-1, 784)).at[:, _patch_pixels()].get(
+    patches = jnp.asarray(x).reshape(-1, 784).at[:, _patch_pixels()].get(
         mode='promise_in_bounds').T
     y = jnp.matmul(kernel1.reshape(25, 8).T, patches.reshape(25, -1),
                    precision=self.precision)
