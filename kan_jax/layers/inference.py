@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kan_jax import checks
+from kan_jax import compiling
 from kan_jax.layers import _forward
 from kan_jax.layers import convolution
 from kan_jax.layers import edges
@@ -159,16 +160,22 @@ def _fold(
       (arrays['mask'] * arrays['scale_spline'])[:, None] * arrays['coef'],
       arrays['mask'] * arrays['scale_base'], ones)
   equal = _equal_places(arrays['knots'], options)
-  places = equal or (jnp.asarray(arrays['knots']), _polynomials.tabulate(
+  places = equal or (arrays['knots'], _tabulate(
       arrays['knots'], options.order))
   folded = _forward.Arrays(
       splines, arrays.get('affine'), arrays.get('node_bias'))
-  return (jax.tree.map(jnp.asarray, folded), places), equal is not None
+  # `jnp.asarray` would compile a program for each shape.
+  return jax.device_put((folded, places)), equal is not None
+
+
+# It runs once for each layer.
+_tabulate = jax.jit(_polynomials.tabulate, static_argnums=1,
+                    compiler_options=compiling.QUICK)
 
 
 def _equal_places(
     knots: np.ndarray, options: linen.KANLayer
-    ) -> tuple[jax.Array, jax.Array] | None:
+    ) -> tuple[np.ndarray, np.ndarray] | None:
   """Returns middle and inverse spacing of the grids, [in], if it is equal."""
   order, dtype = options.order, knots.dtype
   # Polynomials go on beyond the grid, and order 0 has a last point of its own.
@@ -184,7 +191,7 @@ def _equal_places(
   off = np.append(off, (middle.astype(dtype) - middle) / spacing)
   if np.abs(off).max() > _EQUAL:
     return None
-  return (jnp.asarray(middle, dtype), jnp.asarray(1 / spacing, dtype))
+  return middle.astype(dtype), (1 / spacing).astype(dtype)
 
 
 # What takes the place of a layer's own sums.
