@@ -290,7 +290,7 @@ class KANEstimator(base.BaseEstimator, abc.ABC):
     self._model_options: dict[str, Any] = {
         'features': (x.shape[1], *sizes, y.shape[1]), 'grid': self.grid,
         'order': self.order,
-        'dtype': jnp.zeros(()).dtype}  # float64 where it is switched on.
+        'dtype': jnp.result_type(float)}  # float64 where it is switched on.
     fitted = _regularization_path.fit_path(
         _regularization_path.make_model(**self._model_options), table, loss_fn,
         alpha=None if isinstance(self.alpha, str) else float(self.alpha),

@@ -243,9 +243,13 @@ class _Networks:
 
   def start(self) -> _Point:
     """Returns where all networks begin."""
+    # Adam begins with zeros. In numpy: each shape would be a program.
+    opt_state: Any = jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+        jax.eval_shape(optax.adam(self._rate).init, self._params))
     state = train_steps.TrainState(
-        step=jnp.zeros((), jnp.int32), params=self._params, grid=self._grid,
-        opt_state=optax.adam(self._rate).init(self._params))
+        step=jax.device_put(np.int32(0)), params=self._params, grid=self._grid,
+        opt_state=opt_state)
     return _Point(state, np.nan, np.nan, np.nan)
 
   def take(self, point: _Point, alpha: float, rounds: int) -> _Point:
@@ -268,7 +272,7 @@ class _Networks:
 
 def _last_network(state: train_steps.TrainState) -> dict[str, Any]:
   """Returns the variables of the network of all rows."""
-  params = jax.tree.map(lambda leaf: np.asarray(leaf[-1]), state.params)
+  params = jax.tree.map(lambda leaf: np.asarray(leaf)[-1], state.params)
   return {'params': params, 'grid': jax.tree.map(np.asarray, state.grid)}
 
 
@@ -318,22 +322,26 @@ def _init(
   sizes = [layer.size for layer in model.nodes]
   grid, params = {}, {}
   dtype = model.param_dtype
+  first, hidden = map(np.asarray, _knots(x, model))
   for k, shape in enumerate(itertools.pairwise(sizes)):
-    knots = bsplines.uniform_knots(
-        shape[0], model.grid, model.order, model.grid_range, dtype)
+    knots = np.tile(hidden, (shape[0], 1)) if k else first
     grid[f'layers_{k}'] = {'knots': knots, 'mask': np.ones(shape, dtype)}
     params[f'layers_{k}'] = {
         'coef': np.zeros((shape[0], model.grid + model.order, shape[1])),
         'scale_base': random.normal(size=shape) / shape[0]**0.5,
         'scale_spline': np.ones(shape), 'node_bias': np.zeros(shape[1])}
-  grid['layers_0']['knots'] = _knots(x, model.grid, model.order)
   return grid, jax.tree.map(
       lambda a: np.broadcast_to(a, (count, *a.shape)).astype(dtype), params)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _knots(x: jax.Array, grid: int, order: int) -> jax.Array:
-  return grids.knots_from_samples(x, grid, order, grid_update=_GRID_UPDATE)
+@functools.partial(
+    jax.jit, static_argnums=1, compiler_options=compiling.QUICK)
+def _knots(x: jax.Array, model: linen.KAN) -> tuple[jax.Array, jax.Array]:
+  """Returns the knots of the inputs, and a row for those of hidden nodes."""
+  return (grids.knots_from_samples(
+      x, model.grid, model.order, grid_update=_GRID_UPDATE),
+          bsplines.uniform_knots(
+              1, model.grid, model.order, model.grid_range, model.param_dtype))
 
 
 @functools.partial(
@@ -363,6 +371,7 @@ def _descend(
     The state, and the sums of the losses of the rows that count for each
     network, [blocks, networks].
   """
+  @jax.jit  # Traced once, for the gradient and for the losses at the end.
   def row_losses(params, grid, x, y):  # [networks, rows]
     return jax.vmap(lambda params: train_steps.row_losses(
         loss_fn, model.apply({'params': params, 'grid': grid}, x), y))(params)

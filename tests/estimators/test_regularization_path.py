@@ -4,6 +4,7 @@ from unittest import mock
 import warnings
 
 from absl.testing import parameterized
+import jax
 import jax.numpy as jnp
 import numpy as np
 from sklearn import exceptions
@@ -71,6 +72,22 @@ class SearchTest(parameterized.TestCase):
 
 
 class FitPathTest(parameterized.TestCase):
+
+  def test_a_first_fit_compiles_two_programs(self):
+    """The first knots and the steps; all else is done in numpy."""
+    compiled = []
+
+    def listen(event, seconds, **kwargs):
+      del seconds
+      if event.endswith('backend_compile_duration'):
+        compiled.append(kwargs['fun_name'])
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    self.addCleanup(jax.monitoring.unregister_event_duration_listener, listen)
+    jax.clear_caches()
+    estimators.KANRegressor((), grid=2, order=1, steps=5, folds=2).fit(
+        _X, _X[:, 0])
+    self.assertEqual(compiled, ['jit(_knots)', 'jit(_descend)'])
 
   def test_weights_of_another_size(self):
     """They choose the same network, with as many times the alpha."""
