@@ -34,9 +34,6 @@ from kan_jax.splines import bsplines
 # How far from equal spacing knots may be, in intervals: the rounding of 50
 # intervals in float32. A function changes by less than this part of its range.
 _EQUAL = 2e-6
-# With at least so many B-splines of all inputs, products with the batch first
-# take about half the time. In training, the other way round is the faster one.
-_WIDE = 512
 _PROGRAMS = 64  # Most that are kept for models to come.
 
 _Path = tuple[str, ...]
@@ -225,16 +222,13 @@ def _sums(
     dtype: jax.typing.DTypeLike, *, places: tuple[jax.Array, ...],
     equal: bool) -> jax.Array:
   """Sums over inputs, in the way that suits knots and sizes."""
-  inputs, size, outputs = folded.coef.shape
+  _, size, outputs = folded.coef.shape
   if edges.lookup_pays(size, outputs):
     return _forward.node_sums(rows, folded, options, dtype)
-  if equal and inputs * size >= _WIDE and (
-      edges.count_parts(rows, folded.coef) == 1):
-    return _wide_sums(rows, folded, options, dtype, *places)
 
   def by_curve(x, middle, inverse):
     u = ((x - middle[:, None]) * inverse[:, None])[:, None]
-    return _equal_basis(u, size, options, axis=1)
+    return _equal_basis(u, size, options)
 
   def by_table(x, knots, table):
     return bsplines.basis_by_input(
@@ -245,38 +239,20 @@ def _sums(
       folded.coef, options.base_fn, dtype, options.precision)
 
 
-def _wide_sums(
-    rows: jax.Array, folded: edges.Edges, options: _forward.Options,
-    dtype: jax.typing.DTypeLike, middle: jax.Array,
-    inverse: jax.Array) -> jax.Array:
-  """The same for many inputs with equal spacing: the batch comes first."""
-  inputs, size, _ = folded.coef.shape
-  values = _equal_basis(
-      ((rows - middle[None]) * inverse[None])[..., None], size, options, axis=2)
-  multiply = functools.partial(
-      jnp.matmul, precision=options.precision,
-      preferred_element_type=jnp.promote_types(dtype, jnp.float32))
-  return (multiply(options.base_fn(rows).astype(dtype),
-                   folded.scale_base.astype(dtype))
-          + multiply(values.reshape(-1, inputs * size).astype(dtype),
-                     folded.coef.reshape(inputs * size, -1).astype(dtype))
-          ).astype(dtype)
-
-
 def _equal_basis(
-    u: jax.Array, size: int, options: _forward.Options,
-    axis: int) -> jax.Array:
+    u: jax.Array, size: int, options: _forward.Options) -> jax.Array:
   """Evaluates B-splines whose knots have the spacing 1.
 
   Args:
-    u: Distances from the middle of the grid, three axes, one of them of size 1.
+    u: Distances from the middle of the grid, [in, 1, n].
     size: Number of B-splines.
     options: The layer.
-    axis: The axis of size 1, along which the B-splines come.
+
+  Returns:
+    [in, size, n].
   """
   order, half = options.order, (size - options.order) / 2
-  shape = [-1 if i == axis else 1 for i in range(3)]
-  centres = (np.arange(size) - (size - 1) / 2).reshape(shape).astype(u.dtype)
+  centres = (np.arange(size) - (size - 1) / 2)[None, :, None].astype(u.dtype)
   if options.outside == 'zero':
     return _cardinal(jnp.abs(u - centres), order)
   nearest = jnp.clip(u, -half, half)
@@ -288,7 +264,7 @@ def _equal_basis(
   knots = jnp.arange(size + order + 1, dtype=u.dtype) - (size + order) / 2
   low, high = jnp.moveaxis(
       bsplines.cox_de_boor(ends, knots[None], order, 1)[0], -1, 0)
-  slopes = jnp.where(u < 0, low.reshape(shape), high.reshape(shape))
+  slopes = jnp.where(u < 0, low[None, :, None], high[None, :, None])
   return values + (u - nearest) * slopes
 
 
