@@ -1,4 +1,4 @@
-"""Deep KANs: what reaches each layer at the start, and how they train.
+"""Looks at deep KANs: what reaches each layer, and how they train.
 
   python -m experiments.accuracy.depth --picture=depth.png
 

@@ -139,7 +139,7 @@ def _optimizer(
   rate: optax.ScalarOrSchedule = config.learning_rate
   if config.schedule == 'cosine':
     rate = optax.warmup_cosine_decay_schedule(
-        0, config.learning_rate, -(-steps // 20), steps)
+        0, config.learning_rate, steps // 20, steps)
   if not config.weight_decay:
     return optax.adam(rate)
 

@@ -69,8 +69,8 @@ class Counter:
     del key, x
     return Counts(jnp.zeros((), jnp.int32), jnp.zeros(self.size, jnp.int32), ())
 
-  def update_grids(self, state, x):
-    self.updates.append((int(state.step), len(x)))
+  def update_grids(self, state, images, rows, i):
+    self.updates.append((int(state.step), len(images[rows[i]])))
     return state
 
   def evaluate(self, variables, split, size):

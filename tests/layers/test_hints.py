@@ -28,7 +28,7 @@ class OptionsTest(parameterized.TestCase):
       ({'seed': 0}, '`seed`: pass a key to `model.init`'),
       ({'symbolic_enabled': False}, '`symbolic_enabled`: leave it out.*`fix`'),
       ({'device': 'cpu'}, '`device`: leave it out'),
-      ({'colour': 1}, '`colour`: it has features, grid, order, .*arity.$'))
+      ({'colour': 1}, '`colour`: it has features, grid, order, .*initial.$'))
   def test_of_other_libraries(self, options, message):
     with self.assertRaisesRegex(TypeError, f'^KAN has no option {message}'):
       linen.KAN(**{'features': [2, 5, 1]} | options)
