@@ -138,24 +138,15 @@ def _check(
         f'--{name}={value} is not possible; {error}') from error
 
 
-def _on_pixels(**options: Any) -> Config:
-  """Returns a run without convolutions, which trains to its limit."""
-  # Most pixels are zero: what the others give needs more weight at first.
-  return Config(
-      grid=3, scale_spline='fan_in', scale_base=4.0, epochs=20,
-      schedule='cosine', weight_decay=0.5, label_smoothing=0.1, **options)
-
-
 CONFIGS = {
     'mlp': Config(model='conv_mlp'),
     'kan': Config(),
     'kan_no_update_grid': Config(update_grid=False),
     'kan_reg': Config(lamb=0.003),
     'kan_reg_strong': Config(lamb=0.005),
-    'kan_full': _on_pixels(model='kan', hidden=64),
-    'kan_deep': _on_pixels(model='kan', hidden=64, layers=3),
-    # As many parameters as kan_full.
-    'mlp_full': _on_pixels(model='mlp', hidden=512),
+    # Most pixels are zero: what the others give needs more weight at first.
+    'kan_full': Config(
+        model='kan', hidden=64, scale_spline='fan_in', scale_base=4.0),
 }
 
 _DEFINE: dict[type, Callable] = {
