@@ -142,7 +142,7 @@ def table(timings: list[Timing]) -> str:
     row = {t.contender: t for t in timings
            if (t.shape, t.passes) == (shape, passes)}
     cells = [_cell(row[name]) if name in row else '–' for name in names]
-    ratios = [_ratio(row, *names) for names in _RATIOS.values()]
+    ratios = [_ratio(row, *quotient) for quotient in _RATIOS.values()]
     lines.append(f'| {shape} | {passes} | ' + ' | '.join(cells + ratios) + ' |')
   return '\n'.join(lines)
 

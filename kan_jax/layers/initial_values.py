@@ -1,9 +1,10 @@
 """Initial values that keep signals alive through many layers.
 
 With the initial values of arXiv 2404.19756, each layer halves the variations of
-its inputs or worse, and a deep network starts as a constant. The schemes here
-scale base functions and splines by the size of the layer (Rigas et al.,
-Initialization Schemes for Kolmogorov-Arnold Networks, arXiv 2509.03417).
+its inputs or worse, and a deep network starts as nearly a constant. Adam makes
+up for much of that. The schemes here scale base functions and splines by the
+size of the layer (Rigas et al., Initialization Schemes for Kolmogorov-Arnold
+Networks, arXiv 2509.03417).
 """
 
 import dataclasses

@@ -112,8 +112,8 @@ class KANLayer(nn.Module):
       `symbolic.Function`, and its edges (input, output). `symbolic.fix` sets it
       along with the variables that belong to it.
     initial: Scheme for the initial values of scale_base and coef, in place of
-      `scale_base_init` and `noise`: a `VarianceScaling` or a `PowerLaw`. Deep
-      networks need one; see `initial_values`.
+      `scale_base_init` and `noise`: a `VarianceScaling` or a `PowerLaw`, for
+      deep networks to try; see `initial_values`.
   """
   features: int
   grid: int = 5
@@ -240,7 +240,7 @@ class KAN(nn.Module):
     symbolic: Symbolic edges: empty, or an entry for each layer.
     arity: How many terms a multiplication node multiplies: a number for all of
       them, or for the inputs and each layer a sequence of numbers.
-    initial: Scheme for the initial values, which deep networks need.
+    initial: Scheme for the initial values, for deep networks to try.
   """
   features: Sequence[int | Sequence[int]]
   grid: int = 5
