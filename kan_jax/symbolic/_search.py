@@ -251,14 +251,16 @@ def _children(search, problem, seen):
   if inputs == 1:
     return []
 
-  glance = _problems.look(problem, rows, search.scale, links[:1], quick=True)
+  # By its logarithm alone, a target near 0 may be seen as very large.
+  few = list(dict.fromkeys((seen.link, _links.LINKS[0])))
+  glance = _problems.look(problem, rows, search.scale, few, quick=True)
 
   def check(child):
     if not child.exprs or search.over():
       return None
     if inputs > 2 and glance is not None:
       # What is simpler in truth is so at a glance.
-      first = _problems.look(child, rows, search.scale, links[:1], quick=True)
+      first = _problems.look(child, rows, search.scale, few, quick=True)
       if first is not None and first.size > _GLANCE * glance.size:
         return None
     look = _problems.look(child, rows, search.scale, links)
@@ -283,6 +285,9 @@ def _children(search, problem, seen):
     slopes = _problems.gradient(problem, seen, part)
   keep = np.isfinite(slopes).all(1)
   part, slopes = part[keep], slopes[keep]
+  peeled = _symmetries.slope_peel(problem, slopes, part)
+  if peeled is not None and check(peeled) is not None and inputs > 3:
+    return accepted
   scaled = _symmetries.scale_proposals(problem, slopes, part)
   for _, child in itertools.islice(scaled, 8):
     if search.late():

@@ -15,6 +15,7 @@ from kan_jax.symbolic import _problems
 _STRAIGHT = 0.05  # Share of a curve's range by which a line may miss it.
 _WEAK = 3.0  # Errors of the surface that a column must explain to matter.
 _PIVOTS = 1000  # Ways to choose the columns that scaling saves.
+_LOOSE = 0.3  # Share of slopes that may be left where a column is a power.
 _NULL = 0.2  # Size of singular values that may count as none.
 
 
@@ -43,6 +44,37 @@ def power_peel(
     left = np.ptp(design @ coef - values[5:-5]) / np.ptp(values[5:-5])
     if left < _STRAIGHT:
       powers[i] = _near_power(float(coef[1]))
+  if not any(powers) or all(powers):
+    return None
+  child = problem.divide(powers)
+  return child and child.drop([i for i, p in enumerate(powers) if p])
+
+
+def slope_peel(
+    problem: _problems.Problem, slopes: np.ndarray,
+    part: np.ndarray) -> _problems.Problem | None:
+  """Takes columns out that the target is a power of, by its derivatives.
+
+  Where y = x_i^p f(others), x_i dy/dx_i = p y on every row. It holds column by
+  column, also where the rest is far from a product, on which `power_peel`
+  relies.
+
+  Args:
+    problem: The problem.
+    slopes: Derivatives of the target on the rows `part`, [rows, in].
+    part: Numbers of these rows.
+  """
+  x, w = problem.columns[part], problem.weights[part]
+  target = problem.target[part] * w
+  powers = [0.0] * x.shape[1]
+  for i in range(x.shape[1]):
+    if not _problems.far_from_zero(problem.columns[:, i]):
+      continue
+    power, left = _fit_ratio(slopes[:, i] * x[:, i] * w, target)
+    near = _snap(power, 0.2)
+    if near and left < _LOOSE and _problems.has_power(
+        problem.columns[:, i], near):
+      powers[i] = near
   if not any(powers) or all(powers):
     return None
   child = problem.divide(powers)
