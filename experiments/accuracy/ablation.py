@@ -32,6 +32,8 @@ BLENDS = (1.0, 0.5, 0.02)  # 1 is uniform, 0 by quantiles.
 SOLVERS: dict[str, fitting.FitOptions] = {
     'lm': {'optimizer': optimizers.LevenbergMarquardt(smooth=1e-14),
            'steps': 50},
+    # Without a weight on the roughness, which takes intervals to be equal.
+    'lm_plain': {'optimizer': optimizers.LevenbergMarquardt(), 'steps': 50},
     'lbfgs': {'optimizer': optimizers.LBFGS(), 'steps': 200},
     'adam': {'optimizer': optax.adam(3e-3), 'steps': 2000},
 }

@@ -172,8 +172,9 @@ class LevenbergMarquardt(_AllRows):
   Attributes:
     smooth: Weight of the roughness of splines, >= 0, for targets of about 1.
       About 1e-14 keeps the ends of fine grids from following single samples,
-      and lets them have more coefficients than there are rows; it costs smooth
-      functions nothing.
+      and lets them have more coefficients than there are rows. On uniform
+      grids, as of `GridUpdate(eps=1)`, it costs smooth functions nothing. On
+      others it does, since it takes all intervals to be equal: there, 0.
     residuals: Function of the model that returns a function of params, the
       collection `grid`, x and y; that one returns what each row leaves,
       [n, ...], which is squared and averaged. Outputs minus targets by default.

@@ -1,16 +1,18 @@
 """The parts of the recipe, one of them at a time."""
 
 import jax
+import pytest
 
 from experiments.accuracy import ablation
 
 
-def test_a_combination_at_the_floor():
+@pytest.mark.parametrize(('solver', 'blend'), [('lm', 1.0), ('lm_plain', 0.5)])
+def test_a_combination_at_the_floor(solver, blend):
   with jax.enable_x64(True):
     found = ablation.run(
-        'float64', 'lm', 1.0, 0, grids=(5,), tries=3, progress=False)
+        'float64', solver, blend, 0, grids=(5,), tries=3, progress=False)
   # The floor at G = 5 is 6.6e-3, a constant is off by 1.9.
-  assert found[:3] == ('float64', 'lm', 1.0)
+  assert found[:3] == ('float64', solver, blend)
   assert found.rmse < 0.1
 
 
