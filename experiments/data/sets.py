@@ -57,14 +57,15 @@ class Dataset(NamedTuple):
     return self.train.images.shape[1:]
 
 
-def load(name: str, data_dir: str | None = None) -> Dataset:
+def load(
+    name: str, data_dir: str | None = None, holdout: int = 0) -> Dataset:
   """Loads a set of 28 x 28 images; see `open_set`.
 
   Raises:
     cli.UsageError: If the set cannot be had, a file of it is damaged, or an
       input has another shape.
   """
-  source = open_set(name, data_dir)
+  source = open_set(name, data_dir, holdout)
   if source.shape != (28, 28):
     raise cli.UsageError(
         f'--dataset={name} is not a classification set of 28 x 28 x 1 images; '
@@ -72,17 +73,23 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
   return read(source)
 
 
-def open_set(name: str, data_dir: str | None = None) -> sources.Set:
+def open_set(
+    name: str, data_dir: str | None = None, holdout: int = 0) -> sources.Set:
   """Opens a data set, without reading more of it than it must.
 
   Args:
     name: 'mnist', a folder of ArrayRecord files, or the name of another
       classification set in tensorflow_datasets.
     data_dir: Folder of tensorflow_datasets; None is its default.
+    holdout: Training examples that take the place of the test examples.
 
   Raises:
     cli.UsageError: If the set cannot be had, or a file of it is damaged.
   """
+  return sources.hold_out(_open(name, data_dir), holdout)
+
+
+def _open(name: str, data_dir: str | None) -> sources.Set:
   if name == 'mnist':
     train, test = (_Archives(MNIST_DIR, *split) for split in _MNIST)
     return sources.Set(train, test, 10, (28, 28), 'uint8')

@@ -75,6 +75,40 @@ class Arrays:
     return Split(*(part[numbers] for part in self.split))
 
 
+class Part:
+  """Some examples of a source, one after the other."""
+
+  def __init__(self, source: Source, start: int, stop: int):
+    self._source, self._rows = source, range(len(source))[start:stop]
+
+  def __len__(self) -> int:
+    return len(self._rows)
+
+  def read(self, numbers: np.ndarray) -> Split:
+    """See `Source`."""
+    return self._source.read(numbers + self._rows.start)
+
+
+def hold_out(source: Set, count: int) -> Set:
+  """Returns a set whose last training examples take the place of its test.
+
+  Args:
+    source: The set; its test examples are left out.
+    count: How many training examples; with 0 the set stays as it is.
+
+  Raises:
+    cli.UsageError: If none would be left to train on.
+  """
+  if not count:
+    return source
+  size = len(source.train)
+  if count >= size:
+    raise cli.UsageError(
+        f'--holdout={count} leaves none of the {size} training examples')
+  return source._replace(train=Part(source.train, 0, size - count),
+                         test=Part(source.train, size - count, size))
+
+
 class _Tfds:
   """A split of a prepared set."""
 

@@ -28,7 +28,8 @@ def main() -> None:
   placement = _placement()
   name, workdir = flags.FLAGS.config, flags.FLAGS.workdir
   every = _checkpoint_every()
-  source = sets.open_set(config.dataset, flags.FLAGS.data_dir)
+  source = sets.open_set(
+      config.dataset, flags.FLAGS.data_dir, config.holdout)
   in_memory = flags.FLAGS.loader == 'memory'
   with (processes.together(),
         run_folder.open_recorder(

@@ -44,6 +44,8 @@ class Config:
   update_grid: bool = _setting(True, 'Whether the grids follow the data.')
   grid_update_freq: int = _setting(
       10, 'Steps from one grid update to the next.', low=1)
+  grid_update_epochs: int = _setting(
+      0, 'Epochs in which the grids follow the data; 0 stands for all.', low=0)
   grid_eps: float = _setting(
       1.0, 'Spacing of the knots: 1 uniform, 0 by quantiles.', low=0, high=1)
   grid_rate: float = _setting(
@@ -99,6 +101,9 @@ class Config:
       'mnist', 'mnist ships with this repository; a folder that '
       'experiments.data.records wrote; another name, such as fashion_mnist, is '
       'looked up in tensorflow_datasets.')
+  holdout: int = _setting(
+      0, 'Training examples, the last ones, that take the place of the test '
+      'set: to choose settings before the test.', low=0)
 
   @property
   def is_kan(self) -> bool:

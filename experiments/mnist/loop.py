@@ -180,14 +180,20 @@ class Loop:
       self, first: int, chunk: feeds.Chunk, start: int, stop: int) -> None:
     """Updates the grids if that is due, then takes the steps of a span."""
     state, totals, key = self.progress
-    if self._config.update_grid and not (
-        (first + start) % self._config.grid_update_freq):
+    if self._moves_grids(first + start):
       state = self._programs.update_grids(
           state, chunk.data[0], chunk.rows, start - chunk.start)
     state, totals = self._programs.run_steps(
         state, totals, chunk.data, chunk.rows, start - chunk.start,
         stop - chunk.start)
     self.progress = run_folder.Progress(state, totals, key)
+
+  def _moves_grids(self, step: int) -> bool:
+    """Whether the grids are updated before a step."""
+    config = self._config
+    epochs = config.grid_update_epochs or config.epochs
+    return (config.update_grid and not step % config.grid_update_freq
+            and step < epochs * self._steps)
 
   def _maybe_save(self, stop: int, order: np.ndarray) -> None:
     """Within an epoch: saves if that is due, and ends the run on a signal."""

@@ -73,13 +73,20 @@ def write(path: pathlib.Path, results: dict[str, list[loop.Result]]) -> None:
         for name, runs in results.items() for r in runs)
 
 
-def choose(names: list[str], lambs: list[str]) -> dict[str, configs.Config]:
+def choose(
+    names: list[str], lambs: list[str],
+    holdout: int = 0) -> dict[str, configs.Config]:
   """Returns configs by name, each with every weight of the penalty, if any.
+
+  Args:
+    names: Names of configs; all if there are none.
+    lambs: Weights of the penalty.
+    holdout: Training examples that take the place of the test set.
 
   Raises:
     cli.UsageError: If a name is unknown or a weight is no number >= 0.
   """
-  chosen = {name: configs.CONFIGS[name]
+  chosen = {name: dataclasses.replace(configs.CONFIGS[name], holdout=holdout)
             for name in cli.choose('configs', names, configs.CONFIGS)}
   if not lambs:
     return chosen
@@ -93,9 +100,10 @@ def choose(names: list[str], lambs: list[str]) -> dict[str, configs.Config]:
 
 def main() -> None:
   """Runs what the flags say."""
-  chosen = choose(flags.FLAGS.configs, flags.FLAGS.lambs)
+  holdout = flags.FLAGS.holdout
+  chosen = choose(flags.FLAGS.configs, flags.FLAGS.lambs, holdout)
   path = cli.new_file(flags.FLAGS.csv, 'csv') if flags.FLAGS.csv else None
-  results = run(chosen, flags.FLAGS.seeds, sets.load('mnist'))
+  results = run(chosen, flags.FLAGS.seeds, sets.load('mnist', holdout=holdout))
   print(table(results), flush=True)
   if path:
     with cli.writing(path):
@@ -108,5 +116,8 @@ if __name__ == '__main__':
       'lambs', [], 'Weights of the penalty, each to be tried; by default that '
       'of the config.')
   cli.define_number('seeds', 5, 'Seeds of each config, from 0 on.', low=1)
+  cli.define_number(
+      'holdout', 0, 'Training examples that take the place of the test set.',
+      low=0)
   flags.DEFINE_string('csv', None, 'File for a line on each run; it is new.')
   cli.run(main)

@@ -12,7 +12,6 @@ import math
 import statistics
 
 from absl import flags
-import numpy as np
 
 from experiments import cli
 from experiments.data import sets
@@ -20,20 +19,6 @@ from experiments.data import sources
 from experiments.mnist import compiled
 from experiments.mnist import configs
 from experiments.mnist import loop
-
-
-class First:
-  """The first examples of a source."""
-
-  def __init__(self, source: sources.Source, most: int):
-    self._source, self._size = source, min(most, len(source))
-
-  def __len__(self) -> int:
-    return self._size
-
-  def read(self, numbers: np.ndarray) -> sources.Split:
-    """See `sources.Source`."""
-    return self._source.read(numbers)
 
 
 def measure(
@@ -73,8 +58,9 @@ def main() -> None:
   source = sets.open_set(config.dataset, flags.FLAGS.data_dir)
   part = min(1, rows / len(source.train))
   source = source._replace(
-      train=First(source.train, rows),
-      test=First(source.test, math.ceil(part * len(source.test))))
+      train=sources.Part(source.train, 0, rows),
+      test=sources.Part(
+          source.test, 0, math.ceil(part * len(source.test))))
   seconds = measure(config, source, rounds)
   memory, grain = (statistics.median(seconds[name])
                    for name in ('memory', 'grain'))

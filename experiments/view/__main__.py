@@ -47,7 +47,8 @@ def view(
       a file of it is damaged.
   """
   config = run_folder.read_config(workdir)
-  dataset = dataset or sets.load(config.dataset, data_dir)
+  dataset = dataset or sets.load(
+      config.dataset, data_dir, config.holdout)
   sets.check(dataset)
   step, variables = run_folder.read_variables(workdir)
   rows = [row for row in run_folder.Recorder(workdir).rows()

@@ -20,7 +20,7 @@ _OTHER = {
     'reg_metric': 'std', 'prune_threshold': 0.375, 'epochs': 2,
     'precision': 'high', 'batch_size': 11, 'learning_rate': 0.25, 'seed': 42,
     'schedule': 'cosine', 'weight_decay': 0.5, 'label_smoothing': 0.25,
-    'dataset': 'fashion_mnist'}
+    'dataset': 'fashion_mnist', 'holdout': 100, 'grid_update_epochs': 2}
 
 
 class FlagsTest(parameterized.TestCase):

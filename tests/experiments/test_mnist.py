@@ -132,6 +132,11 @@ class ScheduleTest(parameterized.TestCase):
     self.assertEqual(
         fake.updates, [(i, sizes[i]) for i in range(0, 39, freq)])
 
+  def test_grid_updates_of_the_first_epochs(self):
+    fake, _ = _train_fake(configs.Config(
+        epochs=3, batch_size=4, grid_update_freq=5, grid_update_epochs=2), 50)
+    self.assertEqual([i for i, _ in fake.updates], [*range(0, 26, 5)])
+
   def test_no_grid_updates(self):
     fake, _ = _train_fake(configs.Config(update_grid=False, epochs=1), 300)
     self.assertEqual(fake.updates, [])

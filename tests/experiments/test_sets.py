@@ -46,6 +46,20 @@ class MnistTest(parameterized.TestCase):
     np.testing.assert_array_equal(
         images[:100] * np.float32(255), np.round(images[:100] * 255))
 
+  def test_held_out(self):
+    """The last training examples are the test, and the test is not read."""
+    held = sets.load('mnist', holdout=1000)
+    for part, rows in ((held.train, slice(0, 59_000)),
+                       (held.test, slice(59_000, None))):
+      for kept, known in zip(part, self.mnist.train, strict=True):
+        np.testing.assert_array_equal(kept, known[rows])
+
+  @parameterized.parameters(60_000, 10**9)
+  def test_held_out_leaves_some(self, holdout):
+    with self.assertRaisesRegex(
+        cli.UsageError, f'--holdout={holdout} leaves none of the 60000'):
+      sets.open_set('mnist', holdout=holdout)
+
 
 class DamagedMnistTest(parameterized.TestCase):
 
