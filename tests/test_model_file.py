@@ -58,10 +58,12 @@ _MODELS = {
         [2, 1], initial=initial_values.VarianceScaling(2, mode='fan_in')),
     'power law': linen.KANLayer(2, initial=initial_values.PowerLaw(1, 0.5)),
     'without base': linen.KAN([2, 1], base_fn=jnp.zeros_like),
+    'chebyshev': linen.KAN([2, 1], basis='chebyshev', outside='clamp'),
     'layer': linen.KANLayer(3, order=0, grid=1, base_fn=nn.relu),
     'convolution': convolution.KANConv(
         4, (2, 3), (1, 2), padding=((0, 1), (2, 0)), kernel_dilation=2,
-        feature_group_count=2, grid=3, order=1, base_fn=nn.relu),
+        feature_group_count=2, grid=3, order=1, base_fn=nn.relu,
+        basis='radial'),
     'convolution of one axis': convolution.KANConv(2, 3, padding='circular'),
     'symbolic layer': linen.KANLayer(3, symbolic=(('x', ((1, 2),)),)),
 }
@@ -111,7 +113,7 @@ class ModelFileTest(parameterized.TestCase):
 
   def test_a_file_of_before_there_were_these_options(self):
     options = _options.describe(_PLAIN)
-    del options['precision'], options['initial']
+    del options['precision'], options['initial'], options['basis']
     self.assertEqual(
         _options.rebuild(options, _options.OwnFunctions([])), _PLAIN)
 

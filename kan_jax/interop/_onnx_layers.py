@@ -100,6 +100,10 @@ def _add_layer(
     graph: Graph, x: str, arrays: Mapping[str, np.ndarray],
     layer: linen.KANLayer) -> str:
   """Adds a layer; returns the name of its outputs, [batch, terms]."""
+  if layer.basis != 'bspline':
+    raise ValueError(
+        f"`model` has the `basis` {layer.basis!r}; a graph of ONNX has only "
+        "that of 'bspline'. `export.serialize` takes any.")
   arrays = {name: np.asarray(array, np.float64)
             for name, array in arrays.items()}
   mask, coef = arrays['mask'], arrays['coef']

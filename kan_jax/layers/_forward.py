@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from kan_jax.layers import edges
 from kan_jax.layers import symbolic_edges
+from kan_jax.splines import bases
 from kan_jax.splines import bsplines
 
 
@@ -32,6 +33,9 @@ class Options(Protocol):
 
   @property
   def precision(self) -> edges.Precision: ...
+
+  @property
+  def basis(self) -> bases.Name: ...
 
   @property
   def symbolic(self) -> symbolic_edges.Groups: ...
@@ -75,8 +79,8 @@ def as_input(x: jax.typing.ArrayLike, size: int | None) -> jax.Array:
 
 # Compiled also where `init` and `apply` are not, as in a notebook: op by op, it
 # would be hundreds of programs. Within a program, inlined, nothing is changed.
-_node_sums = jax.jit(edges.node_sums, static_argnums=range(2, 7), inline=True)
-_statistics = jax.jit(edges.statistics, static_argnums=range(2, 6), inline=True)
+_node_sums = jax.jit(edges.node_sums, static_argnums=range(2, 8), inline=True)
+_statistics = jax.jit(edges.statistics, static_argnums=range(2, 7), inline=True)
 
 
 def node_sums(
@@ -85,7 +89,7 @@ def node_sums(
   """Returns the sums of splines at each node, [n, out], for inputs [n, in]."""
   return _node_sums(
       rows, arrays, options.order, options.base_fn, options.outside, dtype,
-      options.precision)
+      options.precision, options.basis)
 
 
 def outputs(
@@ -117,7 +121,7 @@ def statistics(
   rows = _rows(x, arrays)
   stats = _statistics(
       rows, arrays.edges, options.order, options.base_fn, options.outside,
-      options.precision)
+      options.precision, options.basis)
   curves = _curves(rows, arrays, options)
   if curves is not None:
     stats = symbolic_edges.add_to_statistics(stats, curves, options.symbolic)

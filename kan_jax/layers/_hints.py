@@ -38,6 +38,7 @@ _ADVICE: Mapping[str, str] = {
     **dict.fromkeys(
         ('base_fun', 'base_activation', 'residual'),
         'write `base_fn`, such as jax.nn.silu'),
+    'layer_type': "write `basis`: 'bspline', 'chebyshev' or 'radial'",
     'mult_arity': 'write `arity`',
     **dict.fromkeys(('add_bias', 'bias_trainable'), 'write `bias`'),
     **dict.fromkeys(

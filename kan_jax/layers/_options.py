@@ -94,7 +94,8 @@ def describe(model: Model) -> dict[str, Any]:
       'dtype': None if model.dtype is None else _name_dtype(model.dtype),
       'param_dtype': _name_dtype(model.param_dtype),
       'precision': checks.name_precision(model.precision),
-      'initial': _describe_scheme(model.initial)}
+      'initial': _describe_scheme(model.initial),
+      'basis': model.basis}
   if isinstance(model, convolution.KANConv):
     return options | {
         'kernel_size': _to_lists(model.kernel_size),
@@ -121,7 +122,8 @@ def rebuild(options: Mapping[str, Any], own: OwnFunctions) -> Model:
       the user's is not in `own`.
   """
   # Older files do not name what came later.
-  options = {'precision': linen.KAN.precision, 'initial': None} | dict(options)
+  options = {'precision': linen.KAN.precision, 'initial': None,
+             'basis': linen.KAN.basis} | dict(options)
   cls = _find(_CLASSES, options.pop('class', None))
   fields = {field.name for field in dataclasses.fields(cls)}
   # Neither more nor less: a later version may mean something else by it.

@@ -23,6 +23,7 @@ from kan_jax.layers import _named
 from kan_jax.layers import edges
 from kan_jax.layers import initial_values
 from kan_jax.layers import linen
+from kan_jax.splines import bases
 from kan_jax.splines import bsplines
 
 Sizes = int | Sequence[int]
@@ -71,6 +72,7 @@ class KANConv(nn.Module):
     param_dtype: Type of the parameters.
     precision: Precision of the matrix products.
     initial: Scheme for the initial values; a patch counts as the inputs.
+    basis: What splines are made of.
   """
   features: int
   kernel_size: Sizes
@@ -92,6 +94,7 @@ class KANConv(nn.Module):
   param_dtype: jax.typing.DTypeLike = linen.KANLayer.param_dtype
   precision: edges.Precision = linen.KANLayer.precision
   initial: initial_values.Scheme | None = linen.KANLayer.initial
+  basis: bases.Name = linen.KANLayer.basis
 
   def __post_init__(self):
     checks.check_whole('features', self.features, 1)

@@ -18,7 +18,7 @@ from kan_jax.layers import _by_input
 from kan_jax.splines import _backends
 from kan_jax.splines import _least_squares
 from kan_jax.splines import _lookup
-from kan_jax.splines import _polynomials
+from kan_jax.splines import bases
 from kan_jax.splines import bsplines
 
 # Assumed number of rows where it is a symbol, as when a model is exported.
@@ -63,7 +63,8 @@ Precision = jax.lax.Precision | str | None  # Of matrix products; see KANLayer.
 
 def features(
     x: jax.Array, knots: jax.Array, order: int, base_fn: BaseFn,
-    outside: bsplines.Outside = 'zero') -> jax.Array:
+    outside: bsplines.Outside = 'zero',
+    basis: bases.Name = 'bspline') -> jax.Array:
   """Returns base function and B-splines side by side.
 
   Args:
@@ -72,11 +73,13 @@ def features(
     order: Degree of the splines.
     base_fn: Applied to `x` elementwise.
     outside: What the splines do beyond their grid; see `splines.basis`.
+    basis: What there is in place of B-splines.
 
   Returns:
     [in, 1 + grid + order, n]: the batch last, see `splines.basis_by_input`.
   """
-  values = bsplines.basis_by_input(x.T, knots, order, outside=outside)
+  values = bases.find(basis).values(
+      x.T, knots, order=order, outside=outside)
   base = base_fn(x.T)[:, None].astype(values.dtype)
   return jnp.concatenate([base, values], 1)
 
@@ -104,7 +107,8 @@ def contract(
 def node_sums(
     x: jax.Array, edges: Edges, order: int, base_fn: BaseFn,
     outside: bsplines.Outside, dtype: jax.typing.DTypeLike,
-    precision: Precision = 'highest') -> jax.Array:
+    precision: Precision = 'highest',
+    basis: bases.Name = 'bspline') -> jax.Array:
   """Returns `contract(features(...), weights(edges))`, faster and in less room.
 
   Many inputs are taken some at a time, so that the B-splines of all of them are
@@ -119,6 +123,7 @@ def node_sums(
     outside: What the splines do beyond their grid; see `splines.basis`.
     dtype: Type of the matrix products.
     precision: Their precision.
+    basis: What there is in place of B-splines.
 
   Returns:
     [n, out] in `dtype`.
@@ -126,7 +131,8 @@ def node_sums(
   # Many B-splines: those that are not zero are looked up.
   base_weight = edges.mask * edges.scale_base
   scale = edges.mask * edges.scale_spline
-  if lookup_pays(*edges.coef.shape[1:]):
+  _, size, outputs = edges.coef.shape
+  if lookup_pays(size, outputs, basis):
     turned = _by_input.turn(x)
     base = _product(
         base_weight, base_fn(turned), dtype=dtype, precision=precision)
@@ -134,14 +140,12 @@ def node_sums(
         turned, edges.knots, scale.astype(dtype), edges.coef.astype(dtype),
         order, outside)).astype(dtype)
 
-  # Few: all of them are evaluated.
-  def evaluate(x, knots, table):
-    return bsplines.basis_by_input(
-        x, knots, order, outside=outside, table=table)
-
+  # Few, or other functions: all of them are evaluated.
+  functions = bases.find(basis)
   return sum_features(
-      x, evaluate, (edges.knots, _polynomials.tabulate(edges.knots, order)),
-      base_weight, scale[:, None] * edges.coef, base_fn, dtype, precision)
+      x, functools.partial(functions.values, order=order, outside=outside),
+      functions.places(edges.knots, order), base_weight,
+      scale[:, None] * edges.coef, base_fn, dtype, precision)
 
 
 def sum_features(
@@ -187,10 +191,10 @@ def count_parts(x: jax.Array, weight: jax.Array) -> int:
   return math.ceil(size / _backends.choices().node_values)
 
 
-def lookup_pays(size: int, outputs: int) -> bool:
+def lookup_pays(size: int, outputs: int, basis: bases.Name) -> bool:
   """Whether to look up the B-splines that are not zero, of so many."""
   choices = _backends.choices()
-  return size > (
+  return basis == 'bspline' and size > (
       choices.many_in_wide if outputs >= choices.wide else choices.many)
 
 
@@ -251,8 +255,8 @@ def outputs(values: jax.Array, weight: jax.Array) -> jax.Array:
 
 def statistics(
     x: jax.Array, edges: Edges, order: int, base_fn: BaseFn,
-    outside: bsplines.Outside = 'zero',
-    precision: Precision = 'highest') -> EdgeStats:
+    outside: bsplines.Outside = 'zero', precision: Precision = 'highest',
+    basis: bases.Name = 'bspline') -> EdgeStats:
   """Returns the statistics of all edges on a batch.
 
   Exact, differentiable everywhere (with zero gradient where |phi| or a
@@ -267,21 +271,23 @@ def statistics(
     outside: What the splines do beyond their grid; see `splines.basis`.
     precision: Of the matrix products behind `mean_abs`. Deviations, differences
       of large numbers, always take 'highest'.
+    basis: What there is in place of B-splines.
   """
+  functions = bases.find(basis)
   dof = max(x.shape[0] - 1, 1)
 
   def over_inputs(fn, policy):
     @functools.partial(jax.checkpoint, policy=policy, prevent_cse=False)
-    def of_block(x, knots, table, weight):
-      values = bsplines.basis_by_input(
-          x, knots, order, outside=outside, table=table)
+    def of_block(x, *places_and_weight):
+      *places, weight = places_and_weight
+      values = functions.values(x, *places, order=order, outside=outside)
       return fn((base_fn(x)[:, None].astype(values.dtype), values), weight)
 
     weight = weights(edges)
     size = x.size * max(weight.shape[1:])
     return _map_inputs(
-        of_block, (_by_input.turn(x), edges.knots,
-                   _polynomials.tabulate(edges.knots, order), weight),
+        of_block, (_by_input.turn(x),
+                   *functions.places(edges.knots, order), weight),
         math.ceil(size / _backends.choices().edge_values))
 
   grid = bsplines.interior(edges.knots, order)

@@ -22,6 +22,7 @@ from kan_jax.layers import linen
 from kan_jax.layers import structure
 from kan_jax.layers import symbolic_edges
 from kan_jax.layers.nnx import accept
+from kan_jax.splines import bases
 from kan_jax.splines import bsplines
 from kan_jax.splines import grids
 
@@ -207,7 +208,8 @@ def refine(
 
   Args:
     model: A KAN, a KANLayer, or another module whose attribute `grid` is the
-      number of intervals of all its layers.
+      number of intervals of all its layers. An attribute `basis` names their
+      basis, if they are no B-splines.
     variables: Its variables.
     grid: New number of intervals in each layer, at least the old one.
 
@@ -217,28 +219,40 @@ def refine(
   Raises:
     ValueError: If the model has no such attribute: then `refine_variables`
       does for the variables what the caller does for the model. Also if there
-      is no KAN layer, or one has more intervals already.
+      is no KAN layer, one has more intervals already, or the basis cannot be
+      refined, as radial functions.
   """
   if not isinstance(getattr(model, 'grid', None), int):
     raise ValueError(
         '`model` needs an attribute `grid`, the number of intervals of all its '
         f'layers; got a {type(model).__name__}. For a model without, use '
         '`kan_jax.layers.refine_variables` and change the model by hand.')
-  return model.clone(grid=grid), refine_variables(variables, grid)
+  return model.clone(grid=grid), refine_variables(
+      variables, grid, basis_of(model))
 
 
-def refine_variables(variables: Any, grid: int) -> dict[str, Any]:
+def basis_of(model: nn.Module) -> bases.Name:
+  """Returns the basis of a model; without such an attribute, B-splines."""
+  basis: bases.Name = getattr(model, 'basis', 'bspline')
+  return basis
+
+
+def refine_variables(
+    variables: Any, grid: int,
+    basis: bases.Name = 'bspline') -> dict[str, Any]:
   """Splits the intervals of every KAN layer; the functions stay as they are.
 
   Args:
     variables: Variables of any Flax model that holds KAN layers.
     grid: New number of intervals in each layer, at least the old one.
+    basis: What all layers are made of. Arrays do not tell.
 
   Returns:
     The variables of the same model with more intervals.
 
   Raises:
-    ValueError: If there is no KAN layer, or one has more intervals already.
+    ValueError: If there is no KAN layer, one has more intervals already, or
+      the basis cannot be refined.
   """
   params, knots = (
       dict(traverse_util.flatten_dict(variables[kind]))
@@ -249,20 +263,21 @@ def refine_variables(variables: Any, grid: int) -> dict[str, Any]:
   for path in layers:
     grid_name, coef_name = (*path, 'knots'), (*path, 'coef')
     knots[grid_name], params[coef_name] = refine_layer(
-        knots[grid_name], params[coef_name], grid)
+        knots[grid_name], params[coef_name], grid, basis)
   return {**variables, 'params': traverse_util.unflatten_dict(params),
           'grid': traverse_util.unflatten_dict(knots)}
 
 
 def refine_layer(
-    knots: jax.Array, coef: jax.Array, grid: int) -> tuple[
-        jax.Array, jax.Array]:
+    knots: jax.Array, coef: jax.Array, grid: int,
+    basis: bases.Name = 'bspline') -> tuple[jax.Array, jax.Array]:
   """Refines one layer, or each of those that are stacked.
 
   Args:
     knots: [..., in, old + 2 * order + 1].
     coef: [..., in, old + order, out].
     grid: New number of intervals.
+    basis: What the layer is made of.
 
   Returns:
     Knots and coefficients; see `grids.refine_grid`.
@@ -276,7 +291,8 @@ def refine_layer(
         f'`variables` has a layer with knots {knots.shape} and coefficients '
         f'{coef.shape}, which do not fit. Layers that nn.scan or nn.vmap stack '
         "need their axis first: variable_axes={'params': 0, 'grid': 0}.")
-  refine_one = functools.partial(grids.refine_grid, order=order, grid=grid)
+  refine_one = functools.partial(
+      grids.refine_grid, order=order, grid=grid, basis=basis)
   for _ in knots.shape[:-2]:
     refine_one = jax.vmap(refine_one)
   return refine_one(knots, coef)

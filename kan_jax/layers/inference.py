@@ -29,7 +29,7 @@ from kan_jax.layers import edges
 from kan_jax.layers import linen
 from kan_jax.layers import traversal
 from kan_jax.layers.nnx import accept
-from kan_jax.splines import _polynomials
+from kan_jax.splines import bases
 from kan_jax.splines import bsplines
 
 # How far from equal spacing knots may be, in intervals: the rounding of 50
@@ -162,8 +162,8 @@ def _fold(
   splines = edges.Edges(
       arrays['knots'], ones, turned[0], turned[1], ones)
   equal = _equal_places(arrays['knots'], options)
-  places = equal or (arrays['knots'], _tabulate(
-      arrays['knots'], options.order))
+  places = equal or _places(
+      arrays['knots'], options.order, options.basis)
   folded = _forward.Arrays(
       splines, arrays.get('affine'), arrays.get('node_bias'))
   # `jnp.asarray` would compile a program for each shape.
@@ -171,8 +171,11 @@ def _fold(
 
 
 # It runs once for each layer.
-_tabulate = jax.jit(_polynomials.tabulate, static_argnums=1,
-                    compiler_options=compiling.QUICK)
+@functools.partial(
+    jax.jit, static_argnums=(1, 2), compiler_options=compiling.QUICK)
+def _places(
+    knots: jax.Array, order: int, basis: bases.Name) -> tuple[jax.Array, ...]:
+  return bases.find(basis).places(knots, order)
 
 
 def _equal_places(
@@ -181,7 +184,8 @@ def _equal_places(
   """Returns middle and inverse spacing of the grids, [in], if it is equal."""
   order, dtype = options.order, knots.dtype
   # Polynomials go on beyond the grid, and order 0 has a last point of its own.
-  if order == 0 or options.outside == 'polynomial':
+  if (options.basis != 'bspline' or order == 0
+      or options.outside == 'polynomial'):
     return None
   exact = knots.astype(np.float64)
   low, high = exact[:, order], exact[:, -order - 1]
@@ -235,23 +239,21 @@ def _sums(
     options: The layer.
     dtype: Type of the matrix products.
     places: Where the B-splines are, arrays [in, ...].
-    equal: Whether knots have equal spacing.
+    equal: Whether they are B-splines whose knots have equal spacing.
   """
   splines = folded._replace(
       coef=jnp.moveaxis(folded.coef, 0, -1), scale_base=folded.scale_base.T)
   _, size, outputs = splines.coef.shape
-  if edges.lookup_pays(size, outputs):
+  if edges.lookup_pays(size, outputs, options.basis):
     return _forward.node_sums(rows, splines, options, dtype)
 
   def by_curve(x, middle, inverse):
     u = ((x - middle[:, None]) * inverse[:, None])[:, None]
     return _equal_basis(u, size, options)
 
-  def by_table(x, knots, table):
-    return bsplines.basis_by_input(
-        x, knots, options.order, outside=options.outside, table=table)
-
-  evaluate: Callable[..., jax.Array] = by_curve if equal else by_table
+  evaluate: Callable[..., jax.Array] = by_curve if equal else (
+      functools.partial(bases.find(options.basis).values, order=options.order,
+                        outside=options.outside))
   if edges.count_parts(rows, splines.coef) > 1:
     return edges.sum_features(
         rows, evaluate, places, splines.scale_base, splines.coef,

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from kan_jax.layers import edges
+from kan_jax.splines import bases
 from kan_jax.splines import bsplines
 
 Mode = Literal['fan_in', 'fan_out', 'fan_avg']
@@ -33,6 +34,7 @@ class Sizes(NamedTuple):
   order: int
   grid_range: tuple[float, float]
   base_fn: edges.BaseFn
+  basis: bases.Name = 'bspline'
 
 
 class Deviations(NamedTuple):
@@ -120,10 +122,11 @@ class PowerLaw:
 Scheme = VarianceScaling | PowerLaw
 
 
-@functools.partial(jax.jit, static_argnums=range(4), inline=True)
+@functools.partial(jax.jit, static_argnums=range(5), inline=True)
 def _moments(
     grid: int, order: int, grid_range: tuple[float, float],
-    base_fn: edges.BaseFn) -> tuple[jax.Array, jax.Array]:
+    base_fn: edges.BaseFn,
+    basis: bases.Name) -> tuple[jax.Array, jax.Array]:
   """Mean squares over a grid of base function and B-splines, and of slopes.
 
   Returns:
@@ -136,8 +139,8 @@ def _moments(
   def mean_squares(derivative):
     fn = base_fn if not derivative else lambda x: jax.jvp(
         base_fn, (x,), (jnp.ones_like(x),))[1]
-    splines = bsplines.basis_by_input(
-        x[None], knots, order, derivative=derivative)
+    splines = bases.find(basis).values(
+        x[None], knots, order=order, derivative=derivative)
     return jnp.stack([
         jnp.mean(fn(x)**2), (splines**2).sum(1).mean()])
 

@@ -17,6 +17,7 @@ from kan_jax.layers import edges
 from kan_jax.layers import initial_values
 from kan_jax.layers import nodes
 from kan_jax.layers import symbolic_edges
+from kan_jax.splines import bases
 from kan_jax.splines import bsplines
 from kan_jax.splines import grids
 
@@ -30,7 +31,7 @@ def _check_options(module: Any) -> None:
   bsplines.check_grid(module.grid)
   bsplines.check_order(module.order)
   bsplines.check_range(module.grid_range)
-  bsplines.check_outside(module.outside)
+  bases.check(module.basis, module.outside)
   if module.initial is None:
     return
   if not isinstance(module.initial, initial_values.Scheme):
@@ -48,19 +49,20 @@ _init_knots = jax.jit(
     bsplines.uniform_knots, static_argnums=range(5), inline=True)
 
 
-@functools.partial(jax.jit, static_argnums=range(1, 7), inline=True)
+@functools.partial(jax.jit, static_argnums=range(1, 8), inline=True)
 def _init_coef(
     key: jax.Array, shape: tuple[int, int], grid: int, order: int,
     grid_range: tuple[float, float], noise: float,
-    dtype: jax.typing.DTypeLike) -> jax.Array:
-  """Fits uniform noise at the knots of the grid."""
+    dtype: jax.typing.DTypeLike, basis: bases.Name) -> jax.Array:
+  """Fits uniform noise at the knots of the grid, or what stands for them."""
+  functions = bases.find(basis)
   knots = bsplines.uniform_knots(
       1, grid, order, grid_range, jnp.promote_types(dtype, jnp.float32))
-  points = bsplines.interior(knots, order).T
+  points = functions.points(knots, order).T
   values = jax.random.uniform(
       key, (len(points), 1, shape[0] * shape[1]), knots.dtype, -0.5, 0.5)
   values *= noise / grid
-  coef = bsplines.fit_coef(points, values, knots, order)
+  coef = functions.fit(points, values, knots, order)
   return coef.reshape(-1, *shape).swapaxes(0, 1).astype(dtype)
 
 
@@ -94,7 +96,7 @@ class KANLayer(nn.Module):
     outside: What a spline does beyond its grid: 'zero', 'clamp', 'linear' or
       'polynomial'; see `splines.basis`.
     noise: Initial splines pass through uniform noise on +-noise / (2 * grid)
-      at the knots.
+      at the knots; other functions at points that suit them.
     scale_base_init: Initializer of scale_base, given the shape [in, features];
       by default normal, with variance 1 / in.
     scale_spline_init: Initializer of scale_spline.
@@ -114,6 +116,9 @@ class KANLayer(nn.Module):
     initial: Scheme for the initial values of scale_base and coef, in place of
       `scale_base_init` and `noise`: a `VarianceScaling` or a `PowerLaw`, for
       deep networks to try; see `initial_values`.
+    basis: What splines are made of: 'bspline', 'chebyshev' for Chebyshev
+      polynomials, or 'radial' for Gaussians, grid + order of them in each case;
+      see `splines.bases`.
   """
   features: int
   grid: int = 5
@@ -130,6 +135,7 @@ class KANLayer(nn.Module):
   precision: edges.Precision = 'highest'
   symbolic: symbolic_edges.Groups = ()
   initial: initial_values.Scheme | None = None
+  basis: bases.Name = 'bspline'
 
   def __post_init__(self):
     checks.check_whole('features', self.features, 1)
@@ -155,7 +161,7 @@ class KANLayer(nn.Module):
     if self.initial is None:
       return _init_coef(
           key, shape, self.grid, self.order, _floats(self.grid_range),
-          float(self.noise), self.param_dtype)
+          float(self.noise), self.param_dtype, self.basis)
     size = self.grid + self.order
     return nn.initializers.normal(self._deviations(shape).spline)(
         key, (shape[0], size, shape[1]), self.param_dtype)
@@ -171,7 +177,8 @@ class KANLayer(nn.Module):
   def _deviations(self, shape: tuple[int, int]) -> initial_values.Deviations:
     assert self.initial is not None
     return self.initial(initial_values.Sizes(
-        *shape, self.grid, self.order, _floats(self.grid_range), self.base_fn))
+        *shape, self.grid, self.order, _floats(self.grid_range), self.base_fn,
+        self.basis))
 
   def _arrays(self, size: int) -> _forward.Arrays:
     """Declares all variables; their order decides the initial values."""
@@ -211,7 +218,7 @@ class KANLayer(nn.Module):
     knots, coef = grids.update_grid(
         x.reshape(-1, x.shape[-1]), self.get_variable('grid', 'knots'),
         self.get_variable('params', 'coef'), self.order, outside=self.outside,
-        grid_update=grid_update)
+        grid_update=grid_update, basis=self.basis)
     self.put_variable('grid', 'knots', knots)
     self.put_variable('params', 'coef', coef)
 
@@ -241,6 +248,7 @@ class KAN(nn.Module):
     arity: How many terms a multiplication node multiplies: a number for all of
       them, or for the inputs and each layer a sequence of numbers.
     initial: Scheme for the initial values, for deep networks to try.
+    basis: What splines are made of.
   """
   features: Sequence[int | Sequence[int]]
   grid: int = 5
@@ -258,6 +266,7 @@ class KAN(nn.Module):
   symbolic: tuple[symbolic_edges.Groups, ...] = ()
   arity: int | Sequence[Sequence[int]] = 2
   initial: initial_values.Scheme | None = None
+  basis: bases.Name = 'bspline'
 
   def __post_init__(self):
     all_nodes = nodes.from_features(self.features, self.arity)

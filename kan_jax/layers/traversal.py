@@ -23,6 +23,7 @@ from kan_jax.layers import edges
 from kan_jax.layers import linen
 from kan_jax.layers import symbolic_edges
 from kan_jax.layers.nnx import accept
+from kan_jax.splines import bases
 from kan_jax.splines import bsplines
 from kan_jax.splines import grids
 
@@ -123,7 +124,7 @@ def _view(module: linen.KANLayer, x: jax.Array) -> LayerView:
   edge_outputs = functools.partial(
       _edge_outputs, arrays=arrays, affine=get('params', 'affine'),
       order=module.order, base_fn=module.base_fn, outside=module.outside,
-      symbolic=module.symbolic)
+      basis=module.basis, symbolic=module.symbolic)
   return LayerView(
       x.reshape(-1, x.shape[-1]), arrays, module.order, edge_outputs,
       module.symbolic)
@@ -131,14 +132,14 @@ def _view(module: linen.KANLayer, x: jax.Array) -> LayerView:
 
 # Compiled also where nothing else is: op by op, it would be dozens of programs.
 @functools.partial(jax.jit, static_argnames=(
-    'order', 'base_fn', 'outside', 'symbolic'), inline=True)
+    'order', 'base_fn', 'outside', 'basis', 'symbolic'), inline=True)
 def _edge_outputs(
     points: jax.Array, *, arrays: edges.Edges, affine: jax.Array | None,
     order: int, base_fn: edges.BaseFn, outside: bsplines.Outside,
-    symbolic: symbolic_edges.Groups) -> jax.Array:
+    basis: bases.Name, symbolic: symbolic_edges.Groups) -> jax.Array:
   """Returns the values of all edges of a layer, [n, in, out]."""
   values = edges.outputs(
-      edges.features(points, arrays.knots, order, base_fn, outside),
+      edges.features(points, arrays.knots, order, base_fn, outside, basis),
       edges.weights(arrays))
   if affine is None or not symbolic:
     return values

@@ -1,3 +1,4 @@
+from . import bases
 from . import bsplines
 from . import grids
 from .bsplines import basis
@@ -21,6 +22,7 @@ __all__ = [
     'MAX_ORDER',
     'GridUpdate',
     'Outside',
+    'bases',
     'basis',
     'basis_by_input',
     'bsplines',

@@ -78,6 +78,20 @@ class Move(NamedTuple):
         table=self.new_table)
 
 
+def refit(
+    x: jax.Array, knots: jax.Array, coef: jax.Array, new_knots: jax.Array,
+    order: int, outside: bsplines.Outside) -> jax.Array:
+  """Returns what `grids.refit` does for B-splines; arguments as there."""
+  move = make_move(knots, coef, new_knots, order, outside)
+  changes = solve(x.T, move)
+  change = jnp.where(
+      keeps(x.T, move, changes[-1]), changes[-1],
+      approach(x.T, move, changes))
+  # Two equal bases may be rounded differently, each where it is used.
+  moved = (knots != new_knots).any(-1)[:, None, None]
+  return coef + jnp.where(moved, change, 0)
+
+
 def make_move(
     knots: jax.Array, coef: jax.Array, new_knots: jax.Array, order: int,
     outside: bsplines.Outside) -> Move:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kan_jax.splines import _refit
+from kan_jax.splines import bases
 from kan_jax.splines import bsplines
 
 
@@ -145,7 +145,8 @@ def move_knots(
 
 def refit(
     x: jax.Array, knots: jax.Array, coef: jax.Array, new_knots: jax.Array,
-    order: int, *, outside: bsplines.Outside = 'zero') -> jax.Array:
+    order: int, *, outside: bsplines.Outside = 'zero',
+    basis: bases.Name = 'bspline') -> jax.Array:
   """Returns coefficients on `new_knots` that keep the function of each edge.
 
   Where the new splines can repeat an old one on the samples, they do. Otherwise
@@ -162,6 +163,8 @@ def refit(
     new_knots: New knots, of the shape of the old ones.
     order: Degree of the splines.
     outside: What the splines do beyond their grid; see `splines.basis`.
+    basis: What the functions are made of. What follows is of B-splines; others
+      take least squares on the samples, and a little on the whole new grid.
 
   Returns:
     New coefficients, [in, grid + order, out]. Unchanged knots leave `coef` as
@@ -178,22 +181,16 @@ def refit(
     ends of the samples do, as near the old grid with 'linear' and 'polynomial'
     pieces.
   """
-  move = _refit.make_move(knots, coef, new_knots, order, outside)
-  changes = _refit.solve(x.T, move)
-  change = jnp.where(
-      _refit.keeps(x.T, move, changes[-1]), changes[-1],
-      _refit.approach(x.T, move, changes))
-  # Two equal bases may be rounded differently, each where it is used.
-  moved = (knots != new_knots).any(-1)[:, None, None]
-  return coef + jnp.where(moved, change, 0)
+  return bases.find(basis).refit(
+      x, knots, coef, new_knots, order, outside=outside)
 
 
 @functools.partial(
-    jax.jit, static_argnames=('order', 'outside', 'grid_update'))
+    jax.jit, static_argnames=('order', 'outside', 'grid_update', 'basis'))
 def update_grid(
     x: jax.Array, knots: jax.Array, coef: jax.Array, order: int, *,
-    outside: bsplines.Outside = 'zero',
-    grid_update: GridUpdate = _DEFAULT) -> tuple[jax.Array, jax.Array]:
+    outside: bsplines.Outside = 'zero', grid_update: GridUpdate = _DEFAULT,
+    basis: bases.Name = 'bspline') -> tuple[jax.Array, jax.Array]:
   """Moves the knots of one layer to the samples and refits its coefficients.
 
   Args:
@@ -203,6 +200,7 @@ def update_grid(
     order: Degree of the splines.
     outside: What the splines do beyond their grid; see `splines.basis`.
     grid_update: How the knots are placed, and how far they move.
+    basis: What the functions are made of.
 
   Returns:
     New knots and coefficients, in the shapes and dtypes of the old ones. An
@@ -214,17 +212,18 @@ def update_grid(
   target = knots_from_samples(x, grid, order, grid_update=grid_update)
   new_knots = move_knots(knots, target, order, grid_update.rate)
   new_coef = refit(
-      x, knots, coef.astype(knots.dtype), new_knots, order, outside=outside)
+      x, knots, coef.astype(knots.dtype), new_knots, order, outside=outside,
+      basis=basis)
   sound = (jnp.isfinite(new_knots).all(-1)
            & jnp.isfinite(new_coef).all((-2, -1)))
   return (jnp.where(sound[:, None], new_knots, knots),
           jnp.where(sound[:, None, None], new_coef.astype(coef.dtype), coef))
 
 
-@functools.partial(jax.jit, static_argnames=('order', 'grid'))
+@functools.partial(jax.jit, static_argnames=('order', 'grid', 'basis'))
 def refine_grid(
-    knots: jax.Array, coef: jax.Array, order: int, grid: int) -> tuple[
-        jax.Array, jax.Array]:
+    knots: jax.Array, coef: jax.Array, order: int, grid: int,
+    basis: bases.Name = 'bspline') -> tuple[jax.Array, jax.Array]:
   """Splits the intervals of one layer's grids and keeps its functions.
 
   Old breaks stay, so nothing is approximated (pykan interpolates the knots and
@@ -237,14 +236,18 @@ def refine_grid(
     coef: [in, old grid + order, out].
     order: Degree of the splines.
     grid: New number of intervals, at least the old one.
+    basis: What the functions are made of. Chebyshev polynomials of higher
+      degree begin at zero.
 
   Returns:
     Knots [in, grid + 2 * order + 1] and coefficients [in, grid + order, out] of
     the same functions, on the grid and beyond it.
 
   Raises:
-    ValueError: If `grid` is less than the old number of intervals.
+    ValueError: If `grid` is less than the old number of intervals, or no finer
+      grid keeps functions of this basis.
   """
+  bases.check_refine(basis)
   bsplines.check_grid(grid)
   breaks = bsplines.interior(knots, order)
   old = breaks.shape[-1] - 1
@@ -260,5 +263,5 @@ def refine_grid(
   # The knots beyond the ends stay, and with them what the splines do there.
   new_knots = jnp.concatenate(
       [knots[:, :order], inner, knots[:, old + order:]], 1)
-  return new_knots, bsplines.insert_knots(
+  return new_knots, bases.find(basis).refine(
       knots, coef, order, new_knots, parents)

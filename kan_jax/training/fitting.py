@@ -27,6 +27,7 @@ from kan_jax import checks
 from kan_jax.layers import linen
 from kan_jax.layers import regularization
 from kan_jax.layers.nnx import accept
+from kan_jax.splines import bases
 from kan_jax.splines import grids
 from kan_jax.training import _batches
 from kan_jax.training import _fit_loop
@@ -306,6 +307,7 @@ def _check_refine(
     raise ValueError(
         '`refine` needs a KAN or a KANLayer, whose attribute `grid` it '
         f'changes; got a {type(model).__name__}.')
+  bases.check_refine(model.basis)
   if list(refine) != sorted(set(refine)) or refine[0] < model.grid:
     raise ValueError(
         f'`refine` increases, from the {model.grid} intervals that there are '

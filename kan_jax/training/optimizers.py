@@ -170,7 +170,7 @@ class LevenbergMarquardt(_AllRows):
   `levenberg_marquardt`.
 
   Attributes:
-    smooth: Weight of the roughness of splines, >= 0, for targets of about 1.
+    smooth: Weight of the roughness of B-splines, >= 0, for targets of about 1.
       About 1e-14 keeps the ends of fine grids from following single samples,
       and lets them have more coefficients than there are rows. On uniform
       grids, as of `GridUpdate(eps=1)`, it costs smooth functions nothing. On
@@ -223,6 +223,11 @@ class LevenbergMarquardt(_AllRows):
       raise ValueError(
           '`optimizer` LevenbergMarquardt minimizes squared errors alone; it '
           'takes neither `loss_fn` nor `lamb`. Use LBFGS().')
+    basis = edits.basis_of(model)
+    if self.smooth and basis != 'bspline':
+      raise ValueError(
+          '`smooth` is the weight of the roughness of B-splines; a model with '
+          f'the `basis` {basis!r} needs 0, got {self.smooth!r}.')
     return _freeze(self.frozen, self.residuals(model))
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from kan_jax.layers import edits
+from kan_jax.splines import bases
 from kan_jax.splines import bsplines
 from kan_jax.training import train_steps
 
@@ -48,8 +49,15 @@ def refine_state(
   Raises:
     ValueError: If the model has no such attribute (see `refine_state_arrays`)
       or a layer has more intervals already.
-    CarryOverError: If an array of the optimizer has another shape.
+    CarryOverError: If an array of the optimizer has another shape, or the
+      model is not made of B-splines.
   """
+  basis = edits.basis_of(model)
+  bases.check_refine(basis)
+  if basis != 'bspline':
+    raise CarryOverError(
+        f'`model` has the `basis` {basis!r}: what an optimizer keeps is '
+        'carried over for B-splines alone; use `refine` and `tx.init`.')
   finer, variables = edits.refine(model, state.variables, grid)
   return finer, _carry_over(state, variables, tx)
 
@@ -60,7 +68,8 @@ def refine_state_arrays(
   """Does what `refine_state` does, for a model that the caller changes.
 
   Args:
-    state: State of the training of any model that holds KAN layers.
+    state: State of the training of any model that holds KAN layers, of
+      B-splines.
     grid: New number of intervals in each layer.
     tx: Optimizer of the state.
   """

@@ -27,8 +27,9 @@ class OptionsTest(parameterized.TestCase):
       ({'base_fun': 'silu'}, '`base_fun`: write `base_fn`'),
       ({'seed': 0}, '`seed`: pass a key to `model.init`'),
       ({'symbolic_enabled': False}, '`symbolic_enabled`: leave it out.*`fix`'),
+      ({'layer_type': 'chebyshev'}, "`layer_type`: write `basis`: .*'radial'"),
       ({'device': 'cpu'}, '`device`: leave it out'),
-      ({'colour': 1}, '`colour`: it has features, grid, order, .*initial.$'))
+      ({'colour': 1}, '`colour`: it has features, grid, order, .*basis.$'))
   def test_of_other_libraries(self, options, message):
     with self.assertRaisesRegex(TypeError, f'^KAN has no option {message}'):
       linen.KAN(**{'features': [2, 5, 1]} | options)

@@ -26,6 +26,7 @@ from kan_jax.layers import edges
 from kan_jax.layers import initial_values
 from kan_jax.layers import linen
 from kan_jax.layers import nodes
+from kan_jax.splines import bases
 from kan_jax.splines import bsplines
 from kan_jax.splines import grids
 
@@ -55,6 +56,7 @@ class _SharedOptions(TypedDict, total=False):
   param_dtype: jax.typing.DTypeLike
   precision: edges.Precision
   initial: initial_values.Scheme | None
+  basis: bases.Name
 
 
 class LayerOptions(_SharedOptions, total=False):
@@ -158,7 +160,7 @@ class KANLayer(nnx.Module):
     knots, coef = grids.update_grid(
         x.reshape(-1, x.shape[-1]), self.knots[...], self.coef[...],
         self.options.order, outside=self.options.outside,
-        grid_update=grid_update)
+        grid_update=grid_update, basis=self.options.basis)
     self.knots.set_value(knots)
     self.coef.set_value(coef)
 
