@@ -11,6 +11,7 @@ import pathlib
 import statistics
 
 from absl import flags
+import jax
 import tqdm
 
 from experiments import cli
@@ -33,13 +34,16 @@ def table(results: dict[str, list[loop.Result]]) -> str:
     # The first epoch of the first seed also compiles.
     seconds = statistics.median(
         s for run in runs for s in run.epoch_seconds[1:] or run.epoch_seconds)
+    parameters = sum(
+        array.size for array in jax.tree.leaves(runs[0].state.params))
     rows.append((
-        f'`{name}`', len(runs), f'{statistics.mean(accuracy):.2f}',
-        f'{min(accuracy):.2f}', f'{max(accuracy):.2f}',
+        f'`{name}`', f'{parameters:,}', len(runs),
+        *(f'{value:.2f}' for value in (
+            statistics.mean(accuracy), min(accuracy), max(accuracy))),
         ORIGINAL.get(name, '–'), f'{seconds:.1f}'))
   return tables.markdown((
-      'config', 'seeds', 'test accuracy, mean', 'least', 'greatest',
-      'original', 'seconds an epoch'), rows)
+      'config', 'parameters', 'seeds', 'test accuracy, mean', 'least',
+      'greatest', 'original', 'seconds an epoch'), rows)
 
 
 def run(

@@ -26,6 +26,7 @@ from kan_jax.splines import bsplines
 
 Name = Literal['bspline', 'chebyshev', 'radial']
 
+
 class Basis(Protocol):
   """Functions of each input, grid + order of them, that edges combine.
 
