@@ -106,7 +106,7 @@ class KANTest(chex.TestCase):
         'scale_base_init': nn.initializers.ones,
         'scale_spline_init': nn.initializers.zeros, 'bias': False,
         'dtype': jnp.bfloat16, 'param_dtype': jnp.float16,
-        'precision': 'high'}
+        'precision': 'high', 'basis': 'radial'}
     shared = {field.name for field in dataclasses.fields(linen.KANLayer)} - {
         'features', 'symbolic', 'parent', 'name'}
     self.assertEqual(options.keys() | {'initial'}, shared)
