@@ -29,6 +29,7 @@ from .train_steps import make_run_steps
 from .train_steps import make_train_step
 from .train_steps import row_losses
 from .train_steps import TrainState
+from .train_steps import update_averages
 from .train_steps import update_state_grids
 from .train_steps import zero_totals
 
@@ -64,6 +65,7 @@ __all__ = [
     'squared_error',
     'streaming',
     'train_steps',
+    'update_averages',
     'update_state_grids',
     'zero_totals',
 ]

@@ -1,8 +1,9 @@
 """Training: state in, state out. The train step, the grid update, evaluation.
 
-Three transforms share one state and know nothing of each other. A step
-optimizes `params`; a grid update changes `grid` and the spline coefficients;
-evaluation changes nothing. Each compiles on its own. A loop of one's own:
+Transforms share one state and know nothing of each other. A step optimizes
+`params`; a grid update changes `grid` and the spline coefficients;
+`update_averages` is for layers such as `nn.BatchNorm`; evaluation changes
+nothing. Each compiles on its own. A loop of one's own:
 
   state = training.create_state(model, tx, jax.random.key(0), x)
   step = jax.jit(training.make_train_step(
@@ -14,6 +15,7 @@ evaluation changes nothing. Each compiles on its own. A loop of one's own:
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 import contextlib
 import functools
 from typing import Any
@@ -47,16 +49,19 @@ class TrainState(struct.PyTreeNode):
     grid: Collection of knots and masks, changed by grid updates and pruning
       alone; empty for a model without KAN layers.
     opt_state: State of the optimizer.
+    others: Other collections, such as the averages of `nn.BatchNorm`, changed
+      by `update_averages` alone; empty for most models.
   """
   step: jax.Array
   params: Any
   grid: Any
   opt_state: optax.OptState
+  others: Any = struct.field(default_factory=dict)
 
   @property
   def variables(self) -> dict[str, Any]:
     """What `model.apply` takes."""
-    return {'params': self.params, 'grid': self.grid}
+    return {'params': self.params, 'grid': self.grid, **self.others}
 
 
 Step = Callable[[TrainState, tuple[jax.Array, jax.Array]],
@@ -65,7 +70,7 @@ Step = Callable[[TrainState, tuple[jax.Array, jax.Array]],
 
 def create_state(
     model: nn.Module, tx: optax.GradientTransformation, key: jax.Array,
-    x: jax.Array) -> TrainState:
+    x: jax.Array, *, averages: Sequence[str] = ()) -> TrainState:
   """Initializes a model and its optimizer.
 
   Args:
@@ -74,6 +79,8 @@ def create_state(
     tx: The optimizer.
     key: Random key.
     x: Batch of inputs; its shape is all that counts.
+    averages: Names of other collections, such as 'batch_stats', that
+      `update_averages` keeps.
 
   Returns:
     A state whose arrays are all different ones, so that it can be donated.
@@ -82,42 +89,51 @@ def create_state(
     ValueError: If the model has other collections, which no step would update.
   """
   variables = jax.jit(model.init)(key, x)
-  others = sorted(variables.keys() - {'params', 'grid'})
+  others = sorted(variables.keys() - {'params', 'grid', *averages})
   if others:
     raise ValueError(
-        f'`model` has the collections {others}, which this training loop does '
-        'not carry; write a step of your own around `update_grids`.')
+        f'`model` has the collections {others}, which no step updates: name '
+        'averages, as of BatchNorm, in `averages`, and see `update_averages`; '
+        'for others, write a step of your own around `update_grids`.')
   params = variables['params']
   # Copies, as optimizers may keep the same array twice, or the parameters.
   return TrainState(
       step=jnp.zeros((), jnp.int32), params=params,
       grid=variables.get('grid', {}),
-      opt_state=jax.tree.map(jnp.copy, tx.init(params)))
+      opt_state=jax.tree.map(jnp.copy, tx.init(params)),
+      others={name: variables[name] for name in averages if name in variables})
 
 
 def make_objective(
     model: nn.Module, loss_fn: LossFn, penalty: PenaltyFn | None = None,
-    lamb: float = 0.0) -> Objective:
+    lamb: float = 0.0, *, averages: Sequence[str] = ()) -> Objective:
   """Returns `objective(params, grid, x, y) -> (value, metrics)`.
 
   Args:
-    model: Model of the parameters.
+    model: Model of the parameters, as it is in training.
     loss_fn: Function of outputs and targets that returns the loss of each row;
       the value is its mean plus the weighted penalty.
     penalty: Function of params and edge statistics, a scalar, such as
       `regularization.Penalty()`.
     lamb: Weight of the penalty, >= 0. At 0 no statistics are computed.
+    averages: Names of collections that the model writes in training, such as
+      'batch_stats'. A step throws them away; see `update_averages`.
 
   Returns:
     A pure function. Its metrics are `loss` without the penalty, and `penalty`
     without `lamb`.
   """
+  written = list(averages) or False
+
   def objective(params, collection, x, y):
     variables = {'params': params, 'grid': collection}
     if penalty is None or not lamb:
-      loss = row_losses(loss_fn, model.apply(variables, x), y).mean()
+      outputs = model.apply(variables, x, mutable=written)
+      if written:
+        outputs, _ = outputs
+      loss = row_losses(loss_fn, outputs, y).mean()
       return loss, {'loss': loss, 'penalty': jnp.zeros_like(loss)}
-    outputs, sown = model.apply(variables, x, mutable=['edges'])
+    outputs, sown = model.apply(variables, x, mutable=['edges', *averages])
     loss = row_losses(loss_fn, outputs, y).mean()
     cost = penalty(params, sown.get('edges', {}))
     return loss + lamb * cost, {'loss': loss, 'penalty': cost}
@@ -285,6 +301,28 @@ def update_state_grids(
       model, state.variables, x, grid_update=grid_update)
   state = state.replace(params=variables['params'], grid=variables['grid'])
   return placement.constrain(state) if placement else state
+
+
+def update_averages(
+    model: nn.Module, state: TrainState, x: jax.Array) -> TrainState:
+  """Updates the averages of a model by a batch, as those of `nn.BatchNorm`.
+
+  In training, such a layer goes by the batch; its averages are for what comes
+  after. So they need not follow every step:
+
+    state = create_state(model, tx, key, x, averages=['batch_stats'])
+    step = make_train_step(make_objective(
+        model.clone(train=True), loss_fn, averages=['batch_stats']), tx)
+    ...
+    state = update_averages(model.clone(train=True), state, x)  # Every 10.
+
+  Args:
+    model: Model of the state, as it is in training.
+    state: State of its training.
+    x: Batch of inputs.
+  """
+  _, others = model.apply(state.variables, x, mutable=list(state.others))
+  return state.replace(others=others)
 
 
 def make_evaluate(

@@ -31,6 +31,16 @@ class Net(nn.Module):
     return linen.KAN([4, 3, self.outputs], grid=3)(nn.Dense(4)(x))
 
 
+class _Normed(nn.Module):
+  """A KAN layer on inputs that are normalized by the batch in training."""
+  train: bool = False
+
+  @nn.compact
+  def __call__(self, x):
+    norm = nn.BatchNorm(use_running_average=not self.train, momentum=0.5)
+    return linen.KANLayer(1)(norm(x))
+
+
 def _squares(outputs, y):
   return jnp.square(outputs[:, 0] - y)
 
@@ -202,14 +212,34 @@ class StepTest(chex.TestCase):
       evaluate(state.variables, (_X, _Y))
 
   def test_other_collections_are_refused(self):
-    class Normed(nn.Module):
+    with self.assertRaisesRegex(
+        ValueError, r"collections \['batch_stats'\].* in `averages`"):
+      train_steps.create_state(_Normed(), _TX, jax.random.key(0), _X)
 
-      @nn.compact
-      def __call__(self, x):
-        return linen.KANLayer(1)(nn.BatchNorm(use_running_average=False)(x))
-
-    with self.assertRaisesRegex(ValueError, r"collections \['batch_stats'\]"):
-      train_steps.create_state(Normed(), _TX, jax.random.key(0), _X)
+  def test_averages(self):
+    """Of a batch after many updates; steps leave them, evaluation uses them."""
+    names = ['batch_stats']
+    training = _Normed(train=True)
+    state = train_steps.create_state(
+        _Normed(), _TX, jax.random.key(0), _X, averages=names)
+    step = jax.jit(train_steps.make_train_step(train_steps.make_objective(
+        training, _squares, averages=names), _TX))
+    before = state.others
+    state, metrics = step(state, (_X, _Y))
+    chex.assert_trees_all_equal(state.others, before)
+    self.assertEqual(metrics['skipped'], 0)
+    update = jax.jit(functools.partial(train_steps.update_averages, training))
+    for _ in range(60):
+      state = update(state, _X)
+    # Of the first values, 0.5**60 is left.
+    stats = state.others['batch_stats']['BatchNorm_0']
+    np.testing.assert_allclose(stats['mean'], _X.mean(0), atol=1e-6)
+    np.testing.assert_allclose(stats['var'], _X.var(0), rtol=1e-5)
+    evaluate = train_steps.make_evaluate(_Normed(), {'loss': _squares}, 24)
+    np.testing.assert_allclose(
+        evaluate(state.variables, (_X, _Y))['loss'],
+        _squares(training.apply(
+            state.variables, _X, mutable=names)[0], _Y).mean(), rtol=1e-4)
 
   def test_model_without_kan_layers(self):
     model = nn.Dense(1)
