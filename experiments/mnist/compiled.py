@@ -34,7 +34,9 @@ class Programs(NamedTuple):
   objective: train_steps.Objective
   init: compiling.Ahead
   run_steps: compiling.Ahead
-  update_grids: compiling.Ahead  # With a batch: images, rows and its number.
+  # With a batch: images, rows and its number.
+  update_grids: compiling.Ahead
+  update_averages: compiling.Ahead
   evaluate: compiling.Ahead
   drop_edges: compiling.Ahead  # Those that score little.
 
@@ -63,6 +65,8 @@ class Programs(NamedTuple):
         sizes[0], config.batch_size, self.placement)
     if config.update_grid and state.grid:
       self.update_grids.prepare(state, train[0], batches[0], 0)
+    if state.others:
+      self.update_averages.prepare(state, train[0], batches[0], 0)
     for rows in batches:
       self.run_steps.prepare(state, totals, train, rows, 0, 0)
     for data, size in zip((train, test), sizes, strict=True):
@@ -93,7 +97,8 @@ def build(
       schedule.
 
   Raises:
-    cli.UsageError: If batches cannot be split evenly over the devices.
+    cli.UsageError: If batches cannot be split evenly over the devices, or
+      inputs are no images and are to be moved.
   """
   placement = placement or sharding.Placement(sharding.make_mesh('data:1'))
   try:
@@ -105,32 +110,64 @@ def build(
   penalty = regularization.Penalty(
       l1=config.lamb_l1, entropy=config.lamb_entropy, coef=config.lamb_coef,
       coefdiff=config.lamb_coefdiff, metric=config.reg_metric)
+  training = models.in_training(model)
+  averages = () if training is model else ('batch_stats',)
   objective = train_steps.make_objective(
-      model, functools.partial(_cross_entropy, config.label_smoothing), penalty,
-      config.lamb if config.is_kan else 0.0)
+      training, functools.partial(_cross_entropy, config.label_smoothing),
+      penalty, config.lamb if config.is_kan else 0.0, averages=averages)
 
   def update_grids(state, images, rows, i):
     return train_steps.update_state_grids(
         model, state, images[rows[i]], grid_update=grids.GridUpdate(
             eps=config.grid_eps, rate=config.grid_rate), placement=placement)
 
+  def update_averages(state, images, rows, i):
+    return train_steps.update_averages(training, state, images[rows[i]])
+
+  step = train_steps.make_train_step(objective, tx)
+  if config.shift:
+    if len(shape) != 2:
+      raise cli.UsageError(
+          f'--shift={config.shift} is for images; inputs of '
+          f'--dataset={config.dataset} have the shape {list(shape)}')
+    step = _shift_first(step, config.shift)
   return Programs(
       placement=placement,
       model=model,
       objective=objective,
       init=compiling.Ahead(jax.jit(
-          functools.partial(train_steps.create_state, model, tx),
+          functools.partial(
+              train_steps.create_state, model, tx, averages=averages),
           compiler_options=compiling.LIGHT)),
       run_steps=compiling.Ahead(train_steps.make_run_steps(
-          train_steps.make_train_step(objective, tx),
-          stop_at_skipped=config.on_nonfinite == 'stop', placement=placement)),
+          step, stop_at_skipped=config.on_nonfinite == 'stop',
+          placement=placement)),
       update_grids=compiling.Ahead(jax.jit(update_grids)),
+      update_averages=compiling.Ahead(jax.jit(update_averages)),
       evaluate=compiling.Ahead(jax.jit(train_steps.make_evaluate(
           model, {'accuracy': _correct}, batch_size=250, placement=placement),
           compiler_options=compiling.LIGHT)),
       drop_edges=compiling.Ahead(jax.jit(
           functools.partial(_drop_edges, config, model, placement),
           static_argnums=2, compiler_options=compiling.LIGHT)))
+
+
+def _shift_first(step: train_steps.Step, most: int) -> train_steps.Step:
+  """Returns a step that moves images by some pixels first, black moving in.
+
+  By its number, so that a run that is resumed moves them alike.
+  """
+  def moved(state, batch):
+    images, labels = batch
+    places = jax.random.randint(
+        jax.random.fold_in(jax.random.key(0), state.step),
+        (len(images), 2), 0, 2 * most + 1)
+    padded = jnp.pad(images, ((0, 0), (most, most), (most, most)))
+    images = jax.vmap(lambda image, place: jax.lax.dynamic_slice(
+        image, place, images.shape[1:]))(padded, places)
+    return step(state, (images, labels))
+
+  return moved
 
 
 def _optimizer(

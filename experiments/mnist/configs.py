@@ -32,12 +32,18 @@ class Config:
   """
   model: str = _setting(
       'conv_kan', 'conv_kan and conv_mlp put a KAN or an MLP on a small '
-      'convolutional front-end; kan and mlp work on the pixels.',
-      choices=('conv_kan', 'conv_mlp', 'kan', 'mlp'))
-  hidden: int = _setting(20, 'Nodes in each hidden layer.', low=1)
+      'convolutional front-end; kan and mlp work on the pixels; kan_conv has '
+      'KAN convolutions and nothing else, cnn plain ones.',
+      choices=('conv_kan', 'conv_mlp', 'kan', 'mlp', 'kan_conv', 'cnn'))
+  hidden: int = _setting(
+      20, 'Nodes in each hidden layer; of kan_conv and cnn, channels after the '
+      'first convolution.', low=1)
   layers: int = _setting(1, 'Hidden layers.', low=1)
   grid: int = _setting(5, 'Intervals of each spline.', low=1)
   order: int = _setting(3, 'Degree of the splines.', low=0, high=5)
+  base_fn: str = _setting(
+      'silu', 'Function beside the spline on every edge.',
+      choices=('silu', 'relu'))
   outside: bsplines.Outside = _setting(
       'zero', 'What a spline does beyond its grid.',
       choices=get_args(bsplines.Outside))
@@ -90,6 +96,9 @@ class Config:
   label_smoothing: float = _setting(
       0.0, 'Part of a label that is dealt to all classes alike, in the loss.',
       low=0, high=1)
+  shift: int = _setting(
+      0, 'Most pixels by which training images are moved, at random, along '
+      'each axis.', low=0, high=27)
   seed: int = _setting(
       0, 'Decides the initial parameters and the order of the examples.',
       low=0, high=cli.LARGEST_SEED)
@@ -108,7 +117,7 @@ class Config:
   @property
   def is_kan(self) -> bool:
     """Whether the network has KAN layers."""
-    return self.model in ('conv_kan', 'kan')
+    return self.model in ('conv_kan', 'kan', 'kan_conv')
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -160,7 +169,16 @@ CONFIGS = {
     'kan_full': _PIXELS,
     'kan_deep': dataclasses.replace(
         _PIXELS, layers=3, learning_rate=0.005, weight_decay=0.3),
-    # As many parameters as these two.
+    # Found in the same way. Normalized by the batch, so that grids can stay.
+    'kan_conv': Config(
+        model='kan_conv', hidden=16, grid=1, order=2, base_fn='relu',
+        scale_spline='fan_in', update_grid=False, epochs=20,
+        learning_rate=0.01, schedule='cosine', weight_decay=0.5,
+        label_smoothing=0.1),
+    # As many parameters as these.
+    'cnn': Config(
+        model='cnn', hidden=38, epochs=20, learning_rate=0.004,
+        schedule='cosine', weight_decay=0.05, label_smoothing=0.1),
     'mlp_full': dataclasses.replace(
         _PIXELS, model='mlp', hidden=512, learning_rate=0.002,
         weight_decay=0.05),

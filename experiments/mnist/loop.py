@@ -178,11 +178,13 @@ class Loop:
 
   def _run_span(
       self, first: int, chunk: feeds.Chunk, start: int, stop: int) -> None:
-    """Updates the grids if that is due, then takes the steps of a span."""
+    """Updates grids and averages if that is due, then takes the steps."""
     state, totals, key = self.progress
+    batch = chunk.data[0], chunk.rows, start - chunk.start
     if self._moves_grids(first + start):
-      state = self._programs.update_grids(
-          state, chunk.data[0], chunk.rows, start - chunk.start)
+      state = self._programs.update_grids(state, *batch)
+    if state.others and not (first + start) % self._config.grid_update_freq:
+      state = self._programs.update_averages(state, *batch)
     state, totals = self._programs.run_steps(
         state, totals, chunk.data, chunk.rows, start - chunk.start,
         stop - chunk.start)

@@ -16,6 +16,10 @@ import kan_jax
 from kan_jax.layers import edges
 
 _IMAGE = (28, 28)  # Of MNIST.
+# Outputs, as multiples of the first one's, size, strides: 28 -> 12 -> 5 -> 3.
+_CONVOLUTIONS = (1, 5, 2), (2, 3, 2), (2, 3, 1)
+_PLACES = 3 * 3  # What the last one gives.
+_NORMALIZED = (-2.0, 2.0)  # Where most numbers of deviation 1 are.
 
 # The variance is 1 / (3 * fan_in), as in PyTorch and so in the original. With
 # it, features stay within a grid on [-1, 1]; with LeCun's they do not.
@@ -115,6 +119,55 @@ class ConvMLP(nn.Module):
     return x
 
 
+class KANConvNet(nn.Module):
+  """KAN convolutions and a KAN: every weight is one of a learned function.
+
+  Attributes:
+    convolutions: They are normalized by the batch, each.
+    kan: The KAN on all that the last one gives.
+    train: Whether to normalize by the batch, or by averages of batches.
+  """
+  convolutions: tuple[kan_jax.KANConv, ...]
+  kan: kan_jax.KAN
+  train: bool = False
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:  # [n, 28, 28] -> [n, 10]
+    x = x[..., None]
+    for convolution in self.convolutions:
+      x = _normalize(convolution(x), self.train)
+    return self.kan(x.reshape(x.shape[0], -1))
+
+
+class CNN(nn.Module):
+  """The same with plain convolutions, a ReLU after each, and a plain layer.
+
+  Attributes:
+    width: Number of outputs of the first convolution.
+    outputs: Number of outputs.
+    precision: Precision of the products.
+    train: Whether to normalize by the batch, or by averages of batches.
+  """
+  width: int
+  outputs: int
+  precision: edges.Precision = 'highest'
+  train: bool = False
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:  # [n, 28, 28] -> [n, 10]
+    x = x[..., None]
+    for times, size, strides in _CONVOLUTIONS:
+      x = nn.Conv(times * self.width, (size, size), strides, 'VALID',
+                  precision=self.precision)(x)
+      x = nn.relu(_normalize(x, self.train))
+    return nn.Dense(self.outputs, precision=self.precision)(
+        x.reshape(x.shape[0], -1))
+
+
+def _normalize(x: jax.Array, train: bool) -> jax.Array:
+  return nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+
+
 class PixelMLP(nn.Module):
   """An MLP on bare pixels, or on the columns of a table."""
   features: Sequence[int]
@@ -151,24 +204,50 @@ def build(
   Raises:
     cli.UsageError: If the network cannot take inputs of this shape.
   """
-  if config.model.startswith('conv') and shape != _IMAGE:
+  if config.model not in ('kan', 'mlp') and shape != _IMAGE:
     raise cli.UsageError(
         f'--model={config.model} is for images of {list(_IMAGE)}; those of '
         f'--dataset={config.dataset} have {list(shape)}, which --model=kan '
         'takes')
+  if config.model == 'cnn':
+    return CNN(config.hidden, classes, config.precision)
+  if config.model == 'kan_conv':
+    return _kan_conv(config, classes)
   features = *(config.hidden,) * config.layers, classes
   if not config.is_kan:
     mlp = ConvMLP if config.model == 'conv_mlp' else PixelMLP
     return mlp(features, config.precision)
   size, wrap = (16, ConvKAN) if config.model == 'conv_kan' else (
       math.prod(shape), PixelKAN)
+  return wrap(kan_jax.KAN([size, *features], **_options(config)))
+
+
+def _options(config: configs.Config) -> dict[str, Any]:
+  """Returns the options of KAN layers."""
   init = nn.initializers.ones if config.scale_spline == 'one' else _fan_in
-  return wrap(kan_jax.KAN(
-      [size, *features], grid=config.grid, order=config.order,
-      outside=config.outside, precision=config.precision,
-      scale_spline_init=init,
-      scale_base_init=nn.initializers.variance_scaling(
-          config.scale_base, 'fan_in', 'normal')))
+  return {
+      'grid': config.grid, 'order': config.order, 'outside': config.outside,
+      'precision': config.precision,
+      'base_fn': {'silu': nn.silu, 'relu': nn.relu}[config.base_fn],
+      'scale_spline_init': init,
+      'scale_base_init': nn.initializers.variance_scaling(
+          config.scale_base, 'fan_in', 'normal')}
+
+
+def _kan_conv(config: configs.Config, classes: int) -> KANConvNet:
+  convolutions = tuple(
+      kan_jax.KANConv(
+          times * config.hidden, (size, size), strides=strides, padding='VALID',
+          grid_range=_NORMALIZED if i else (0.0, 1.0), **_options(config))
+      for i, (times, size, strides) in enumerate(_CONVOLUTIONS))
+  inputs = _PLACES * convolutions[-1].features
+  return KANConvNet(convolutions, kan_jax.KAN(
+      [inputs, classes], grid_range=_NORMALIZED, **_options(config)))
+
+
+def in_training(model: nn.Module) -> nn.Module:
+  """Returns a network as it is in training."""
+  return model.clone(train=True) if hasattr(model, 'train') else model
 
 
 def sizes(variables: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
@@ -184,7 +263,8 @@ def sizes(variables: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
       else ('Dense', 'kernel', 'bias', params))
   count = sum(key.startswith(name) for key in layers)
   inputs = len(layers[f'{name}_0'][weight])
-  is_image = 'front' in params or inputs == math.prod(_IMAGE)
+  is_image = inputs == math.prod(_IMAGE) or bool(
+      {'front', 'convolutions_0', 'Conv_0'} & params.keys())
   return (_IMAGE if is_image else (inputs,),
           len(layers[f'{name}_{count - 1}'][bias]))
 

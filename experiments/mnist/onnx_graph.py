@@ -41,7 +41,14 @@ def build(
     model: A network that `models.build` made.
     variables: Its variables.
     shape: Shape of one input.
+
+  Raises:
+    ValueError: If ONNX is not to be had of this network.
   """
+  if isinstance(model, models.KANConvNet | models.CNN):
+    raise ValueError(
+        'ONNX takes --model=conv_kan, conv_mlp, kan and mlp so far; a file '
+        'that does not end in .onnx takes this one, too')
   params = variables['params']
   has_front = 'front' in params
   steps = _FRONT_END if has_front else _FLATTEN

@@ -199,7 +199,7 @@ class Recorder:
         kan: Any = model
         try:
           model_file.save(self._workdir / _KAN, kan.kan, {
-              kind: arrays['kan'] for kind, arrays in state.variables.items()
+              'params': state.params['kan'], 'grid': state.grid['kan']
           }, overwrite=True)
         except model_file.ModelFileError as error:
           raise cli.RunError(str(error)) from error
@@ -251,7 +251,8 @@ def read_variables(workdir: pathlib.Path) -> tuple[int, dict[str, Any]]:
         'at the end of the first epoch')
   state = progress['state']
   return int(state['step']), {
-      'params': state['params'], 'grid': state.get('grid', {})}
+      'params': state['params'], 'grid': state.get('grid', {}),
+      **state.get('others', {})}
 
 
 def unfinished(workdir: pathlib.Path) -> str:

@@ -67,7 +67,8 @@ def render(run: Run, most: int) -> str:
 def _subtitle(run: Run) -> str:
   kind = {'conv_kan': 'KAN behind two convolutions', 'kan': 'KAN on pixels',
           'conv_mlp': 'MLP behind two convolutions',
-          'mlp': 'MLP on pixels'}[run.config.model]
+          'mlp': 'MLP on pixels', 'kan_conv': 'KAN convolutions',
+          'cnn': 'convolutions'}[run.config.model]
   return (f'{kind}, on {run.config.dataset}: {len(run.rows) or run.ended} of '
           f'{run.config.epochs} epochs, {run.step:,} steps')
 

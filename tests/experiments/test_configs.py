@@ -20,7 +20,8 @@ _OTHER = {
     'reg_metric': 'std', 'prune_threshold': 0.375, 'epochs': 2,
     'precision': 'high', 'batch_size': 11, 'learning_rate': 0.25, 'seed': 42,
     'schedule': 'cosine', 'weight_decay': 0.5, 'label_smoothing': 0.25,
-    'dataset': 'fashion_mnist', 'holdout': 100, 'grid_update_epochs': 2}
+    'dataset': 'fashion_mnist', 'holdout': 100, 'grid_update_epochs': 2,
+    'base_fn': 'relu', 'shift': 3}
 
 
 class FlagsTest(parameterized.TestCase):
@@ -89,7 +90,10 @@ class FlagsTest(parameterized.TestCase):
 class ConfigTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      ('model', 'cnn', 'allowed are conv_kan, conv_mlp, kan, mlp'),
+      ('model', 'rnn', 'allowed are conv_kan, conv_mlp, kan, mlp, kan_conv, '
+       'cnn'),
+      ('base_fn', 'tanh', 'allowed are silu, relu'),
+      ('shift', 28, 'allowed are values from 0 to 27'),
       ('outside', 'nan', 'allowed are zero, clamp, linear'),
       ('scale_spline', '', 'allowed are one, fan_in'),
       ('reg_metric', 'max', 'allowed are mean_abs, std'),

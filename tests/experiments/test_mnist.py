@@ -60,6 +60,7 @@ class FakeState(NamedTuple):
   step: int = 0
   variables: tuple = ()
   grid: tuple = ()
+  others: tuple = ()
 
 
 class Fake:
