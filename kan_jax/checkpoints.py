@@ -121,7 +121,8 @@ def load(directory: _Path, step: int, like: Any = None) -> Any:
           lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), stored))
     raw = _raw_keys(like)
     _compare(path, stored, raw)
-    loaded = _read(path, raw)
+    # As it is there: `like` may have got parts without leaves since.
+    loaded = _arrange(_read(path, _arrange(raw, stored)), like)
     _compare(path, loaded, like)  # Whether a key is typed is seen only now.
   return loaded
 
@@ -391,6 +392,13 @@ def _leaves(tree: Any) -> dict[str, Any]:
   """Returns the leaves of a pytree by their paths."""
   return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf
           for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _arrange(tree: Any, like: Any) -> Any:
+  """Returns the leaves of a tree, by their paths, as another one has them."""
+  leaves = _leaves(tree)
+  return jax.tree.unflatten(
+      jax.tree.structure(like), [leaves[name] for name in _leaves(like)])
 
 
 def _describe(leaf: Any) -> str:

@@ -93,6 +93,14 @@ class CheckpointsTest(parameterized.TestCase):
     self.assertIsInstance(loaded, train_steps.TrainState)
     chex.assert_trees_all_equal(loaded, state, strict=True)
 
+  def test_parts_without_leaves_came_later(self):
+    """As a field of `TrainState` that is empty for most models."""
+    older = {'params': {'a': jnp.arange(3.0)}, 'step': jnp.zeros((), jnp.int32)}
+    checkpoints.save(self.path, 0, older)
+    loaded = checkpoints.load(self.path, 0, older | {'others': {}})
+    self.assertEqual(loaded['others'], {})
+    chex.assert_trees_all_equal(loaded['params'], older['params'])
+
   def test_training_goes_on_from_it(self):
     """Optimizer state and grid are part of it (case V07)."""
     checkpoints.save(self.path, 3, _trained())
