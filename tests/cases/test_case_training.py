@@ -45,6 +45,7 @@ class Counts(NamedTuple):
   updated: Any  # At which steps the grids were updated.
   variables: Any = ()
   grid: Any = ()
+  others: tuple = ()
 
 
 class Counter:
