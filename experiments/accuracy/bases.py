@@ -84,9 +84,9 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  flags.DEFINE_list('functions', [], f'Of {", ".join(FUNCTIONS)}; all else.')
-  flags.DEFINE_list('grids', [], 'Numbers of intervals: 5, 20; all else.')
-  flags.DEFINE_integer(
-      'seeds', 3, 'Number of first parameters.', lower_bound=1)
+  flags.DEFINE_list('functions', [], f'Some of {", ".join(FUNCTIONS)}; both by '
+                    'default.')
+  flags.DEFINE_list('grids', [], 'Intervals, 5 or 20; both by default.')
+  cli.define_number('seeds', 3, 'Number of first parameters.', low=1)
   tables.define_document()
   cli.run(main)

@@ -122,7 +122,8 @@ def build(
             eps=config.grid_eps, rate=config.grid_rate), placement=placement)
 
   def update_averages(state, images, rows, i):
-    return train_steps.update_averages(training, state, images[rows[i]])
+    return train_steps.update_averages(
+        training, state, images[rows[i]], placement=placement)
 
   step = train_steps.make_train_step(objective, tx)
   if config.shift:

@@ -175,7 +175,7 @@ CONFIGS = {
         scale_spline='fan_in', update_grid=False, epochs=20,
         learning_rate=0.01, schedule='cosine', weight_decay=0.5,
         label_smoothing=0.1),
-    # As many parameters as these.
+    # As many parameters as kan_conv.
     'cnn': Config(
         model='cnn', hidden=38, epochs=20, learning_rate=0.004,
         schedule='cosine', weight_decay=0.05, label_smoothing=0.1),

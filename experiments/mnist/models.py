@@ -228,7 +228,7 @@ def _options(config: configs.Config) -> dict[str, Any]:
   return {
       'grid': config.grid, 'order': config.order, 'outside': config.outside,
       'precision': config.precision,
-      'base_fn': {'silu': nn.silu, 'relu': nn.relu}[config.base_fn],
+      'base_fn': getattr(nn, config.base_fn),
       'scale_spline_init': init,
       'scale_base_init': nn.initializers.variance_scaling(
           config.scale_base, 'fan_in', 'normal')}

@@ -77,20 +77,13 @@ def write(path: pathlib.Path, results: dict[str, list[loop.Result]]) -> None:
         for name, runs in results.items() for r in runs)
 
 
-def choose(
-    names: list[str], lambs: list[str],
-    holdout: int = 0) -> dict[str, configs.Config]:
+def choose(names: list[str], lambs: list[str]) -> dict[str, configs.Config]:
   """Returns configs by name, each with every weight of the penalty, if any.
-
-  Args:
-    names: Names of configs; all if there are none.
-    lambs: Weights of the penalty.
-    holdout: Training examples that take the place of the test set.
 
   Raises:
     cli.UsageError: If a name is unknown or a weight is no number >= 0.
   """
-  chosen = {name: dataclasses.replace(configs.CONFIGS[name], holdout=holdout)
+  chosen = {name: configs.CONFIGS[name]
             for name in cli.choose('configs', names, configs.CONFIGS)}
   if not lambs:
     return chosen
@@ -104,10 +97,10 @@ def choose(
 
 def main() -> None:
   """Runs what the flags say."""
-  holdout = flags.FLAGS.holdout
-  chosen = choose(flags.FLAGS.configs, flags.FLAGS.lambs, holdout)
+  chosen = choose(flags.FLAGS.configs, flags.FLAGS.lambs)
   path = cli.new_file(flags.FLAGS.csv, 'csv') if flags.FLAGS.csv else None
-  results = run(chosen, flags.FLAGS.seeds, sets.load('mnist', holdout=holdout))
+  results = run(chosen, flags.FLAGS.seeds,
+                sets.load('mnist', holdout=flags.FLAGS.holdout))
   print(table(results), flush=True)
   if path:
     with cli.writing(path):

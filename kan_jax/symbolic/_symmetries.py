@@ -44,10 +44,7 @@ def power_peel(
     left = np.ptp(design @ coef - values[5:-5]) / np.ptp(values[5:-5])
     if left < _STRAIGHT:
       powers[i] = _near_power(float(coef[1]))
-  if not any(powers) or all(powers):
-    return None
-  child = problem.divide(powers)
-  return child and child.drop([i for i, p in enumerate(powers) if p])
+  return _take_out(problem, powers)
 
 
 def slope_peel(
@@ -75,6 +72,14 @@ def slope_peel(
     if near and left < _LOOSE and _problems.has_power(
         problem.columns[:, i], near):
       powers[i] = near
+  return _take_out(problem, powers)
+
+
+def _take_out(
+    problem: _problems.Problem,
+    powers: list[float]) -> _problems.Problem | None:
+  """Returns the problem without columns that have a power, some but not all.
+  """
   if not any(powers) or all(powers):
     return None
   child = problem.divide(powers)

@@ -123,18 +123,14 @@ def make_objective(
     A pure function. Its metrics are `loss` without the penalty, and `penalty`
     without `lamb`.
   """
-  written = list(averages) or False
+  written = [*averages, 'edges'] if penalty and lamb else list(averages)
 
   def objective(params, collection, x, y):
-    variables = {'params': params, 'grid': collection}
-    if penalty is None or not lamb:
-      outputs = model.apply(variables, x, mutable=written)
-      if written:
-        outputs, _ = outputs
-      loss = row_losses(loss_fn, outputs, y).mean()
-      return loss, {'loss': loss, 'penalty': jnp.zeros_like(loss)}
-    outputs, sown = model.apply(variables, x, mutable=['edges', *averages])
+    outputs, sown = model.apply(
+        {'params': params, 'grid': collection}, x, mutable=written)
     loss = row_losses(loss_fn, outputs, y).mean()
+    if penalty is None or not lamb:
+      return loss, {'loss': loss, 'penalty': jnp.zeros_like(loss)}
     cost = penalty(params, sown.get('edges', {}))
     return loss + lamb * cost, {'loss': loss, 'penalty': cost}
 
@@ -304,7 +300,8 @@ def update_state_grids(
 
 
 def update_averages(
-    model: nn.Module, state: TrainState, x: jax.Array) -> TrainState:
+    model: nn.Module, state: TrainState, x: jax.Array, *,
+    placement: sharding.Placement | None = None) -> TrainState:
   """Updates the averages of a model by a batch, as those of `nn.BatchNorm`.
 
   In training, such a layer goes by the batch; its averages are for what comes
@@ -320,9 +317,13 @@ def update_averages(
     model: Model of the state, as it is in training.
     state: State of its training.
     x: Batch of inputs.
+    placement: Devices of state and rows, if there are many.
   """
+  if placement:
+    x = placement.constrain_rows(x)
   _, others = model.apply(state.variables, x, mutable=list(state.others))
-  return state.replace(others=others)
+  state = state.replace(others=others)
+  return placement.constrain(state) if placement else state
 
 
 def make_evaluate(
