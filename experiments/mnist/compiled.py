@@ -112,6 +112,7 @@ def build(
       coefdiff=config.lamb_coefdiff, metric=config.reg_metric)
   training = models.in_training(model)
   averages = () if training is model else ('batch_stats',)
+  key = jax.random.key(0) if config.dropout else None
   objective = train_steps.make_objective(
       training, functools.partial(_cross_entropy, config.label_smoothing),
       penalty, config.lamb if config.is_kan else 0.0, averages=averages)
@@ -123,9 +124,9 @@ def build(
 
   def update_averages(state, images, rows, i):
     return train_steps.update_averages(
-        training, state, images[rows[i]], placement=placement)
+        training, state, images[rows[i]], key=key, placement=placement)
 
-  step = train_steps.make_train_step(objective, tx)
+  step = train_steps.make_train_step(objective, tx, key=key)
   if config.shift:
     if len(shape) != 2:
       raise cli.UsageError(
@@ -135,7 +136,8 @@ def build(
   return Programs(
       placement=placement,
       model=model,
-      objective=objective,
+      objective=objective if key is None else functools.partial(
+          objective, key=key),
       init=compiling.Ahead(jax.jit(
           functools.partial(
               train_steps.create_state, model, tx, averages=averages),

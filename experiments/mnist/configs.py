@@ -99,6 +99,9 @@ class Config:
   shift: int = _setting(
       0, 'Most pixels by which training images are moved, at random, along '
       'each axis.', low=0, high=27)
+  dropout: float = _setting(
+      0.0, 'Part of what enters the last layer of kan_conv and cnn that a step '
+      'leaves out, at random.', low=0, high=1)
   seed: int = _setting(
       0, 'Decides the initial parameters and the order of the examples.',
       low=0, high=cli.LARGEST_SEED)

@@ -21,7 +21,8 @@ def find_nonfinite(
 
   Args:
     model: Model of the state.
-    objective: Objective that the step minimizes; see `make_objective`.
+    objective: Objective that the step minimizes; see `make_objective`. That of
+      a model that draws needs its key: `functools.partial(objective, key=key)`.
     state: State before the step.
     batch: Inputs and targets of the step.
 

@@ -107,10 +107,11 @@ def create_state(
 def make_objective(
     model: nn.Module, loss_fn: LossFn, penalty: PenaltyFn | None = None,
     lamb: float = 0.0, *, averages: Sequence[str] = ()) -> Objective:
-  """Returns `objective(params, grid, x, y) -> (value, metrics)`.
+  """Returns `objective(params, grid, x, y, key=None) -> (value, metrics)`.
 
   Args:
-    model: Model of the parameters, as it is in training.
+    model: Model of the parameters, as it is in training. What it draws at
+      random, as `nn.Dropout` does, it draws by `key`.
     loss_fn: Function of outputs and targets that returns the loss of each row;
       the value is its mean plus the weighted penalty.
     penalty: Function of params and edge statistics, a scalar, such as
@@ -125,9 +126,10 @@ def make_objective(
   """
   written = [*averages, 'edges'] if penalty and lamb else list(averages)
 
-  def objective(params, collection, x, y):
+  def objective(params, collection, x, y, key=None):
     outputs, sown = model.apply(
-        {'params': params, 'grid': collection}, x, mutable=written)
+        {'params': params, 'grid': collection}, x, mutable=written,
+        rngs=_streams(key))
     loss = row_losses(loss_fn, outputs, y).mean()
     if penalty is None or not lamb:
       return loss, {'loss': loss, 'penalty': jnp.zeros_like(loss)}
@@ -137,9 +139,14 @@ def make_objective(
   return objective
 
 
+def _streams(key: jax.Array | None) -> dict[str, jax.Array]:
+  """Returns the keys that Flax's layers ask for by name."""
+  return {} if key is None else {'dropout': key}
+
+
 def make_train_step(
     objective: Objective, tx: optax.GradientTransformation, *,
-    same_batch: bool = False) -> Step:
+    same_batch: bool = False, key: jax.Array | None = None) -> Step:
   """Returns `step(state, (x, y)) -> (state, metrics)`: one optimizer step.
 
   Args:
@@ -149,6 +156,9 @@ def make_train_step(
     same_batch: Whether all steps between two resets of the optimizer see the
       same batch and the same grids. Then the value and the gradient that the
       line search of `optax.lbfgs` has left in its state are not computed again.
+    key: Random key for a model that draws, as `nn.Dropout` does. The objective
+      is given a key of its own in each step: this one, folded with the step's
+      number, so that a run that goes on draws as if it had not stopped.
 
   Returns:
     A pure function, not jitted, so that it can be part of a longer program.
@@ -156,8 +166,12 @@ def make_train_step(
     stay as they were, and the metric `skipped` is 1 instead of 0.
   """
   tx = optax.with_extra_args_support(tx)
+  bare = objective
 
   def step(state, batch):
+    objective = bare if key is None else functools.partial(
+        bare, key=jax.random.fold_in(key, state.step))
+
     def value_fn(params):
       return objective(params, state.grid, *batch)[0]
 
@@ -301,6 +315,7 @@ def update_state_grids(
 
 def update_averages(
     model: nn.Module, state: TrainState, x: jax.Array, *,
+    key: jax.Array | None = None,
     placement: sharding.Placement | None = None) -> TrainState:
   """Updates the averages of a model by a batch, as those of `nn.BatchNorm`.
 
@@ -317,11 +332,13 @@ def update_averages(
     model: Model of the state, as it is in training.
     state: State of its training.
     x: Batch of inputs.
+    key: Random key for a model that draws, as `nn.Dropout` does.
     placement: Devices of state and rows, if there are many.
   """
   if placement:
     x = placement.constrain_rows(x)
-  _, others = model.apply(state.variables, x, mutable=list(state.others))
+  _, others = model.apply(
+      state.variables, x, mutable=list(state.others), rngs=_streams(key))
   state = state.replace(others=others)
   return placement.constrain(state) if placement else state
 

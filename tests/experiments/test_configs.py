@@ -21,7 +21,7 @@ _OTHER = {
     'precision': 'high', 'batch_size': 11, 'learning_rate': 0.25, 'seed': 42,
     'schedule': 'cosine', 'weight_decay': 0.5, 'label_smoothing': 0.25,
     'dataset': 'fashion_mnist', 'holdout': 100, 'grid_update_epochs': 2,
-    'base_fn': 'relu', 'shift': 3}
+    'base_fn': 'relu', 'shift': 3, 'dropout': 0.5}
 
 
 class FlagsTest(parameterized.TestCase):

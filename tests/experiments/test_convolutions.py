@@ -5,6 +5,7 @@ import pathlib
 
 from absl.testing import parameterized
 import chex
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +25,7 @@ _IMAGES = np.random.default_rng(0).random((27, 28, 28)).astype(np.float32)
 _SPLIT = sets.Split(_IMAGES, np.arange(27, dtype=np.int32) % 3)
 _CONFIG = dataclasses.replace(
     configs.CONFIGS['kan_conv'], hidden=1, epochs=2, batch_size=8,
-    grid_update_freq=3, shift=1)
+    grid_update_freq=3, shift=1, dropout=0.5)
 
 
 def _train(folder, config, resume=False):
@@ -81,6 +82,57 @@ class RunTest(parameterized.TestCase):
     text = view.view(self.path / 'a', edges=4, images=2,
                      dataset=sets.Dataset(_SPLIT, _SPLIT, 3))
     self.assertIn('KAN convolutions, on mnist', text)
+
+
+class CNNTest(parameterized.TestCase):
+
+  def test_products_over_patches_are_convolutions(self):
+    """As `nn.Conv` has it, of the same kernels."""
+    class Plain(nn.Module):
+      @nn.compact
+      def __call__(self, x):
+        x = x[..., None]
+        for features, size, stride in (2, 5, 2), (4, 3, 2), (4, 3, 1):
+          x = nn.Conv(features, (size, size), stride, 'VALID')(x)
+          x = nn.relu(nn.BatchNorm(use_running_average=True)(x))
+        return nn.Dense(5)(x.reshape(len(x), -1))
+
+    model = models.CNN(2, 5)
+    variables = model.init(jax.random.key(0), _IMAGES)
+    kernels = jax.tree.map(
+        lambda leaf, plain: leaf.reshape(plain.shape), variables,
+        jax.eval_shape(Plain().init, jax.random.key(0), _IMAGES))
+    np.testing.assert_allclose(
+        model.apply(variables, _IMAGES), Plain().apply(kernels, _IMAGES),
+        atol=1e-5)
+
+
+class DropoutTest(parameterized.TestCase):
+
+  @parameterized.parameters('kan_conv', 'cnn')
+  def test_in_training_alone(self, name):
+    """Half of the last layer's inputs are 0, the others doubled."""
+    config = dataclasses.replace(
+        configs.CONFIGS[name], hidden=2, dropout=0.5)
+    model = models.build(config)
+    variables = model.init(jax.random.key(0), _IMAGES)
+    chex.assert_trees_all_equal(
+        model.apply(variables, _IMAGES),
+        models.build(dataclasses.replace(config, dropout=0.0)).apply(
+            variables, _IMAGES))
+    _, sown = models.in_training(model).apply(
+        variables, _IMAGES, mutable=['batch_stats', 'intermediates'],
+        capture_intermediates=lambda module, _: isinstance(module, nn.Dropout),
+        rngs={'dropout': jax.random.key(1)})
+    left, = jax.tree.leaves(sown['intermediates']['Dropout_0'])
+    # After a ReLU many are 0 as they are.
+    zero = 1 - np.count_nonzero(left) / left.size
+    self.assertGreater(zero, 0.4)
+
+  def test_networks_without(self):
+    with self.assertRaisesRegex(
+        cli.UsageError, '--dropout=0.5 .* got --model=mlp'):
+      models.build(configs.Config(model='mlp', dropout=0.5))
 
 
 class ShiftTest(parameterized.TestCase):

@@ -5,6 +5,7 @@ import functools
 
 from absl.testing import parameterized
 import chex
+import flax
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -39,6 +40,15 @@ class _Normed(nn.Module):
   def __call__(self, x):
     norm = nn.BatchNorm(use_running_average=not self.train, momentum=0.5)
     return linen.KANLayer(1)(norm(x))
+
+
+class _Dropped(nn.Module):
+  """A KAN layer that sees some of its inputs in training."""
+  train: bool = False
+
+  @nn.compact
+  def __call__(self, x):
+    return linen.KANLayer(1)(nn.Dropout(0.5, deterministic=not self.train)(x))
 
 
 def _squares(outputs, y):
@@ -240,6 +250,20 @@ class StepTest(chex.TestCase):
         evaluate(state.variables, (_X, _Y))['loss'],
         _squares(training.apply(
             state.variables, _X, mutable=names)[0], _Y).mean(), rtol=1e-4)
+
+  def test_model_that_draws(self):
+    """Anew in each step, and alike in the same step of another run."""
+    objective = train_steps.make_objective(_Dropped(train=True), _squares)
+    state = train_steps.create_state(_Dropped(), _TX, jax.random.key(0), _X)
+    key = jax.random.key(3)
+    step = jax.jit(train_steps.make_train_step(objective, _TX, key=key))
+    first = step(state, (_X, _Y))
+    chex.assert_trees_all_equal(step(state, (_X, _Y)), first)
+    later = step(state.replace(step=state.step + 1), (_X, _Y))
+    self.assertNotEqual(later[1]['loss'], first[1]['loss'])
+    with self.assertRaisesRegex(
+        flax.errors.InvalidRngError, 'needs PRNG for "dropout"'):
+      train_steps.make_train_step(objective, _TX)(state, (_X, _Y))
 
   def test_model_without_kan_layers(self):
     model = nn.Dense(1)
