@@ -163,6 +163,17 @@ _PIXELS = Config(
     epochs=20, learning_rate=0.01, schedule='cosine', weight_decay=0.25,
     label_smoothing=0.1, grid_update_epochs=3)
 
+# Found in the same way. Normalized by the batch, so that grids can stay.
+_KAN_CONV = Config(
+    model='kan_conv', hidden=8, grid=1, order=2, base_fn='relu',
+    scale_spline='fan_in', update_grid=False, epochs=20, learning_rate=0.01,
+    schedule='cosine', weight_decay=0.1, label_smoothing=0.1, dropout=0.3)
+# As many parameters as kan_conv.
+_CNN = Config(
+    model='cnn', hidden=19, epochs=20, learning_rate=0.004, schedule='cosine',
+    weight_decay=0.05, label_smoothing=0.1, dropout=0.3)
+_SHIFTED: dict[str, Any] = {'shift': 2, 'dropout': 0.0, 'weight_decay': 0.05}
+
 CONFIGS = {
     'mlp': Config(model='conv_mlp'),
     'kan': Config(),
@@ -172,16 +183,10 @@ CONFIGS = {
     'kan_full': _PIXELS,
     'kan_deep': dataclasses.replace(
         _PIXELS, layers=3, learning_rate=0.005, weight_decay=0.3),
-    # Found in the same way. Normalized by the batch, so that grids can stay.
-    'kan_conv': Config(
-        model='kan_conv', hidden=16, grid=1, order=2, base_fn='relu',
-        scale_spline='fan_in', update_grid=False, epochs=20,
-        learning_rate=0.01, schedule='cosine', weight_decay=0.5,
-        label_smoothing=0.1),
-    # As many parameters as kan_conv.
-    'cnn': Config(
-        model='cnn', hidden=38, epochs=20, learning_rate=0.004,
-        schedule='cosine', weight_decay=0.05, label_smoothing=0.1),
+    'kan_conv': _KAN_CONV,
+    'kan_conv_shifted': dataclasses.replace(_KAN_CONV, **_SHIFTED),
+    'cnn': _CNN,
+    'cnn_shifted': dataclasses.replace(_CNN, **_SHIFTED),
     'mlp_full': dataclasses.replace(
         _PIXELS, model='mlp', hidden=512, learning_rate=0.002,
         weight_decay=0.05),

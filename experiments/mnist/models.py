@@ -17,8 +17,9 @@ from kan_jax.layers import convolution
 from kan_jax.layers import edges
 
 _IMAGE = (28, 28)  # Of MNIST.
-# Outputs, as multiples of the first one's, size, strides: 28 -> 12 -> 5 -> 3.
-_CONVOLUTIONS = (1, 5, 2), (2, 3, 2), (2, 3, 1)
+# Outputs of four 3 x 3 convolutions, as multiples of the first one's, and
+# their strides: 28 -> 13 -> 11 -> 5 -> 3.
+_CONVOLUTIONS = (1, 2), (2, 1), (4, 2), (4, 1)
 _PLACES = 3 * 3  # What the last one gives.
 _NORMALIZED = (-2.0, 2.0)  # Where most numbers of deviation 1 are.
 
@@ -164,10 +165,9 @@ class CNN(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:  # [n, 28, 28] -> [n, 10]
     x = x[..., None]
-    for i, (times, size, stride) in enumerate(_CONVOLUTIONS):
+    for i, (times, stride) in enumerate(_CONVOLUTIONS):
       patches = convolution.extract_patches(
-          x, (size, size), strides=(stride, stride), padding='VALID',
-          dilation=(1, 1))
+          x, (3, 3), strides=(stride, stride), padding='VALID', dilation=(1, 1))
       x = nn.DenseGeneral(
           times * self.width, (-2, -1), precision=self.precision,
           name=f'Conv_{i}')(patches)
@@ -260,9 +260,9 @@ def _options(config: configs.Config) -> dict[str, Any]:
 def _kan_conv(config: configs.Config, classes: int) -> KANConvNet:
   convolutions = tuple(
       kan_jax.KANConv(
-          times * config.hidden, (size, size), strides=strides, padding='VALID',
+          times * config.hidden, (3, 3), strides=stride, padding='VALID',
           grid_range=_NORMALIZED if i else (0.0, 1.0), **_options(config))
-      for i, (times, size, strides) in enumerate(_CONVOLUTIONS))
+      for i, (times, stride) in enumerate(_CONVOLUTIONS))
   inputs = _PLACES * convolutions[-1].features
   return KANConvNet(convolutions, kan_jax.KAN(
       [inputs, classes], grid_range=_NORMALIZED, **_options(config)),

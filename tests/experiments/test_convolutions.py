@@ -41,7 +41,7 @@ def _train(folder, config, resume=False):
 class SizeTest(parameterized.TestCase):
 
   def test_both_have_as_many_parameters(self):
-    """At most 100,000, and the same within 2 %."""
+    """At most 100,000, and the same within 3 %."""
     counts = []
     for name in ('kan_conv', 'cnn'):
       model = models.build(configs.CONFIGS[name])
@@ -49,7 +49,7 @@ class SizeTest(parameterized.TestCase):
       counts.append(sum(
           leaf.size for leaf in jax.tree.leaves(variables['params'])))
     self.assertLess(max(counts), 100_000)
-    self.assertLess(abs(counts[0] / counts[1] - 1), 0.02)
+    self.assertLess(abs(counts[0] / counts[1] - 1), 0.03)
 
   def test_other_shapes(self):
     for name in ('kan_conv', 'cnn'):
@@ -92,8 +92,8 @@ class CNNTest(parameterized.TestCase):
       @nn.compact
       def __call__(self, x):
         x = x[..., None]
-        for features, size, stride in (2, 5, 2), (4, 3, 2), (4, 3, 1):
-          x = nn.Conv(features, (size, size), stride, 'VALID')(x)
+        for features, stride in (2, 2), (4, 1), (8, 2), (8, 1):
+          x = nn.Conv(features, (3, 3), stride, 'VALID')(x)
           x = nn.relu(nn.BatchNorm(use_running_average=True)(x))
         return nn.Dense(5)(x.reshape(len(x), -1))
 
