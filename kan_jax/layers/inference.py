@@ -4,7 +4,9 @@
 knots. Where they are equally spaced, as before any grid update or with
 `GridUpdate(eps=1)`, all B-splines of an input are one curve, moved (Schoenberg,
 Contributions to the problem of approximation of equidistant data by analytic
-functions, 1946): a few products in place of a choice among polynomials.
+functions, 1946): a few products in place of a choice among polynomials. Where
+there are more than a dozen intervals, a sample looks up the polynomials of its
+own.
 """
 
 from collections.abc import Callable
@@ -13,6 +15,8 @@ import dataclasses
 import functools
 import math
 from typing import Any
+from typing import Literal
+from typing import NamedTuple
 
 from flax import linen as nn
 from flax import traverse_util
@@ -29,6 +33,8 @@ from kan_jax.layers import edges
 from kan_jax.layers import linen
 from kan_jax.layers import traversal
 from kan_jax.layers.nnx import accept
+from kan_jax.splines import _backends
+from kan_jax.splines import _intervals
 from kan_jax.splines import bases
 from kan_jax.splines import bsplines
 
@@ -36,9 +42,32 @@ from kan_jax.splines import bsplines
 # intervals in float32. A function changes by less than this part of its range.
 _EQUAL = 2e-6
 _PROGRAMS = 64  # Most that are kept for models to come.
+# Most entries of a layer's table of polynomials, of which there are order + 1
+# times as many as coefficients: 64 MiB in float32.
+_ENTRIES = 2**24
 
 _Path = tuple[str, ...]
-_Forms = tuple[tuple[_Path, linen.KANLayer, bool], ...]  # True: equal spacing.
+_Form = Literal['moved', 'own', 'looked up', 'counted', 'sparse']
+_Forms = tuple[tuple[_Path, linen.KANLayer, _Form], ...]
+
+
+class _Folded(NamedTuple):
+  """What is left of a layer.
+
+  Attributes:
+    coef: Weights of the B-splines, [out, in, grid + order], or the polynomials
+      of an `_intervals.Table`.
+    base: Weights of the base functions, [out, in].
+    places: Arrays that say where the B-splines are, [in, ...], or the rest of
+      the table.
+    affine: Numbers of the symbolic edges, if there are any.
+    node_bias: [out], if there are biases.
+  """
+  coef: jax.Array
+  base: jax.Array
+  places: tuple[jax.Array, ...]
+  affine: jax.Array | None
+  node_bias: jax.Array | None
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
@@ -47,10 +76,17 @@ class Frozen:
 
   Attributes:
     model: The model that it was made of.
-    arrays: All the arrays that it needs.
+    arrays: All the arrays that it needs, in a row: a call would take a while to
+      walk through a tree of them.
+    forms: How its layers compute splines, by path. 'moved': all B-splines are
+      one curve. 'own': each is a function of its own. Where there are many, the
+      polynomials of a sample's interval are 'looked up', or 'counted' if all
+      intervals are of equal size; 'sparse': so many that B-splines themselves
+      are, as in `apply`, in less memory.
   """
   model: nn.Module
-  arrays: Any
+  arrays: tuple[jax.Array, ...]
+  forms: Mapping[_Path, _Form]
   _program: Callable[..., Any]
 
   def __call__(self, *args: Any) -> Any:
@@ -93,11 +129,12 @@ def freeze(
         'outside of `jax.jit`, and call the frozen model within.')
   layers, forms = {}, []
   for path, options in _find_layers(model, variables, args).items():
-    layers[path], equal = _fold(options, *(
+    layers[path], form = _fold(options, *(
         _at(variables.get(kind, {}), path) for kind in ('params', 'grid')))
-    forms.append((path, options, equal))
-  return Frozen(model, (_without(variables, layers), layers),
-                _make_program(model, tuple(forms)))
+    forms.append((path, options, form))
+  arrays, structure = jax.tree.flatten((_without(variables, layers), layers))
+  return Frozen(model, tuple(arrays), {path: form for path, _, form in forms},
+                _make_program(model, tuple(forms), structure))
 
 
 def _find_layers(
@@ -146,28 +183,44 @@ def _without(
 
 
 def _fold(
-    options: linen.KANLayer, params: Mapping[str, Any], grid: Mapping[str, Any]
-    ) -> tuple[tuple[_forward.Arrays, tuple[jax.Array, ...]], bool]:
-  """Returns arrays, where the B-splines are, and if spacing is equal."""
+    options: linen.KANLayer, params: Mapping[str, Any],
+    grid: Mapping[str, Any]) -> tuple[_Folded, _Form]:
+  """Returns what a layer is made into, and where its B-splines come from."""
   # On the host, where nothing is compiled.
   arrays: dict[str, Any] = {
       name: np.asarray(array) for name, array in {**grid, **params}.items()}
   coef = (arrays['mask'] * arrays['scale_spline'])[:, None] * arrays['coef']
   base = arrays['mask'] * arrays['scale_base']
-  ones: Any = np.ones_like(base[:, :1])
   # Outputs first, in memory, too: products of this form take two thirds to
   # three quarters of the time. To turn the arrays at each call would cost that.
-  turned: Any = [
-      np.ascontiguousarray(np.moveaxis(array, -1, 0)) for array in (coef, base)]
-  splines = edges.Edges(
-      arrays['knots'], ones, turned[0], turned[1], ones)
-  equal = _equal_places(arrays['knots'], options)
-  places = equal or _places(
-      arrays['knots'], options.order, options.basis)
-  folded = _forward.Arrays(
-      splines, arrays.get('affine'), arrays.get('node_bias'))
+  base = np.ascontiguousarray(base.T)
+  form, coef, places = _fold_splines(arrays['knots'], coef, options)
   # `jnp.asarray` would compile a program for each shape.
-  return jax.device_put((folded, places)), equal is not None
+  return _Folded(*jax.device_put((
+      coef, base, places, arrays.get('affine'), arrays.get('node_bias')))), form
+
+
+def _fold_splines(
+    knots: np.ndarray, coef: np.ndarray, options: linen.KANLayer
+    ) -> tuple[_Form, Any, tuple[Any, ...]]:
+  """Returns the form of some splines and what `_Folded` keeps of them."""
+  order, outside = options.order, options.outside
+  _, size, outputs = coef.shape
+  if options.basis == 'bspline' and coef.size * (order + 1) <= _ENTRIES:
+    even = _intervals.are_even(knots, order, outside)
+    choices = _backends.choices()
+    most = choices.counted if even else choices.looked_up
+    if size > most * (order + 1):
+      polynomials, *places = _intervals.tabulate(
+          knots, coef, order, outside, even)
+      return 'counted' if even else 'looked up', polynomials, tuple(places)
+  turned = np.ascontiguousarray(np.moveaxis(coef, -1, 0))
+  if edges.lookup_pays(size, outputs, options.basis):
+    return 'sparse', turned, (knots,)
+  equal = _equal_places(knots, options)
+  if equal:
+    return 'moved', turned, equal
+  return 'own', turned, _places(knots, order, options.basis)
 
 
 # It runs once for each layer.
@@ -204,21 +257,24 @@ def _equal_places(
 
 
 @functools.lru_cache(maxsize=_PROGRAMS)
-def _make_program(model: nn.Module, forms: _Forms) -> Callable[..., Any]:
+def _make_program(
+    model: nn.Module, forms: _Forms, structure: Any) -> Callable[..., Any]:
   """Returns the compiled function of arrays and inputs."""
-  known = {path: (options, equal) for path, options, equal in forms}
+  known = {path: (options, form) for path, options, form in forms}
 
   def run(arrays, *args):
-    variables, layers = arrays
+    variables, layers = jax.tree.unflatten(structure, arrays)
 
     def compute(module, x, proceed):
       if module.path not in layers:
         return proceed()
-      options, equal = known[module.path]
-      folded, places = layers[module.path]
-      sums = functools.partial(_sums, places=places, equal=equal)
+      options, form = known[module.path]
+      folded = layers[module.path]
+      arrays = _forward.Arrays(
+          _as_edges(folded), folded.affine, folded.node_bias)
       return _forward.outputs(
-          _forward.as_input(x, len(places[0])), folded, options, sums)
+          _forward.as_input(x, folded.base.shape[1]), arrays, options,
+          functools.partial(_sums, folded=folded, form=form))
 
     with nn.intercept_methods(traversal.around_layers(compute)):
       return model.apply(variables, *args)
@@ -226,47 +282,57 @@ def _make_program(model: nn.Module, forms: _Forms) -> Callable[..., Any]:
   return jax.jit(run)
 
 
+def _as_edges(folded: _Folded) -> edges.Edges:
+  """Returns the edges of a layer; the knots of a sparse one, else an array of
+  their type.
+  """
+  ones = jnp.ones_like(folded.base[0])[:, None]
+  return edges.Edges(
+      folded.places[0], ones, jnp.moveaxis(folded.coef, 0, -1), folded.base.T,
+      ones)
+
+
 def _sums(
-    rows: jax.Array, folded: edges.Edges, options: _forward.Options,
-    dtype: jax.typing.DTypeLike, *, places: tuple[jax.Array, ...],
-    equal: bool) -> jax.Array:
+    rows: jax.Array, splines: edges.Edges, options: _forward.Options,
+    dtype: jax.typing.DTypeLike, *, folded: _Folded, form: _Form) -> jax.Array:
   """Sums over inputs, in the way that suits knots and sizes.
 
   Args:
     rows: Inputs, [n, in].
-    folded: What `_fold` made, with coef [out, in, grid + order] and scale_base
-      [out, in].
+    splines: What `_as_edges` made.
     options: The layer.
     dtype: Type of the matrix products.
-    places: Where the B-splines are, arrays [in, ...].
-    equal: Whether they are B-splines whose knots have equal spacing.
+    folded: The layer's arrays.
+    form: Where the B-splines come from.
   """
-  splines = folded._replace(
-      coef=jnp.moveaxis(folded.coef, 0, -1), scale_base=folded.scale_base.T)
-  _, size, outputs = splines.coef.shape
-  if edges.lookup_pays(size, outputs, options.basis):
+  if form == 'sparse':
     return _forward.node_sums(rows, splines, options, dtype)
+  looked_up = form in ('looked up', 'counted')
+  outputs, _, size = folded.coef.shape
 
   def by_curve(x, middle, inverse):
     u = ((x - middle[:, None]) * inverse[:, None])[:, None]
     return _equal_basis(u, size, options)
 
-  evaluate: Callable[..., jax.Array] = by_curve if equal else (
+  evaluate: Callable[..., jax.Array] = by_curve if form == 'moved' else (
       functools.partial(bases.find(options.basis).values, order=options.order,
                         outside=options.outside))
-  if edges.count_parts(rows, splines.coef) > 1:
+  if not looked_up and edges.count_parts(rows, splines.coef) > 1:
     return edges.sum_features(
-        rows, evaluate, places, splines.scale_base, splines.coef,
+        rows, evaluate, folded.places, splines.scale_base, splines.coef,
         options.base_fn, dtype, options.precision)
   x = _by_input.turn(rows)
-  values = evaluate(x, *places).reshape(len(x) * size, x.shape[1])
   multiply = functools.partial(
       jnp.matmul, precision=options.precision,
       preferred_element_type=jnp.promote_types(dtype, jnp.float32))
-  return (multiply(folded.scale_base.astype(dtype),
-                   options.base_fn(x).astype(dtype))
-          + multiply(folded.coef.reshape(outputs, -1).astype(dtype),
-                     values.astype(dtype))).T.astype(dtype)
+  base = multiply(folded.base.astype(dtype), options.base_fn(x).astype(dtype))
+  if looked_up:
+    table = _intervals.Table(folded.coef, *folded.places)
+    return (base.T + _intervals.sums(
+        x, table, options.order, form == 'counted')).astype(dtype)
+  values = evaluate(x, *folded.places).reshape(len(x) * size, x.shape[1])
+  return (base + multiply(folded.coef.reshape(outputs, -1).astype(dtype),
+                          values.astype(dtype))).T.astype(dtype)
 
 
 def _equal_basis(

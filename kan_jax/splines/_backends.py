@@ -27,6 +27,9 @@ class Choices(NamedTuple):
     many: With more B-splines than this, those that are not zero are looked up.
     many_in_wide: The same for at least `wide` outputs.
     wide: Least number of outputs of a wide layer.
+    counted: With more B-splines than this times order + 1, a frozen layer looks
+      up polynomials, if its intervals are of equal size.
+    looked_up: The same for intervals of any size.
     slopes_by_product: Whether slopes are spread over the B-splines by a product
       with ones, so that their sum on the way back is a product, too.
     jacobian: Most entries of a Jacobian at a time.
@@ -37,6 +40,8 @@ class Choices(NamedTuple):
   many: int
   many_in_wide: int
   wide: int
+  counted: int
+  looked_up: int
   slopes_by_product: bool
   jacobian: int
   fit_values: int
@@ -47,11 +52,14 @@ class Choices(NamedTuple):
 # leave the caches, fewer make small products and many rounds of a loop.
 # `edge_values` (2 MiB): of 2**17 to 2**23 the fastest. `many`: for cubics both
 # ways took as long near 100 B-splines if there were few outputs, and between 40
-# and 55 in wide layers. `slopes_by_product`: three times as fast as a sum over
-# the middle axis. `jacobian` is 64 MiB in float64.
+# and 55 in wide layers. A lookup takes order + 1 rows, and a row as long as
+# four of a product: `counted` is where both took as long, in small networks and
+# for 100 x 100; for 256 x 256 it is a little early. `slopes_by_product`: three
+# times as fast as a sum over the middle axis. `jacobian` is 64 MiB in float64.
 _CPU = Choices(
     node_values=2**20, edge_values=2**19, many=128, many_in_wide=48, wide=64,
-    slopes_by_product=True, jacobian=2**23, fit_values=2**13)
+    counted=3, looked_up=5, slopes_by_product=True, jacobian=2**23,
+    fit_values=2**13)
 
 # A round of a loop costs some microseconds to start its kernels, as long as it
 # takes to move about 2**22 values: blocks are large, and end where memory would
@@ -61,7 +69,8 @@ _CPU = Choices(
 # A sum is fused with what it sums; a product is not, and would write it out.
 _ACCELERATOR = Choices(
     node_values=2**26, edge_values=2**26, many=2048, many_in_wide=2048, wide=64,
-    slopes_by_product=False, jacobian=2**27, fit_values=2**17)
+    counted=512, looked_up=512, slopes_by_product=False, jacobian=2**27,
+    fit_values=2**17)
 
 _TABLE = {'cpu': _CPU, 'gpu': _ACCELERATOR, 'tpu': _ACCELERATOR}
 

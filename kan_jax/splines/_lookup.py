@@ -137,7 +137,7 @@ def sums(
 @functools.partial(jax.custom_jvp, nondiff_argnums=(5, 6))
 def _sums(x, cell, knots, scale, coef, order, outside):
   first, value = values(x, cell, knots, order, outside)
-  return _over_inputs(
+  return over_inputs(
       lambda first, value, scale, coef: scale[None] * _combine(
           first, value, coef), first, value, scale, coef)
 
@@ -173,8 +173,8 @@ def _sums_jvp(order, outside, primals, tangents):
     return (value.T.astype(rows.dtype)[..., None] * rows).sum(1)
 
   return _sums(*primals, order, outside), (
-      _over_inputs(along_x, first, slope, scale, coef, x_tangent)
-      + _over_inputs(along_weight, first, value, scale, coef, scale_tangent,
+      over_inputs(along_x, first, slope, scale, coef, x_tangent)
+      + over_inputs(along_weight, first, value, scale, coef, scale_tangent,
                      coef_tangent))
 
 
@@ -189,7 +189,7 @@ def _combine(
       for r, factor in enumerate(value))
 
 
-def _over_inputs(
+def over_inputs(
     fn: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
   """Adds up `fn` of one input after the other; the first axis counts them."""
   start = jnp.zeros_like(fn(*(a[0] for a in arrays)))

@@ -1,5 +1,7 @@
 """Frozen models: the outputs of `apply`, to 1e-6 of their range."""
 
+from unittest import mock
+
 from absl.testing import parameterized
 from flax import linen as nn
 from helpers import networks
@@ -37,8 +39,8 @@ def _moved(model, variables, x):
 
 
 def _is_equal(frozen):
-  """Whether each layer has equal spacing: a middle of each grid, no knots."""
-  return [places[0].ndim == 1 for _, places in frozen.arrays[1].values()]
+  """Whether each layer has equal spacing."""
+  return [form == 'moved' for form in frozen.forms.values()]
 
 
 class FreezeTest(parameterized.TestCase):
@@ -62,6 +64,25 @@ class FreezeTest(parameterized.TestCase):
     mask = jnp.ones((2, 3)).at[0, 1].set(0)
     variables['grid']['mask'] = mask
     self._check(model, variables, equal=[equal])
+
+  @parameterized.product(
+      order=(0, 1, 2, 3, 5), moved=(True, False),
+      outside=('zero', 'clamp', 'linear', 'polynomial'))
+  def test_many_intervals(self, order, moved, outside):
+    # A single layer: another one would amplify what this one rounds.
+    model = kan_jax.KANLayer(3, order=order, grid=40, outside=outside)
+    variables = _variables(model)
+    if moved:
+      variables = _moved(model, variables, _X)
+    form = 'looked up' if moved or order < 2 else 'counted'
+    frozen = self._check(model, variables)
+    self.assertEqual(set(frozen.forms.values()), {form})
+
+  def test_tables_that_would_be_large(self):
+    model = kan_jax.KANLayer(3, grid=130)
+    with mock.patch.object(inference, '_ENTRIES', 100):
+      frozen = self._check(model, _variables(model))
+    self.assertEqual(frozen.forms, {(): 'sparse'})
 
   def test_knots_by_quantiles(self):
     model = kan_jax.KAN([2, [2, 1], 2])
@@ -116,7 +137,7 @@ class FreezeTest(parameterized.TestCase):
     model = Model()
     variables = _variables(model)
     frozen = self._check(model, variables, args=(_X[:1],))
-    self.assertEqual(list(frozen.arrays[1]), [('shared',)])
+    self.assertEqual(frozen.forms, {('shared',): 'moved'})
     with self.assertRaisesRegex(ValueError, r'freeze\(model, variables, x'):
       inference.freeze(model, variables)
 
