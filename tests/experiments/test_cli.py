@@ -173,7 +173,10 @@ class EndTest(parameterized.TestCase):
   def test_ctrl_c_while_a_program_loads(self):
     with subprocess.Popen(
         [sys.executable, '-m', 'experiments.mnist'], cwd=_ROOT,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell has what it starts in the background ignore the signal.
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL)) as process:
       maps = pathlib.Path(f'/proc/{process.pid}/maps')
       while process.poll() is None and 'jaxlib' not in maps.read_text():
         time.sleep(0.005)
