@@ -283,13 +283,11 @@ def _make_program(
 
 
 def _as_edges(folded: _Folded) -> edges.Edges:
-  """Returns the edges of a layer; the knots of a sparse one, else an array of
-  their type.
+  """Returns the edges of a layer; those looked up have nothing but the types.
   """
   ones = jnp.ones_like(folded.base[0])[:, None]
-  return edges.Edges(
-      folded.places[0], ones, jnp.moveaxis(folded.coef, 0, -1), folded.base.T,
-      ones)
+  coef = jnp.moveaxis(folded.coef, 0, -1).astype(folded.base.dtype)
+  return edges.Edges(folded.places[0], ones, coef, folded.base.T, ones)
 
 
 def _sums(

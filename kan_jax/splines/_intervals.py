@@ -60,6 +60,9 @@ def tabulate(
     outside: bsplines.Outside, even: bool) -> Table:
   """Makes the table of splines, on the host, in NumPy arrays.
 
+  Polynomials are in float32 at least: where coefficients have few digits, sums
+  of them need more.
+
   Args:
     knots: Strictly increasing knots, [in, grid + 2 * order + 1].
     coef: Coefficients, [in, grid + order, out].
@@ -82,7 +85,8 @@ def tabulate(
   places: Any = [array.astype(dtype) for array in (
       starts, 1 / spacing, np.column_stack(bounds))]
   flat: Any = polynomials.reshape(len(knots), -1, coef.shape[2])
-  return Table(flat.astype(coef.dtype), *places)
+  return Table(
+      flat.astype(jnp.promote_types(coef.dtype, jnp.float32)), *places)
 
 
 def _pieces(
@@ -138,14 +142,13 @@ def sums(
   # Finite, as beyond the knots it is multiplied by zeros.
   most = jnp.finfo(x.dtype).max
   distance = ((x - starts) * table.scale[:, None]).clip(-most, most)
-  dtype = jnp.promote_types(table.polynomials.dtype, jnp.float32)
 
   def of_input(number, distance, polynomials):
     def row(power):
-      return polynomials.at[number * (order + 1) + power].get(
-          mode='clip').astype(dtype)
+      return polynomials.at[number * (order + 1) + power].get(mode='clip')
 
-    total, factor = row(order), distance[:, None].astype(dtype)
+    total = row(order)
+    factor = distance[:, None].astype(total.dtype)
     for power in reversed(range(order)):
       total = total * factor + row(power)
     return total

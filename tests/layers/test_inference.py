@@ -121,6 +121,16 @@ class FreezeTest(parameterized.TestCase):
         y.astype(np.float32), model.apply(variables, _X).astype(np.float32),
         atol=0.05)
 
+  @parameterized.parameters((5, 'moved'), (30, 'counted'))
+  def test_parameters_in_bfloat16(self, grid, form):
+    """What is folded is rounded no more than they are."""
+    model = kan_jax.KANLayer(2, grid=grid, param_dtype=jnp.bfloat16)
+    frozen = self._check(model, model.init(jax.random.key(0), _X))
+    self.assertEqual(frozen.forms, {(): form})
+    x = jnp.asarray(_X, jnp.bfloat16)
+    self.assertEqual(frozen(x).dtype, model.apply(
+        model.init(jax.random.key(0), _X), x).dtype)
+
   def test_within_another_model(self):
     class Model(nn.Module):
       @nn.compact
