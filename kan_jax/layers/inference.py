@@ -5,8 +5,7 @@ knots. Where they are equally spaced, as before any grid update or with
 `GridUpdate(eps=1)`, all B-splines of an input are one curve, moved (Schoenberg,
 Contributions to the problem of approximation of equidistant data by analytic
 functions, 1946): a few products in place of a choice among polynomials. Where
-there are more than a dozen intervals, a sample looks up the polynomials of its
-own.
+there are many intervals, a sample looks up the polynomials of its own.
 """
 
 from collections.abc import Callable

@@ -175,7 +175,7 @@ def _sums_jvp(order, outside, primals, tangents):
   return _sums(*primals, order, outside), (
       over_inputs(along_x, first, slope, scale, coef, x_tangent)
       + over_inputs(along_weight, first, value, scale, coef, scale_tangent,
-                     coef_tangent))
+                    coef_tangent))
 
 
 def _combine(
