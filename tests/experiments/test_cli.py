@@ -171,12 +171,14 @@ class EndTest(parameterized.TestCase):
 
   @pytest.mark.skipif(not os.path.exists('/proc/self/maps'), reason='Linux')
   def test_ctrl_c_while_a_program_loads(self):
+    # A shell has what it starts in the background ignore the signal, so the
+    # process asks for it again before it becomes the program.
+    start = ('import os, signal, sys\n'
+             'signal.signal(signal.SIGINT, signal.SIG_DFL)\n'
+             'os.execv(sys.executable, [sys.executable, *sys.argv[1:]])\n')
     with subprocess.Popen(
-        [sys.executable, '-m', 'experiments.mnist'], cwd=_ROOT,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # A shell has what it starts in the background ignore the signal.
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.SIG_DFL)) as process:
+        [sys.executable, '-c', start, '-m', 'experiments.mnist'], cwd=_ROOT,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
       maps = pathlib.Path(f'/proc/{process.pid}/maps')
       while process.poll() is None and 'jaxlib' not in maps.read_text():
         time.sleep(0.005)
