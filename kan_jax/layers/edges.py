@@ -181,10 +181,10 @@ def sum_features(
 
   return _sum_over_inputs(
       of_inputs, (_by_input.turn(x), base_weight, weight, *places),
-      count_parts(x, weight)).T.astype(dtype)
+      _count_parts(x, weight)).T.astype(dtype)
 
 
-def count_parts(x: jax.Array, weight: jax.Array) -> int:
+def _count_parts(x: jax.Array, weight: jax.Array) -> int:
   """Returns in how many parts the B-splines of inputs [n, in] are evaluated."""
   rows = x.shape[0] if isinstance(x.shape[0], int) else _ROWS
   size = rows * x.shape[1] * weight.shape[1]
@@ -223,10 +223,10 @@ def _sum_over_inputs(
   return total + fn(*rest) if len(rest[0]) else total
 
 
-def _map_inputs(
+def map_parts(
     fn: Callable[..., jax.Array], arrays: tuple[jax.Array, ...],
     parts: int) -> jax.Array:
-  """Joins `fn` of parts of arrays whose first axis counts inputs."""
+  """Joins `fn` of parts of arrays, cut along the first axis of all of them."""
   blocks, rest = _split(arrays, parts)
   if len(blocks[0]) == 1:
     joined = fn(*(a[0] for a in blocks))
@@ -285,7 +285,7 @@ def statistics(
 
     weight = weights(edges)
     size = x.size * max(weight.shape[1:])
-    return _map_inputs(
+    return map_parts(
         of_block, (_by_input.turn(x),
                    *functions.places(edges.knots, order), weight),
         math.ceil(size / _backends.choices().edge_values))

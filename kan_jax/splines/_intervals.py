@@ -27,17 +27,17 @@ class Table(NamedTuple):
   """The splines of one layer.
 
   Attributes:
-    polynomials: [in, intervals * (order + 1), out]: for each interval its
-      coefficients, constant first.
     starts: What a sample's distance is taken from, [in, intervals].
     scale: What the distance is multiplied by, [in].
     bounds: Where intervals end, [in, intervals - 1]; if they are even, where
       the second begins and 1 / size, [in, 2].
+    polynomials: [in, intervals * (order + 1), out]: for each interval its
+      coefficients, constant first.
   """
-  polynomials: jax.Array
   starts: jax.Array
   scale: jax.Array
   bounds: jax.Array
+  polynomials: jax.Array
 
 
 def are_even(
@@ -84,9 +84,9 @@ def tabulate(
   bounds = (inner[:, 0], 1 / spacing) if even else (inner[:, :-1], high)
   places: Any = [array.astype(dtype) for array in (
       starts, 1 / spacing, np.column_stack(bounds))]
-  flat: Any = polynomials.reshape(len(knots), -1, coef.shape[2])
-  return Table(
-      flat.astype(jnp.promote_types(coef.dtype, jnp.float32)), *places)
+  flat: Any = polynomials.reshape(len(knots), -1, coef.shape[2]).astype(
+      jnp.promote_types(coef.dtype, jnp.float32))
+  return Table._make([*places, flat])
 
 
 def _pieces(

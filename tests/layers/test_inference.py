@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import kan_jax
+from kan_jax.layers import _folded
 from kan_jax.layers import inference
+from kan_jax.splines import _backends
 
 # Beyond the grid [-1, 1] on both sides, and at both its ends.
 _X = np.concatenate([np.random.default_rng(0).uniform(-1.6, 1.6, (38, 2)),
@@ -80,7 +82,7 @@ class FreezeTest(parameterized.TestCase):
 
   def test_tables_that_would_be_large(self):
     model = kan_jax.KANLayer(3, grid=130)
-    with mock.patch.object(inference, '_ENTRIES', 100):
+    with mock.patch.object(_folded, '_ENTRIES', 100):
       frozen = self._check(model, _variables(model))
     self.assertEqual(frozen.forms, {(): 'sparse'})
 
@@ -104,6 +106,20 @@ class FreezeTest(parameterized.TestCase):
     self._check(model, _variables(model, 70), x, equal=[True])
     model = kan_jax.KANLayer(2, grid=130)
     self._check(model, _variables(model))
+
+  @parameterized.parameters((0, 1), (100, 1), (300, 2), (1030, 8))
+  def test_rows_that_are_taken_in_parts(self, rows, parts):
+    """Of powers of two and of 128 rows at least, with a rest; no row at all."""
+    model = kan_jax.KANLayer(2)
+    variables = _variables(model)
+    x = np.random.default_rng(0).uniform(-1.1, 1.1, (rows, 2)).astype('f4')
+    choices = _backends.choices()._replace(node_values=2500)
+    with mock.patch.object(_backends, 'choices', lambda: choices):
+      self.assertEqual(_folded._count_parts(x, 8), parts)
+      # Programs are kept by shapes: these are of this test alone.
+      y = inference.freeze(model, variables)(x)
+    # A range of more than 4.
+    np.testing.assert_allclose(y, model.apply(variables, x), rtol=0, atol=4e-6)
 
   def test_symbolic_edges(self):
     model = kan_jax.KANLayer(2, symbolic=(('sin', ((0, 1),)),))
