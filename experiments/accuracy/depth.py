@@ -176,7 +176,7 @@ def draw(curves: list[Curves], path: pathlib.Path) -> None:
     layers = np.arange(1, len(curve.signals) + 1)
     panels[0].semilogy(layers, curve.signals, '.-', label=curve.scheme)
     panels[1].semilogy(layers, curve.gradients, '.-')
-    panels[2].plot(np.convolve(curve.losses, window, 'valid'))
+    panels[2].semilogy(np.convolve(curve.losses, window, 'valid'))
   for axes, title, below in zip(panels, (
       'Deviation of what enters a layer', 'Gradient in it', 'Training loss'),
       ('layer', 'layer', 'step'), strict=True):
