@@ -49,8 +49,7 @@ class Layer(NamedTuple):
   Attributes:
     weights: What multiplies the base functions of all inputs and then, unless
       they are looked up, all B-splines, [out, in] or
-      [out, in * (1 + grid + order)]. One product is faster than two, by up to a
-      fourth in small layers.
+      [out, in * (1 + grid + order)].
     splines: What the form needs to know of the splines. The first array has the
       type of the knots, and a row for each input.
     affine: Numbers of the symbolic edges, if there are any.
@@ -178,6 +177,8 @@ def _sums_of_all(
     x = _by_input.turn(rows)
     values = evaluate(x, *places).reshape(inputs * size, len(rows))
     base = options.base_fn(x).astype(values.dtype)
+    # Two products would start more kernels, up to a fourth of the time in small
+    # layers.
     y = _product(weights, jnp.concatenate([base, values]), options, dtype)
     # XLA would turn the operands in place of the product: twice as slow.
     return jax.lax.optimization_barrier(y).T.astype(dtype)

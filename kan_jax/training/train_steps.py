@@ -226,9 +226,11 @@ def row_losses(
   except ValueError as error:
     if 'rank_promotion' not in str(error):
       raise
+    # What JAX says of it is long, and names neither.
     raise ValueError(
         f'`loss_fn` broadcasts outputs {outputs.shape} against targets '
-        f'{y.shape}; index the outputs or reshape the targets.') from error
+        f'{y.shape}; index the outputs or reshape the targets, as in '
+        'y[:, None].') from None
   if losses.shape != outputs.shape[:1]:
     raise ValueError(
         f'`loss_fn` returned the shape {losses.shape} for outputs '
