@@ -28,12 +28,11 @@ _CONFIG = dataclasses.replace(
     grid_update_freq=3, shift=1, dropout=0.5)
 
 
-def _train(folder, config, resume=False):
+def _train(folder, config, programs, resume=False):
   with run_folder.open_recorder(str(folder), config, resume) as recorder:
     job = loop.Loop(
-        config, sets.Dataset(_SPLIT, _SPLIT, 3),
-        compiled.build(config, 3, examples=27), log=lambda line: None,
-        recorder=recorder)
+        config, sets.Dataset(_SPLIT, _SPLIT, 3), programs,
+        log=lambda line: None, recorder=recorder)
     job.run()
   return job.progress.state
 
@@ -69,12 +68,14 @@ class RunTest(parameterized.TestCase):
     and the page of the run know the network."""
     short = dataclasses.replace(_CONFIG, epochs=1, schedule='constant')
     long = dataclasses.replace(short, epochs=2)
-    state = _train(self.path / 'a', short)
+    # Without a schedule, programs do not depend on the epochs.
+    programs = compiled.build(short, 3, examples=27)
+    state = _train(self.path / 'a', short, programs)
     moved = jax.tree.leaves(state.others)
     self.assertTrue(all(jnp.isfinite(leaf).all() for leaf in moved))
     self.assertTrue(all(jnp.ptp(jnp.append(leaf, 0)) > 0 for leaf in moved))
-    resumed = _train(self.path / 'a', long, resume=True)
-    whole = _train(self.path / 'b', long)
+    resumed = _train(self.path / 'a', long, programs, resume=True)
+    whole = _train(self.path / 'b', long, programs)
     chex.assert_trees_all_equal(resumed, whole)
     export.export_run(self.path / 'a', self.path / 'model.bin', ['cpu'])
     with self.assertRaisesRegex(cli.UsageError, 'ONNX takes --model=conv_kan'):
