@@ -183,12 +183,13 @@ def _sums_of_all(
     # XLA would turn the operands in place of the product: twice as slow.
     return jax.lax.optimization_barrier(y).T.astype(dtype)
 
+  # Rows that nobody can count, as in an exported model, cannot be cut.
+  parts = _count_parts(rows, size) if isinstance(rows.shape[0], int) else 0
+  if parts == 1:
+    return of_rows(rows)
   # Parts of rows, not of inputs as in training: the weights stay as they lie.
-  if isinstance(rows.shape[0], int):
-    parts = _count_parts(rows, size)
-    return of_rows(rows) if parts == 1 else edges.map_parts(
-        of_rows, (rows,), parts)
-  # Rows that nobody can count, as in an exported model, cannot be split.
+  if parts and _are_together(rows):
+    return edges.map_parts(of_rows, (rows,), parts)
   base, splines = weights[:, :inputs], weights[:, inputs:]
   return edges.sum_features(
       rows, evaluate, places, base.T, splines.T.reshape(inputs, size, -1),
@@ -230,6 +231,11 @@ def _product(
   return jnp.matmul(
       weights.astype(dtype), values.astype(dtype), precision=options.precision,
       preferred_element_type=jnp.promote_types(dtype, jnp.float32))
+
+
+def _are_together(rows: jax.Array) -> bool:
+  """Whether no device has rows of its own, which the others would fetch."""
+  return jax.device_count() == 1 and not any(jax.typeof(rows).sharding.spec)
 
 
 def _count_parts(rows: jax.Array, size: int) -> int:

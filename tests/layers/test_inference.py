@@ -121,6 +121,21 @@ class FreezeTest(parameterized.TestCase):
     # A range of more than 4.
     np.testing.assert_allclose(y, model.apply(variables, x), rtol=0, atol=4e-6)
 
+  @parameterized.parameters(100, 1024)
+  def test_rows_in_parts_of_a_mesh(self, rows):
+    """Rows that belong to a mesh, of which types know, are not cut."""
+    model = kan_jax.KANLayer(2)
+    variables = _variables(model)
+    x = np.random.default_rng(0).uniform(-1.1, 1.1, (rows, 2)).astype('f4')
+    mesh = jax.make_mesh((1,), ('data',))
+    spread = jax.sharding.NamedSharding(
+        mesh, jax.sharding.PartitionSpec('data'))
+    choices = _backends.choices()._replace(node_values=2500)
+    with mock.patch.object(_backends, 'choices', lambda: choices):
+      y = inference.freeze(model, variables)(jax.device_put(x, spread))
+    self.assertEqual(y.sharding.spec[0], 'data')
+    np.testing.assert_allclose(y, model.apply(variables, x), rtol=0, atol=4e-6)
+
   def test_symbolic_edges(self):
     model = kan_jax.KANLayer(2, symbolic=(('sin', ((0, 1),)),))
     variables = _variables(model)
