@@ -175,7 +175,7 @@ def _sums_of_all(
 
   def of_rows(rows):
     x = _by_input.turn(rows)
-    values = evaluate(x, *places).reshape(inputs * size, len(rows))
+    values = evaluate(x, *places).reshape(inputs * size, rows.shape[0])
     base = options.base_fn(x).astype(values.dtype)
     # Two products would start more kernels, up to a fourth of the time in small
     # layers.
@@ -183,12 +183,11 @@ def _sums_of_all(
     # XLA would turn the operands in place of the product: twice as slow.
     return jax.lax.optimization_barrier(y).T.astype(dtype)
 
-  # Rows that nobody can count, as in an exported model, cannot be cut.
-  parts = _count_parts(rows, size) if isinstance(rows.shape[0], int) else 0
+  parts = _count_parts(rows, size)
   if parts == 1:
     return of_rows(rows)
   # Parts of rows, not of inputs as in training: the weights stay as they lie.
-  if parts and _are_together(rows):
+  if _may_be_cut(rows):
     return edges.map_parts(of_rows, (rows,), parts)
   base, splines = weights[:, :inputs], weights[:, inputs:]
   return edges.sum_features(
@@ -233,17 +232,25 @@ def _product(
       preferred_element_type=jnp.promote_types(dtype, jnp.float32))
 
 
-def _are_together(rows: jax.Array) -> bool:
-  """Whether no device has rows of its own, which the others would fetch."""
-  return jax.device_count() == 1 and not any(jax.typeof(rows).sharding.spec)
+def _may_be_cut(rows: jax.Array) -> bool:
+  """Whether parts of rows can be taken, and no device fetches another's.
+
+  Rows that nobody can count, as in an exported model, cannot be cut.
+  """
+  return (isinstance(rows.shape[0], int) and jax.device_count() == 1
+          and not any(jax.typeof(rows).sharding.spec))
 
 
 def _count_parts(rows: jax.Array, size: int) -> int:
-  """Returns in how many parts to take rows: a power of two, to leave no rest.
+  """Returns in how many parts to take rows, of which each has `_ROWS` or more.
+
+  A power of two, which often leaves no rest.
   """
-  values = rows.size * (1 + size) / _backends.choices().node_values
-  most = len(rows) // _ROWS
-  return min(2**max(math.ceil(math.log2(values)), 0), most) if most else 1
+  parts = edges.count_parts(rows, size)
+  if not isinstance(rows.shape[0], int):
+    return parts
+  parts = 2**math.ceil(math.log2(max(parts, 1)))
+  return min(parts, max(len(rows) // _ROWS, 1))
 
 
 def _equal_basis(

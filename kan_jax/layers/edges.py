@@ -181,14 +181,13 @@ def sum_features(
 
   return _sum_over_inputs(
       of_inputs, (_by_input.turn(x), base_weight, weight, *places),
-      _count_parts(x, weight)).T.astype(dtype)
+      count_parts(x, weight.shape[1])).T.astype(dtype)
 
 
-def _count_parts(x: jax.Array, weight: jax.Array) -> int:
-  """Returns in how many parts the B-splines of inputs [n, in] are evaluated."""
+def count_parts(x: jax.Array, size: int) -> int:
+  """Returns in how many parts so many B-splines of inputs [n, in] are taken."""
   rows = x.shape[0] if isinstance(x.shape[0], int) else _ROWS
-  size = rows * x.shape[1] * weight.shape[1]
-  return math.ceil(size / _backends.choices().node_values)
+  return math.ceil(rows * x.shape[1] * size / _backends.choices().node_values)
 
 
 def lookup_pays(size: int, outputs: int, basis: bases.Name) -> bool:

@@ -136,6 +136,19 @@ class FreezeTest(parameterized.TestCase):
     self.assertEqual(y.sharding.spec[0], 'data')
     np.testing.assert_allclose(y, model.apply(variables, x), rtol=0, atol=4e-6)
 
+  def test_rows_that_nobody_can_count(self):
+    """One product, as of a number of rows that is known."""
+    model = kan_jax.KANLayer(2)
+    variables = _variables(model)
+    rows, = jax.export.symbolic_shape('n')
+    exported = jax.export.export(jax.jit(
+        lambda x: inference.freeze(model, variables)(x)))(
+            jax.ShapeDtypeStruct((rows, 2), jnp.float32))
+    self.assertEqual(
+        exported.mlir_module().count('stablehlo.dot_general'), 1)
+    np.testing.assert_allclose(
+        exported.call(_X), model.apply(variables, _X), rtol=0, atol=4e-6)
+
   def test_symbolic_edges(self):
     model = kan_jax.KANLayer(2, symbolic=(('sin', ((0, 1),)),))
     variables = _variables(model)
